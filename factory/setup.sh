@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Make a Debian 12 machine a build host: Debian packages, then .venv from the lock.
+# Safe to run again: it installs only what is missing and says nothing when there is nothing to do.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+packages=(
+  ca-certificates git openssh-client python3-venv   # what everything below leans on
+  mmdebstrap arch-test                              # the base system, from Debian's packages
+  dosfstools e2fsprogs fdisk mtools                 # a disk image, written without loop devices
+  grub-efi-amd64-bin grub-common                    # its boot loader
+  mount systemd-container                           # boots it as a container, in a second
+  ovmf qemu-system-x86 qemu-utils                   # boots it as a machine: firmware, loader, kernel
+  crun podman runc                                  # machines for the role tests
+  shellcheck                                        # lint
+)
+
+[[ $(. /etc/os-release && echo "$ID $VERSION_ID") == "debian 12" ]] ||
+  die "this build host is not Debian 12, which preheat is built and tested on. Use a Debian 12 machine or VM."
+[[ $(id -u) == 0 ]] ||
+  die "root is needed to install packages and to mount and boot disk images. Run: sudo make setup"
+
+# Packer: any on PATH that is new enough, else Debian's (README, "Which Packer").
+command -v "${PACKER:-packer}" >/dev/null || packages+=(packer)
+
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
+done
+if ((${#missing[@]})); then
+  echo "setup: installing ${missing[*]}"
+  mkdir -p build
+  # A build host may list mirrors of its own that are down; only Debian's must answer.
+  apt-get update -qq || echo "setup: some package lists could not be fetched; going on with the others" >&2
+  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}" \
+    >build/setup-apt.log 2>&1 ||
+    { tail -n 20 build/setup-apt.log >&2; die "apt-get failed; the whole log is build/setup-apt.log"; }
+fi
+
+# The distribution's own Python, as on the image (it imports torch twice as fast as many self-built ones).
+lock=$(cat requirements.txt ansible/roles/venv/files/uv.txt | sha256sum)
+if [[ $(cat .venv/lock.sha256 2>/dev/null) != "$lock" ]]; then
+  echo "setup: making .venv from requirements.txt (about 6 GB)"
+  /usr/bin/python3 -m venv --clear .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+    --requirement ansible/roles/venv/files/uv.txt
+  VIRTUAL_ENV=$PWD/.venv .venv/bin/uv pip sync --quiet --require-hashes --compile-bytecode \
+    requirements.txt ansible/roles/venv/files/uv.txt
+  printf '%s\n' "$lock" >.venv/lock.sha256
+fi
