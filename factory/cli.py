@@ -1,0 +1,65 @@
+"""The build host's command line: `python -m factory COMMAND`, which the Makefile's targets call."""
+
+import argparse
+import shutil
+import signal
+import subprocess
+import sys
+from types import FrameType
+
+from factory.basedisk import rootfs
+from factory.console import BUILD, FactoryError, say
+from factory.demo import demo
+from factory.image import ARTIFACT, image
+from factory.machine import booted, workspace
+
+MOLECULE_IMAGE = "localhost/preheat-molecule"  # made by molecule/shared/create.yml
+
+
+def base() -> None:
+    """Print the path of the base system's tar, making it if needed."""
+    print(rootfs())
+
+
+def ssh() -> None:
+    """Boot the image on a throw-away overlay and open a shell on it; it goes when the shell ends."""
+    if not ARTIFACT.raw.exists():
+        raise FactoryError(f"{ARTIFACT.raw} does not exist", "Run: make image")
+    with booted(ARTIFACT.raw, "ssh", keep=False) as machine:
+        say("the machine answers; what you change on it is thrown away when you leave")
+        # A terminal of its own; BatchMode only matters before the login.
+        subprocess.run(machine.ssh("-t"), check=False)
+
+
+def clean() -> None:
+    """Remove build/ and the role tests' containers and images; stop what a killed run left running."""
+    for folder in (BUILD / "run").glob("*/"):
+        with workspace(folder.name):
+            pass
+    subprocess.run(["podman", "rmi", "--force", "--ignore", MOLECULE_IMAGE], check=False)
+    shutil.rmtree(BUILD, ignore_errors=True)
+
+
+COMMANDS = {"rootfs": base, "image": image, "demo": demo, "ssh": ssh, "clean": clean}
+
+
+def main() -> None:
+    """Run one command; a FactoryError is told in its own words, an interruption still takes machines down."""
+    parser = argparse.ArgumentParser(prog="factory", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.__doc__)
+    chosen = COMMANDS[parser.parse_args().command]
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        chosen()
+    except FactoryError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted; machines and mounts are taken down", file=sys.stderr)
+        sys.exit(130)
+
+
+def interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """Make SIGTERM unwind as Ctrl-C does, through every clean-up on the way."""
+    raise KeyboardInterrupt

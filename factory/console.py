@@ -1,0 +1,56 @@
+"""What the build host says: progress with the time since the start, errors with their cure, commands."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build"
+LOGS = BUILD / "logs"
+
+_started = time.monotonic()
+
+
+class FactoryError(Exception):
+    """Something the user can act on: one line that names the cause, one that names the cure."""
+
+    def __init__(self, cause: str, cure: str) -> None:
+        super().__init__(f"{cause}\n  {cure}")
+
+
+def say(text: str) -> None:
+    """Report progress on stderr, so that stdout stays free for results."""
+    print(f"[{time.monotonic() - _started:6.1f} s] {text}", file=sys.stderr, flush=True)
+
+
+def run(*command: str | Path, log: Path | None = None) -> str:
+    """Run a command to its end and return its stdout; with `log`, everything it prints goes there instead.
+
+    Raises FactoryError with the last lines of what it printed if it fails.
+    """
+    words = [str(word) for word in command]
+    if log is None:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        printed = done.stderr or done.stdout
+    else:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as sink:
+            done = subprocess.run(words, stdout=sink, stderr=subprocess.STDOUT, text=True, check=False)
+        printed = log.read_text(errors="replace")
+    if done.returncode:
+        where = f"The whole log is {log}" if log else f"The command was: {' '.join(words)}"
+        raise FactoryError(f"{words[0]} failed with exit code {done.returncode}:\n{tail(printed)}", where)
+    return done.stdout or ""
+
+
+def tail(text: str, lines: int = 15) -> str:
+    """The last lines of a log, indented, for an error message."""
+    return "\n".join(f"  | {line}" for line in text.rstrip().splitlines()[-lines:])
+
+
+def first_line(words: Sequence[str]) -> str:
+    """First line of a command's stdout, for version probes."""
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return done.stdout.partition("\n")[0]

@@ -1,0 +1,220 @@
+"""A local machine: a disk image booted by systemd-nspawn, reached by ssh, taken down whatever happens.
+
+It boots the disk's own systemd, sshd and cloud-init natively, in about two seconds, without a hypervisor. It
+shares the host's network, so its sshd listens on a loopback port of its own. Everything lent to it (the ssh
+port, the NoCloud seed, the host's DNS) is bound below /run, a tmpfs: the disk stays as it ships.
+"""
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from factory.basedisk import ROOT_OFFSET
+from factory.console import BUILD, FactoryError, run, tail
+from factory.mounts import mounted, unmount_below
+
+BOOT_SECONDS = 60  # ssh answers after 4 s here; a loaded host is slower
+SHUTDOWN_SECONDS = 30
+
+SSHD = """\
+[Service]
+ExecStart=
+ExecStart=/usr/sbin/sshd -D -p {port} -o ListenAddress=127.0.0.1
+"""
+# A machine is new each time and on loopback: there is no host key to know beforehand.
+SSH_CONFIG = """\
+Host machine
+  HostName 127.0.0.1
+  Port {port}
+  User {user}
+  IdentityFile {key}
+  IdentitiesOnly yes
+  BatchMode yes
+  ConnectTimeout 10
+  StrictHostKeyChecking no
+  UserKnownHostsFile /dev/null
+  LogLevel ERROR
+"""
+META_DATA = "instance-id: {name}\nlocal-hostname: preheat\n"
+USER_DATA = "#cloud-config\nssh_authorized_keys: ['{key}']\n"
+
+# systemd and cloud-init in a container read PID 1's arguments as a kernel's command line.
+INIT_ARGUMENTS = (
+    "ds=nocloud;s=file:///run/seed/",
+    "network-config=disabled",  # the network is the host's
+    "systemd.mask=systemd-resolved.service",  # it would fight the host's for its port; the host's is lent
+    "systemd.mask=systemd-remount-fs.service",  # the root is mounted from outside
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A booted machine that answers ssh on 127.0.0.1."""
+
+    name: str
+    port: int
+    user: str
+    key: Path
+    config: Path  # ssh's: `ssh -F CONFIG machine` logs in
+    console: Path
+
+    def ssh(self, *options: str) -> list[str]:
+        """The ssh command up to where a remote command would follow."""
+        return ["ssh", "-F", str(self.config), *options, "machine"]
+
+    def run(self, command: str) -> str:
+        """Run a shell command on the machine and return its stdout; FactoryError if it fails."""
+        return run(*self.ssh(), command)
+
+    def upload(self, source: Path, target: str) -> None:
+        """Copy a file of the host to the machine."""
+        run("scp", "-q", "-F", self.config, source, f"machine:{target}")
+
+
+@contextmanager
+def workspace(name: str) -> Iterator[Path]:
+    """The folder build/run/NAME, for one run at a time, cleared of what a killed run left behind."""
+    folder = BUILD / "run" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FactoryError(
+                f"another run is using {folder}", "Wait until it has ended, or stop it with Ctrl-C."
+            ) from None
+        kill_stale(folder)
+        unmount_below(folder)
+        yield folder
+
+
+@contextmanager
+def booted(disk: Path, name: str, *, keep: bool) -> Iterator[Machine]:
+    """Boot a disk image and yield the machine once ssh answers; power it off and unmount on the way out.
+
+    With `keep` the machine writes to the disk image itself; without, to an overlay that is thrown away.
+    """
+    with ExitStack() as stack:
+        folder = stack.enter_context(workspace(name))
+        root = stack.enter_context(mounted(disk, folder / "disk", ROOT_OFFSET, read_only=not keep))
+        if not keep:
+            root = stack.enter_context(overlaid(root, folder))
+        machine = new_machine(folder, name)
+        (folder / "sshd").mkdir(exist_ok=True)
+        (folder / "sshd/port.conf").write_text(SSHD.format(port=machine.port))
+        process = stack.enter_context(container(root, folder, machine.console))
+        wait_for_ssh(machine, process, BOOT_SECONDS)
+        yield machine
+
+
+@contextmanager
+def overlaid(lower: Path, folder: Path) -> Iterator[Path]:
+    """A throw-away writable layer over a read-only root, emptied before and after use."""
+    layer, merged = folder / "layer", folder / "merged"
+    run("rm", "-rf", layer)
+    for path in (layer / "upper", layer / "work", merged):
+        path.mkdir(parents=True, exist_ok=True)
+    run("mount", "-t", "overlay", "overlay", "-o",
+        f"lowerdir={lower},upperdir={layer / 'upper'},workdir={layer / 'work'}", merged)  # fmt: skip
+    try:
+        yield merged
+    finally:
+        run("umount", merged)
+        run("rm", "-rf", layer)
+
+
+def new_machine(folder: Path, name: str) -> Machine:
+    """A machine's ssh key, port and client configuration, and the NoCloud seed that lets its user in.
+
+    The seed is the folder `seed`: cloud-init reads from it which key the admin user accepts.
+    """
+    key, config, seed = folder / "key", folder / "ssh_config", folder / "seed"
+    for path in (key, key.with_suffix(".pub")):
+        path.unlink(missing_ok=True)
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "preheat", "-f", key)
+    machine = Machine(name, free_port(), "admin", key, config, folder / "console.log")
+    config.write_text(SSH_CONFIG.format(port=machine.port, user=machine.user, key=key))
+    seed.mkdir(exist_ok=True)
+    (seed / "meta-data").write_text(META_DATA.format(name=f"{name}-{int(time.time())}"))
+    (seed / "user-data").write_text(USER_DATA.format(key=key.with_suffix(".pub").read_text().strip()))
+    return machine
+
+
+@contextmanager
+def container(root: Path, folder: Path, console: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Boot `root` under systemd-nspawn; power it off in order at the end, by force if it hangs."""
+    command = [
+        "systemd-nspawn", "--quiet", f"--directory={root}", "--boot",
+        # No registration and no unit: the host's PID 1 need not be systemd.
+        "--register=no", "--keep-unit", "--console=pipe", "--hostname=preheat", "--resolv-conf=off",
+        f"--bind-ro={folder / 'seed'}:/run/seed",
+        f"--bind-ro={folder / 'sshd'}:/run/systemd/system/ssh.service.d",
+        f"--bind-ro={Path('/etc/resolv.conf').resolve()}:/run/systemd/resolve/stub-resolv.conf",
+        *INIT_ARGUMENTS, mark(folder),
+    ]  # fmt: skip
+    with console.open("wb") as log:
+        # A session of its own, so that Ctrl-C reaches this program and not the machine.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()  # systemd-nspawn turns this into an orderly shutdown
+        try:
+            process.wait(SHUTDOWN_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def mark(folder: Path) -> str:
+    """What the command lines of a workspace's machine have in common: systemd-nspawn, its init, QEMU."""
+    return f"preheat.machine={folder}/"
+
+
+def kill_stale(folder: Path) -> None:
+    """Kill the machine that a killed run left behind; its other processes die with its init."""
+
+    def alive() -> list[int]:
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it may end while it is looked at
+                if mark(folder).encode() in (process / "cmdline").read_bytes():
+                    found.append(int(process.name))
+        return found
+
+    while pids := alive():
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def wait_for_ssh(machine: Machine, process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Return once a login succeeds; FactoryError with the end of the console if it does not."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        if subprocess.run([*machine.ssh(), "true"], capture_output=True, check=False).returncode == 0:
+            return
+        time.sleep(0.2)
+    state = "ended" if process.poll() is not None else f"did not answer ssh within {seconds:.0f} s"
+    raise FactoryError(
+        f"the machine {machine.name} {state}:\n{tail(machine.console.read_text(errors='replace'))}",
+        f"Its whole console is {machine.console}",
+    )
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

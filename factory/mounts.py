@@ -1,0 +1,51 @@
+"""Mounts that are always taken down: by the block that made them, or by the next run after a kill."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from factory.console import FactoryError, run
+
+FREE_SECONDS = 10
+
+
+@contextmanager
+def mounted(disk: Path, target: Path, offset: int, *, read_only: bool = False) -> Iterator[Path]:
+    """Mount the ext4 file system that starts `offset` bytes into `disk`; the loop device frees itself.
+
+    The offset spares partition devices, which do not appear on every machine.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    options = f"loop,offset={offset}" + (",ro,noload" if read_only else "")
+    run("mount", "-o", options, disk, target)
+    try:
+        yield target
+    finally:
+        run("umount", target)
+
+
+def unmount_below(folder: Path) -> None:
+    """Unmount whatever is mounted in `folder`, deepest first: what a killed run has left behind."""
+    table = [line.split()[:2] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    left = [(source, target) for source, target in table if Path(target).is_relative_to(folder)]
+    for _, target in sorted(left, key=lambda mount: len(mount[1]), reverse=True):
+        run("umount", target)
+    for source, _ in left:
+        wait_until_free(source)
+
+
+def wait_until_free(device: str) -> None:
+    """Wait until a loop device has let go of its file.
+
+    A container that was killed a moment ago still holds the mount in its dying namespace; mounting the same
+    file again before that is gone would let two file systems write to it.
+    """
+    backing = Path("/sys/block") / Path(device).name / "loop/backing_file"
+    end = time.monotonic() + FREE_SECONDS
+    while backing.exists():
+        if time.monotonic() > end:
+            raise FactoryError(
+                f"{device} still holds {backing.read_text().strip()}", "Find what uses it: losetup; fuser -vm"
+            )
+        time.sleep(0.05)

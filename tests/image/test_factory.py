@@ -1,0 +1,140 @@
+"""The build host itself: nothing is left behind by an error, an interruption or a kill; Packer's template."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from factory import packer
+from factory.basedisk import make_base_disk
+from factory.console import BUILD, ROOT, FactoryError
+from factory.image import build_on
+from factory.machine import booted, workspace
+
+# Boots a disk, says so, and stays until it is stopped.
+STAY = """
+import time
+from pathlib import Path
+from factory import cli, machine
+
+def stay():
+    with machine.booted(Path({disk!r}), "test-factory", keep=False):
+        print("up", flush=True)
+        time.sleep(600)
+
+cli.COMMANDS["stay"] = stay
+cli.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def base_disk() -> Iterator[Path]:
+    disk = BUILD / "run/test-base.raw"
+    disk.parent.mkdir(parents=True, exist_ok=True)
+    make_base_disk(disk)
+    yield disk
+    disk.unlink()
+
+
+def leftovers() -> list[str]:
+    """Mounts, loop devices and machines that belong to the folder these tests use."""
+    marks = (str(BUILD / "run/test-factory"), str(BUILD / "run/test-base.raw"))
+    loops = subprocess.run(["losetup", "--all"], capture_output=True, text=True, check=True).stdout
+    lines = [*Path("/proc/self/mounts").read_text().splitlines(), *loops.splitlines()]
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if "preheat.machine=" in command:
+            lines.append(command)
+    return [line for line in lines if any(mark in line for mark in marks)]
+
+
+def start_and_stay(disk: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STAY.format(disk=str(disk)), "stay"],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    assert leftovers(), "the check sees a machine that is up"
+    return process
+
+
+def test_an_error_takes_the_machine_down(base_disk: Path) -> None:
+    with pytest.raises(RuntimeError, match="in the middle"), booted(base_disk, "test-factory", keep=False):
+        raise RuntimeError("in the middle")
+    assert leftovers() == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_takes_the_machine_down(base_disk: Path, how: signal.Signals) -> None:
+    process = start_and_stay(base_disk)
+    os.killpg(process.pid, how)
+    assert process.wait(60) == 130
+    assert leftovers() == []
+
+
+def test_the_next_run_clears_what_a_killed_one_left(base_disk: Path) -> None:
+    process = start_and_stay(base_disk)
+    process.kill()
+    process.wait()
+    assert leftovers()
+    with workspace("test-factory"):
+        assert leftovers() == []
+
+
+def test_two_runs_do_not_share_a_machine(base_disk: Path) -> None:
+    with (
+        booted(base_disk, "test-factory", keep=False),
+        pytest.raises(FactoryError, match="another run"),
+        workspace("test-factory"),
+    ):
+        pass
+
+
+def test_a_disk_that_does_not_boot_shows_its_console(
+    base_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factory.machine.SSHD", "[Service]\nExecStart=\nExecStart=/bin/false {port}\n")
+    monkeypatch.setattr("factory.machine.BOOT_SECONDS", 10)
+    with (
+        pytest.raises(FactoryError, match="did not answer ssh") as error,
+        booted(base_disk, "test-factory", keep=False),
+    ):
+        pass
+    assert "console" in str(error.value)
+    assert leftovers() == []
+
+
+def test_staged_template_lacks_nothing_but_the_listed_files() -> None:
+    """For a Packer older than 1.7: the rest of the template is the same, byte for byte."""
+    if packer.version(packer.packer()) >= packer.PLUGIN_BLOCKS_SINCE:
+        assert packer.template(packer.packer()) == packer.TEMPLATE
+        return
+    staged = packer.template(packer.packer())
+    tree = {path.name: path.read_bytes() for path in packer.TEMPLATE.iterdir()}
+    assert {path.name: path.read_bytes() for path in staged.iterdir()} == {
+        name: text for name, text in tree.items() if name not in packer.MODERN_ONLY
+    }
+    assert set(packer.MODERN_ONLY) <= tree.keys()
+
+
+def test_a_failing_play_says_what_failed_and_where_the_log_is(
+    base_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken.yml"
+    broken.write_text("model_name: broken\nmodel_source: /nonexistent\nmodel_sha256: ''\n")
+    monkeypatch.setenv("VARS", str(broken))
+    with booted(base_disk, "image", keep=False) as machine, pytest.raises(FactoryError) as error:
+        build_on(machine)
+    assert "/nonexistent" in str(error.value)
+    assert str(BUILD / "logs/image.log") in str(error.value)

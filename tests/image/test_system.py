@@ -1,0 +1,120 @@
+"""The booted artifact as a system: it is up, closed to strangers, and holds what its record says."""
+
+import json
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+HOME = "/opt/transcribe"
+
+
+def test_every_unit_started(host: Host) -> None:
+    assert host.run("systemctl is-system-running --wait").stdout.strip() == "running", host.run(
+        "systemctl --failed"
+    ).stdout
+
+
+@pytest.mark.parametrize("name", ["ssh", "cloud-init", "systemd-networkd", "systemd-resolved"])
+def test_service_is_enabled(host: Host, name: str) -> None:
+    assert host.service(name).is_enabled
+
+
+@pytest.mark.parametrize("name", ["apt-daily.timer", "apt-daily-upgrade.timer"])
+def test_nothing_upgrades_behind_the_users_back(host: Host, name: str) -> None:
+    assert not host.service(name).is_running
+
+
+def test_admin_has_sudo_and_no_password(host: Host) -> None:
+    with host.sudo():
+        assert host.user("admin").password in {"!", "*", "!*"}
+        assert host.run("id -un").stdout.strip() == "root"
+
+
+def test_baking_user_cannot_log_in(host: Host) -> None:
+    assert host.user("transcribe").shell == "/usr/sbin/nologin"
+    with host.sudo():
+        assert host.user("transcribe").password in {"!", "*"}
+
+
+def test_no_password_opens_ssh(host: Host) -> None:
+    with host.sudo():
+        settings = host.run("sshd -T").stdout.splitlines()
+    assert "passwordauthentication no" in settings
+    assert "permitrootlogin without-password" in settings or "permitrootlogin no" in settings
+
+
+@pytest.mark.parametrize(
+    ("path", "user", "mode"),
+    [
+        ("/usr/local/bin/transcribe", "root", 0o755),
+        (f"{HOME}/runtime/transcribe.py", "root", 0o644),
+        (f"{HOME}/image.json", "root", 0o644),
+        (f"{HOME}/sample.flac", "root", 0o644),
+        (f"{HOME}/venv/bin/python", "root", 0o755),
+    ],
+)
+def test_owner_and_mode(host: Host, path: str, user: str, mode: int) -> None:
+    file = host.file(host.run(f"readlink -f {path}").stdout.strip())
+    assert (file.user, file.mode) == (user, mode)
+
+
+def test_users_can_write_nothing_below_home(host: Host) -> None:
+    found = host.run(f"find {HOME} -writable -not -type l").stdout
+    assert found == ""
+
+
+def test_only_runtime_files_are_in_runtime(host: Host) -> None:
+    found = host.run(
+        f"find {HOME}/runtime -type f -not -name '*.py' -not -name '*.pyc' -not -name VERSION"
+    ).stdout
+    assert found == ""
+
+
+def test_record_is_the_one_on_the_image(host: Host, record: dict[str, Any]) -> None:
+    assert json.loads(host.file(f"{HOME}/image.json").content_string) == record
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_package_is_the_one_recorded(host: Host, record: dict[str, Any], package: str) -> None:
+    printed = host.run(
+        f"{HOME}/venv/bin/python -c 'import importlib.metadata as m; print(m.version(\"{package}\"))'"
+    )
+    assert printed.stdout.strip() == record[package]
+
+
+def test_python_is_the_distributions(host: Host, record: dict[str, Any]) -> None:
+    assert host.run(f"readlink -f {HOME}/venv/bin/python").stdout.strip() == "/usr/bin/python3.11"
+    assert (
+        host.run(
+            f"{HOME}/venv/bin/python -c 'import platform; print(platform.python_version())'"
+        ).stdout.strip()
+        == record["python"]
+    )
+
+
+def test_kernel_is_the_one_recorded(host: Host, record: dict[str, Any]) -> None:
+    assert host.run("readlink -f /vmlinuz").stdout.strip() == f"/boot/vmlinuz-{record['kernel']}"
+
+
+@pytest.mark.parametrize(
+    ("part", "path"),
+    [("model", "model/{name}/model.safetensors"), ("state", "state/{name}.safetensors")],
+)
+def test_weights_are_the_ones_recorded(host: Host, record: dict[str, Any], part: str, path: str) -> None:
+    file = f"{HOME}/{path.format(name=record['model']['name'])}"
+    assert host.run(f"sha256sum {file}").stdout.split()[0] == record[part]["sha256"]
+
+
+def test_git_commit_is_recorded(record: dict[str, Any]) -> None:
+    assert len(record["git_commit"].removesuffix("-dirty")) == 40
+
+
+def test_python_files_are_compiled(host: Host) -> None:
+    """Users cannot write there, so what is not compiled at build time would be compiled at every start."""
+    sources = f"find {HOME}/venv/lib/python3.11/site-packages/torch {HOME}/runtime -maxdepth 1 -name '*.py'"
+    compiled = "find {} -maxdepth 1 -name '*.pyc'"
+    count = int(host.run(f"{sources} | wc -l").stdout)
+    folders = f"{HOME}/venv/lib/python3.11/site-packages/torch/__pycache__ {HOME}/runtime/__pycache__"
+    assert count > 0
+    assert int(host.run(f"{compiled.format(folders)} | wc -l").stdout) == count
