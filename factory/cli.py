@@ -13,7 +13,7 @@ from factory.demo import demo
 from factory.image import ARTIFACT, image
 from factory.machine import booted, workspace
 
-MOLECULE_IMAGE = "localhost/preheat-molecule"  # made by molecule/shared/create.yml
+MOLECULE_IMAGE = "localhost/preheat-base"  # as molecule/podman.yml names it
 
 
 def base() -> None:

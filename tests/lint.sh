@@ -7,9 +7,10 @@ step() { printf 'lint: %s\n' "$*" >&2; "$@"; }
 
 step ruff check --quiet
 step ruff format --quiet --check
-step mypy --strict factory bench
-# A folder at a time: their modules are flat, so names such as conftest would clash.
-step env MYPYPATH=runtime mypy --strict runtime
+# In turns, because flat modules such as conftest would clash.
+step env MYPYPATH=tests/fixtures/make mypy --strict factory bench tests/image
+step env MYPYPATH=runtime mypy --strict runtime tests/runtime
+step env MYPYPATH=tests/fixtures/make mypy --strict tests/fixtures/make tests/roles
 step shellcheck factory/*.sh tests/*.sh .ci/run
 step yamllint --strict .
 step ansible-lint --offline --strict --profile production ansible molecule

@@ -1,0 +1,80 @@
+"""The local image as its user meets it: how long it takes to build, how soon it is ready to transcribe.
+
+    .venv/bin/python bench/image.py [--build] [--runs 5]
+
+boots the finished image and runs `transcribe` on its sample by both ways of loading, in turn, in fresh
+processes; prints medians and the ratio. The page cache is warm: each way runs once before it counts. With
+--build the image is built first, and timed.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+
+from factory.image import ARTIFACT, image
+from factory.machine import Machine, booted
+
+WAYS = ("state", "standard")
+FIGURES = {
+    "load_s": "weights into memory",
+    "ready_s": "process start to model ready",
+    "total_s": "process start to words of the 8 s sample",
+}
+
+
+def measure(machine: Machine, way: str) -> dict[str, float]:
+    """One fresh process on the machine; what `--timings=json` says."""
+    command = f"transcribe --load {way} --timings=json /opt/transcribe/sample.flac 2>&1 >/dev/null"
+    timings: dict[str, float] = json.loads(machine.run(command).splitlines()[-1])
+    return timings
+
+
+def build() -> float:
+    """Seconds to build the image anew; Debian packages and the tools of `make setup` are there already."""
+    ARTIFACT.stamp.unlink(missing_ok=True)
+    started = time.monotonic()
+    image()
+    return time.monotonic() - started
+
+
+def processor() -> str:
+    """The processor's name."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Build time and start-up of the local image.")
+    parser.add_argument("--build", action="store_true", help="build the image first, and time it")
+    parser.add_argument("--runs", type=int, default=5, help="counted runs of each way (default %(default)s)")
+    arguments = parser.parse_args()
+    seconds = build() if arguments.build else None
+    record = json.loads(ARTIFACT.record.read_text())
+    runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    with booted(ARTIFACT.raw, "bench", keep=False) as machine:
+        for number in range(arguments.runs + 1):
+            for way in WAYS:
+                timings = measure(machine, way)
+                if number:
+                    runs[way].append(timings)
+    print(
+        f"{os.cpu_count()} cores {processor()}; {record['model']['name']}, {record['state']['dtype']}, "
+        f"torch {record['torch']}; page cache warm; median of {arguments.runs}"
+    )
+    if seconds is not None:
+        size = ARTIFACT.raw.stat().st_blocks * 512 / 1e9
+        print(f"{'build, packages from the registries':44} {seconds:8.1f} s   {size:.1f} GB on disk")
+    print(f"{'':44} {'state':>10} {'standard':>10} {'ratio':>8}")
+    for key, name in FIGURES.items():
+        state, standard = (statistics.median(run[key] for run in runs[way]) for way in WAYS)
+        print(f"{name:44} {state:8.3f} s {standard:8.3f} s {standard / state:7.1f} times")
+
+
+if __name__ == "__main__":
+    main()
