@@ -9,7 +9,7 @@ step ruff check --quiet
 step ruff format --quiet --check
 # In turns, because flat modules such as conftest would clash.
 step env MYPYPATH=tests/fixtures/make mypy --strict factory bench tests/image
-step env MYPYPATH=runtime mypy --strict runtime tests/runtime
+step env MYPYPATH=runtime:tests/fixtures/make mypy --strict runtime tests/runtime
 step env MYPYPATH=tests/fixtures/make mypy --strict tests/fixtures/make tests/roles
 step shellcheck factory/*.sh tests/*.sh .ci/run
 step yamllint --strict .

@@ -1,0 +1,42 @@
+"""Transcripts as text: what `-f` can name."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of speech, as openai/whisper describes it; times in seconds of the recording."""
+
+    seek: int  # log-mel frame (10 ms) at which the window began
+    start: float
+    end: float
+    text: str  # as decoded, so mostly with a space in front
+    tokens: list[int]  # with its timestamps
+    avg_logprob: float  # of the window's tokens
+    no_speech_prob: float  # of the window
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said in one recording."""
+
+    language: str  # code, as in "en"
+    segments: list[Segment]
+
+
+def txt(transcript: Transcript) -> str:
+    """One line for each segment; nothing at all if nothing was said."""
+    return "".join(f"{segment.text.strip()}\n" for segment in transcript.segments)
+
+
+def to_json(transcript: Transcript) -> str:
+    """openai/whisper's JSON, on one line."""
+    segments = [{"id": i, **vars(segment)} for i, segment in enumerate(transcript.segments)]
+    text = "".join(segment.text for segment in transcript.segments)
+    document = {"text": text, "segments": segments, "language": transcript.language}
+    return json.dumps(document, ensure_ascii=False) + "\n"
+
+
+WRITERS: dict[str, Callable[[Transcript], str]] = {"txt": txt, "json": to_json}

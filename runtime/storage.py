@@ -1,0 +1,53 @@
+"""Files in and out: is this input worth opening, and outputs that appear whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+class InputError(Exception):
+    """An input that cannot be transcribed: one line with the cause and the cure, without the file's name."""
+
+
+def check(path: Path) -> None:
+    """Raise InputError for what a glance at the file system shows, before anything costly is loaded."""
+    try:
+        if path.is_dir():
+            raise InputError("is a folder; name the recordings in it, for instance with *.wav")
+        if not path.exists():
+            raise InputError("no such file; check the name and the folder")
+        if not path.is_file():
+            raise InputError("is not a regular file; save the recording to a file first")
+        if path.stat().st_size == 0:
+            raise InputError("is empty (0 bytes); copy or record it again")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}; check its permissions") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write in place of `path`: readers see the old content or all of the new, never a part.
+
+    It is written beside `path`, synced to the disk and renamed over it; on any error it is removed and
+    `path` stays as it was. Raises OSError (disk full, no permission).
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    # The rename itself is on the disk only once the folder is.
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

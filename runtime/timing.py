@@ -1,0 +1,67 @@
+"""What happens when, and how long it takes: one clock, which starts with the process."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def now() -> float:
+    """Seconds since this process started, as the kernel noted it (to 10 ms)."""
+    # proc(5): field 22 is the start in clock ticks since boot; field 2, the name, may hold spaces.
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    started = int(fields[22 - 3]) / os.sysconf("SC_CLK_TCK")
+    return max(time.clock_gettime(time.CLOCK_BOOTTIME) - started, 0.0)
+
+
+def warn(text: str) -> None:
+    """Tell what went wrong, in one line on stderr; --quiet or not."""
+    print(f"transcribe: {text}", file=sys.stderr, flush=True)
+
+
+class Log:
+    """What the user is told on stderr, and the phases that --timings shows."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.phases: list[dict[str, str | float]] = []
+        self.note("start python", 0.0)
+
+    def info(self, text: str) -> None:
+        """Tell how the work goes on, with the time; unless --quiet."""
+        if not self.quiet:
+            print(f"[{now():8.3f} s] {text}", file=sys.stderr, flush=True)
+
+    def note(self, name: str, start: float) -> float:
+        """Note a phase from `start` to now; returns its length in seconds."""
+        end = now()
+        self.phases.append({"name": name, "start_s": round(start, 3), "end_s": round(end, 3)})
+        return end - start
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Note the block as a phase, even if it fails."""
+        start = now()
+        try:
+            yield
+        finally:
+            self.note(name, start)
+
+    def seconds(self, name: str) -> float:
+        """The length of all phases with this name together."""
+        return sum(
+            float(phase["end_s"]) - float(phase["start_s"]) for phase in self.phases if phase["name"] == name
+        )
+
+    def report(self, style: str, facts: dict[str, str | float]) -> None:
+        """Print facts and phases: as a table (`text`) or as one line of JSON (`json`)."""
+        if style == "json":
+            print(json.dumps(facts | {"phases": self.phases}), file=sys.stderr, flush=True)
+            return
+        for phase in self.phases:
+            start, end = float(phase["start_s"]), float(phase["end_s"])
+            print(f"{start:8.3f} → {end:8.3f} {end - start:8.3f} s  {phase['name']}", file=sys.stderr)
+        print("\n".join(f"{name:>10} {value}" for name, value in facts.items()), file=sys.stderr, flush=True)

@@ -1,0 +1,81 @@
+"""What the tests of runtime/ share: the modules on the path, the fixture model, a home with a state file."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNTIME = ROOT / "runtime"
+sys.path.insert(0, str(RUNTIME))  # flat modules, as `python runtime/transcribe.py` finds them
+os.environ["OMP_NUM_THREADS"] = "1"  # torch's threads only get in each other's way on a model this small
+
+Done = subprocess.CompletedProcess[str]
+Run = Callable[..., Done]
+
+
+@pytest.fixture(scope="session")
+def checkpoint_folder() -> Path:
+    """The fixture model, in transformers' layout."""
+    return ROOT / "tests/fixtures/whisper-nato"
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The folder of short, long and noise: .flac and .txt."""
+    return ROOT / "tests/fixtures/samples"
+
+
+@pytest.fixture(scope="session")
+def baked(tmp_path_factory: pytest.TempPathFactory, checkpoint_folder: Path) -> Path:
+    """A home as on the image: the checkpoint and its state file. Not to be changed; see `home`."""
+    home = tmp_path_factory.mktemp("baked")
+    shutil.copytree(checkpoint_folder, home / "model/whisper-nato")
+    (home / "state").mkdir()
+    state, model = home / "state/whisper-nato.safetensors", home / "model/whisper-nato"
+    bake = [sys.executable, str(RUNTIME / "state.py"), "bake", "--model", str(model), "--output", str(state)]
+    subprocess.run(bake, check=True, capture_output=True, timeout=120)
+    return home
+
+
+@pytest.fixture
+def home(baked: Path, tmp_path: Path) -> Path:
+    """A home of the test's own, to damage."""
+    return Path(shutil.copytree(baked, tmp_path / "home"))
+
+
+@pytest.fixture
+def run(baked: Path) -> Run:
+    """Run transcribe.py in a process of its own, on the baked home unless the arguments name another."""
+
+    def run(*arguments: str | Path, **settings: Any) -> Done:
+        command = [sys.executable, RUNTIME / "transcribe.py", *arguments]
+        if "--home" not in arguments:
+            command += ["--home", baked]
+        settings = {"capture_output": True, "timeout": 120} | settings
+        return subprocess.run(command, text=True, check=False, **settings)
+
+    return run
+
+
+@pytest.fixture
+def main(baked: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+    """As `run`, but in this process, which has torch already."""
+
+    def main(*arguments: str | Path) -> Done:
+        import transcribe  # noqa: PLC0415  on the path since above
+
+        home = [] if "--home" in arguments else ["--home", str(baked)]
+        capfd.readouterr()
+        try:
+            code = transcribe.main([*home, *map(str, arguments)])
+        except SystemExit as leaving:  # argparse's way
+            code = int(leaving.code or 0)
+        return Done(arguments, code, *capfd.readouterr())
+
+    return main

@@ -1,0 +1,314 @@
+"""transcribe.py as its user meets it: what it prints where, its exit codes, one line for each mistake."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from resource import RLIMIT_FSIZE, setrlimit
+from subprocess import PIPE
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import transcribe
+
+Done = subprocess.CompletedProcess[str]
+Run = Callable[..., Done]
+NAME = "whisper-nato"
+
+
+@pytest.fixture
+def silence(tmp_path: Path) -> Path:
+    """A second of nothing."""
+    soundfile.write(tmp_path / "silence.wav", np.zeros(16000), 16000)
+    return tmp_path / "silence.wav"
+
+
+def errors(done: Done) -> list[str]:
+    """The lines on stderr that are not progress; each must name its program."""
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("[")]
+    assert all(line.startswith("transcribe: ") for line in lines), done.stderr
+    return lines
+
+
+LAZY = """
+import sys
+sys.path.insert(0, {runtime!r})
+import transcribe
+try:
+    code = transcribe.main({arguments!r})
+except SystemExit as leaving:
+    code = leaving.code
+heavy = {{"torch", "transformers", "soundfile", "tokenizers", "numpy"}} & set(sys.modules)
+print(code, *sorted(heavy))
+"""
+
+
+def imported_by(*arguments: str) -> list[str]:
+    """Exit code and costly modules imported, of a process with these arguments."""
+    code = LAZY.format(runtime=str(Path(transcribe.__file__).parent), arguments=list(arguments))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout.splitlines()[-1].split()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], "0"),
+        (["--version"], "0"),
+        (["--no-such-option"], "2"),
+        (["/none.wav"], "1"),
+        (["--home", "/none", "/etc/hostname"], "3"),
+    ],
+)
+def test_nothing_costly_is_imported_for_it(arguments: list[str], code: str) -> None:
+    assert imported_by(*arguments) == [code]
+
+
+def test_transformers_is_not_imported_on_the_hot_path(baked: Path, samples: Path) -> None:
+    """Nor would it be if the image lacked it."""
+    words = imported_by("--home", str(baked), str(samples / "short.flac"))
+    assert words == ["0", "numpy", "soundfile", "tokenizers", "torch"]
+
+
+def test_version(main: Run) -> None:
+    version = (Path(transcribe.__file__).parent / "VERSION").read_text()
+    assert main("--version").stdout == f"transcribe {version}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "required: FILE"),
+        (["--load", "magic", "a.wav"], "invalid choice"),
+        (["-f", "srt", "a.wav"], "no format 'srt'; there are txt, json"),
+        (["-f", "txt,json", "a.wav"], "-o DIR"),
+        (["-f", "json", "a.wav", "b.wav"], "-o DIR"),
+        (["-o", "out", "x/a.wav", "y/a.mp3"], "2 recordings would be written to out/a.*"),
+        (["-o", "/dev/null/out", "a.wav"], "no folder /dev/null/out: Not a directory"),
+        (["--timings=yaml", "a.wav"], "invalid choice"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], words: str, main: Run, tmp_path: Path) -> None:
+    done = main(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr.splitlines()[-1]
+    assert not Path("out").exists()
+
+
+def test_unknown_language(main: Run, silence: Path) -> None:
+    done = main("--language", "tlh", silence)
+    assert done.returncode == 2
+    (line,) = errors(done)
+    assert "no language tlh" in line and "de, " in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it checks the error where there is no GPU")
+def test_no_gpu(main: Run, silence: Path) -> None:
+    done = main("--device", "cuda", silence)
+    assert done.returncode == 3
+    assert "torch finds no GPU; see what nvidia-smi says, or use --device cpu" in errors(done)[-1]
+
+
+def test_one_bad_file_does_not_stop_the_others(main: Run, samples: Path, silence: Path) -> None:
+    folder = silence.parent
+    (folder / "empty.wav").touch()
+    (folder / "text.wav").write_text("not audio")
+    cut = folder / "cut.flac"
+    cut.write_bytes((samples / "short.flac").read_bytes()[:50_000])
+    good = samples / "short.flac"
+    done = main(folder / "none.wav", folder / "empty.wav", folder / "text.wav", good, cut, folder)
+    assert done.returncode == 1
+    wanted = [
+        "none.wav: no such file; check the name and the folder",
+        "empty.wav: is empty (0 bytes); copy or record it again",
+        f"{folder}: is a folder; name the recordings in it, for instance with *.wav",
+        "text.wav: is not a recording, or damaged at its start; give a wav, flac, mp3 or ogg file",
+        "cut.flac: is damaged or cut short after 3 s; copy it again",
+    ]
+    for line, end in zip(errors(done), wanted, strict=True):
+        assert line.endswith(end)
+    header, *words = done.stdout.splitlines()
+    assert header == f"==> {good} <=="
+    assert words
+
+
+def test_text_goes_to_stdout_alone(main: Run, samples: Path) -> None:
+    done = main("--quiet", samples / "short.flac")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(word.isalpha() for word in done.stdout.split()) and done.stdout.endswith("\n")
+
+
+def test_progress_says_what_was_done(main: Run, samples: Path) -> None:
+    lines = main(samples / "short.flac").stderr.splitlines()
+    assert len(lines) == 2
+    assert f"model {NAME} ready in" in lines[0] and "state loading, cpu, float32" in lines[0]
+    assert "short.flac: 8.0 s of audio in" in lines[1] and lines[1].endswith("times real time")
+    times = [float(line[1:9]) for line in lines]
+    assert times == sorted(times)
+    lines = main("--load", "standard", samples / "short.flac").stderr.splitlines()
+    assert "state loading is not tried: --load standard" in lines[0]
+    assert "standard loading" in lines[1]
+
+
+def test_json_is_that_of_openai_whisper(main: Run, samples: Path) -> None:
+    done = main("-f", "json", samples / "short.flac")
+    document = json.loads(done.stdout)
+    assert done.stdout.count("\n") == 1
+    assert list(document) == ["text", "segments", "language"]
+    assert document["language"] == "en"
+    assert document["text"] == "".join(segment["text"] for segment in document["segments"])
+    fields = {"id", "seek", "start", "end", "text", "tokens", "avg_logprob", "no_speech_prob"}
+    times = []
+    for number, segment in enumerate(document["segments"]):
+        assert segment["id"] == number and fields <= set(segment)
+        times += [segment["start"], segment["end"]]
+    assert times == sorted(times) and times[0] >= 0 and times[-1] <= 8.0
+
+
+def test_outputs_to_a_folder(main: Run, samples: Path, silence: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out"
+    done = main("-o", out, "-f", "txt,json", samples / "short.flac", silence)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert sorted(path.name for path in out.iterdir()) == [
+        "short.json",
+        "short.txt",
+        "silence.json",
+        "silence.txt",
+    ]
+    text = (out / "short.txt").read_text()
+    assert text == main("--quiet", samples / "short.flac").stdout
+    assert json.loads((out / "short.json").read_text())["text"].split() == text.split()
+    (out / "any").touch()
+    assert (out / "short.txt").stat().st_mode == (out / "any").stat().st_mode
+
+
+def test_a_full_disk_leaves_the_old_output(run: Run, samples: Path, tmp_path: Path) -> None:
+    """Under a limit of 0 bytes a file, which fails as a full disk does."""
+    (tmp_path / "short.txt").write_text("old")
+    done = run("-o", tmp_path, samples / "short.flac", preexec_fn=lambda: setrlimit(RLIMIT_FSIZE, (0, 0)))
+    assert done.returncode == 1
+    assert f"short.flac: cannot write to {tmp_path}: File too large" in errors(done)[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["short.txt"]
+    assert (tmp_path / "short.txt").read_text() == "old"
+
+
+def test_full_stdout(run: Run, samples: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = run("--quiet", samples / "short.flac", capture_output=False, stdout=full, stderr=PIPE)
+    assert done.returncode == 1
+    (line,) = errors(done)
+    assert "cannot write to standard output: No space left on device" in line
+
+
+def test_timings_as_json(main: Run, samples: Path) -> None:
+    done = main("--timings=json", "--quiet", samples / "short.flac")
+    (line,) = done.stderr.splitlines()
+    facts = json.loads(line)
+    assert (facts["strategy"], facts["device"], facts["model"]) == ("state", "cpu", NAME)
+    assert facts["audio_s"] == pytest.approx(8.0, abs=0.1)
+    assert 0 < facts["load_s"] < facts["ready_s"] < facts["total_s"]
+    assert facts["speed"] == pytest.approx(facts["audio_s"] / facts["decode_s"], rel=0.01)
+    names = [phase["name"] for phase in facts["phases"]]
+    work = ["import torch", "import network", "load model", "decode audio", "transcribe", "write"]
+    assert names == ["start python", *work]
+    assert all(0 <= phase["start_s"] <= phase["end_s"] for phase in facts["phases"])
+
+
+def test_timings_alone_print_a_table(main: Run, samples: Path) -> None:
+    """And do not take the file that follows for their value."""
+    done = main("--quiet", "--timings", samples / "short.flac")
+    assert done.returncode == 0 and done.stdout
+    assert any(line.endswith(" s  load model") for line in done.stderr.splitlines())
+
+
+def damage(path: Path) -> None:
+    """Flip one bit in the middle of the data."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def make_folder(path: Path) -> None:
+    """Put a folder in its place."""
+    path.unlink()
+    path.mkdir()
+
+
+TROUBLES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "flipped": (damage, "is damaged: chunk 0"),
+    "cut": (lambda path: os.truncate(path, 4_000_000), "bytes of tensors, its header says"),
+    "missing": (lambda path: path.unlink(), "No such file or directory"),
+    "a folder": (make_folder, "Is a directory"),
+}
+
+
+@pytest.mark.parametrize("kind", TROUBLES)
+def test_a_bad_state_file_is_a_warning(kind: str, home: Path, main: Run, samples: Path) -> None:
+    """The same words come by standard loading; --load state would rather fail."""
+    wanted = main("--quiet", samples / "short.flac").stdout
+    state = home / f"state/{NAME}.safetensors"
+    trouble, words = TROUBLES[kind]
+    trouble(state)
+    done = main("--quiet", "--home", home, "--timings=json", samples / "short.flac")
+    assert (done.returncode, done.stdout) == (0, wanted)
+    warning, timings = done.stderr.splitlines()
+    assert str(state) in warning and words in warning
+    assert warning.endswith("run state.py bake again; going on with standard loading")
+    assert json.loads(timings)["strategy"] == "standard"
+    done = main("--home", home, "--load", "state", samples / "short.flac")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert words in errors(done)[-1]
+
+
+def test_neither_state_file_nor_checkpoint(home: Path, main: Run, samples: Path) -> None:
+    damage(home / f"state/{NAME}.safetensors")
+    (home / "model" / NAME / "model.safetensors").unlink()
+    done = main("--home", home, samples / "short.flac")
+    assert (done.returncode, done.stdout) == (3, "")
+    last = errors(done)[-1]
+    assert "is damaged: chunk 0" in last and "run state.py bake again; and no usable checkpoint" in last
+    assert last.endswith("fetch the model again")
+
+
+def test_which_model(home: Path, main: Run, silence: Path) -> None:
+    shutil.copytree(home / "model" / NAME, home / "model/other")
+    assert "2 models in" in errors(done := main("--home", home, silence))[-1] and done.returncode == 3
+    assert main("--home", home, "--model", NAME, silence).returncode == 0
+    done = main("--home", home, "--model", "../model/other", silence)
+    assert done.returncode == 3
+    assert errors(done)[-1].endswith(f"choose one with --model: other, {NAME}")
+    shutil.rmtree(home / "model")
+    shutil.rmtree(home / "state")
+    done = main("--home", home, silence)
+    assert done.returncode == 3 and "name the folder that holds them with --home" in errors(done)[-1]
+
+
+def test_home_by_the_environment(home: Path, silence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSCRIBE_HOME", str(home))
+    assert transcribe.main(["--quiet", str(silence)]) == 0
+
+
+def test_a_closed_pipe_is_quiet(run: Run, samples: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run("--quiet", samples / "short.flac", capture_output=False, stdout=writer, stderr=PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_control_c(baked: Path, samples: Path) -> None:
+    command = [sys.executable, transcribe.__file__, "--home", str(baked), str(samples / "long.flac")]
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # the model is ready, the recording is begun
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert (process.returncode, rest) == (130, "transcribe: interrupted\n")
