@@ -17,6 +17,7 @@ packages=(
   shellcheck                                        # lint
 )
 
+# shellcheck disable=SC1091 # a file of the system, not of this tree
 [[ $(. /etc/os-release && echo "$ID $VERSION_ID") == "debian 12" ]] ||
   die "this build host is not Debian 12, which preheat is built and tested on. Use a Debian 12 machine or VM."
 [[ $(id -u) == 0 ]] ||

@@ -1,6 +1,7 @@
 """The fixture model really hears: transformers' own `generate` gets the sample recordings right."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_language_is_detected(recogniser: Recogniser, vocabulary: dict[str, int]
 def test_special_tokens_stand_as_on_a_real_checkpoint(
     recogniser: Recogniser, vocabulary: dict[str, int]
 ) -> None:
-    settings = recogniser.model.generation_config
+    settings: Any = recogniser.model.generation_config  # its attributes are those of its file
     assert settings.no_timestamps_token_id == vocabulary["<|notimestamps|>"]
     assert settings.no_timestamps_token_id - 1 == vocabulary["<|nospeech|>"]  # transformers relies on it
     assert settings.no_timestamps_token_id + 1 == vocabulary["<|0.00|>"]
