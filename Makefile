@@ -26,7 +26,7 @@ demo: setup ## Build the image, boot it, transcribe a sample on it over ssh
 ssh: setup ## Boot the image on a throw-away overlay and open a shell on it
 	@$(PYTHON) -m factory ssh
 
-test: setup lint ## Everything: lint, runtime, roles, image
+test: setup lint image ## Everything: lint, runtime, roles, image
 	@$(PYTEST) tests
 
 test-fast: setup lint test-runtime ## Lint and runtime tests, within 3 minutes
@@ -37,7 +37,7 @@ test-runtime: setup ## Tests of what runs on the image
 test-roles: setup ## Tests of the Ansible roles, each in a container of its own
 	@$(PYTEST) tests/roles
 
-test-image: setup ## Tests of the finished image: boots it and looks over ssh
+test-image: image ## Tests of the finished image: boots it and looks over ssh
 	@$(PYTEST) tests/image
 
 lint: setup ## ruff, mypy, shellcheck, yamllint, ansible-lint, packer
