@@ -1,0 +1,19 @@
+"""Plant an offender for each item of the hygiene list.
+
+Run as `python3 plant.py ROOT ITEMS`, ITEMS being the list as JSON; it prints the path of each offender.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+root, items = Path(sys.argv[1]), json.loads(sys.argv[2])
+for item in items:
+    path = root / item["path"].lstrip("/").replace("*", "planted")
+    # A folder, where the system has one or the state is about what is in it.
+    if path.is_dir() or (item["state"] != "absent" and not path.is_file() and path.name != "machine-id"):
+        path = path / "planted" / "planted"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_dir():
+        path.write_text("planted\n")
+    print(path)

@@ -1,0 +1,41 @@
+"""The venv after the role `venv`."""
+
+from testinfra.host import Host
+
+VENV = "/opt/transcribe/venv"
+USED_BY_RUNTIME = "import soundfile, soxr, tokenizers, torch; print(torch.__version__)"
+
+
+def test_its_python_is_the_distributions_own(host: Host) -> None:
+    assert host.file(f"{VENV}/bin/python").linked_to == "/usr/bin/python3.11"
+
+
+def test_anyone_can_use_what_the_runtime_needs(host: Host) -> None:
+    found = host.check_output(f"setpriv --reuid=nobody --clear-groups {VENV}/bin/python -c '{USED_BY_RUNTIME}'")
+    assert found.startswith("2.15.0")
+
+
+def test_nobody_else_can_change_it(host: Host) -> None:
+    assert host.check_output(f"find {VENV} -not -user root -o -perm /022 -not -type l") == ""
+
+
+def test_the_packages_are_those_of_the_lock(host: Host) -> None:
+    lock = host.file(f"{VENV}/requirements.txt").content_string
+    locked = {line.split()[0] for line in lock.splitlines() if "==" in line and not line.startswith(" ")}
+    code = "from importlib.metadata import distributions as d; [print(f'{x.name.lower()}=={x.version}') for x in d()]"
+    installed = host.check_output(f'{VENV}/bin/python -c "{code}"').split()
+    assert {name.replace("_", "-") for name in installed} == locked
+
+
+def test_everything_is_compiled(host: Host) -> None:
+    # Of torch only: a module that this Python cannot compile is no fault.
+    missing = host.check_output(
+        f"cd {VENV}/lib/python3.11/site-packages/torch/nn && find . -name '*.py' | while read -r module; do"
+        ' test -e "$(dirname "$module")/__pycache__/$(basename "$module" .py).cpython-311.pyc" || echo "$module"; done'
+    )
+    assert missing == ""
+
+
+def test_installers_and_their_caches_are_gone(host: Host) -> None:
+    for path in (f"{VENV}/bin/uv", f"{VENV}/bin/pip", f"{VENV}/.uv-cache", "/root/.cache/uv", "/root/.cache/pip"):
+        assert not host.file(path).exists, path
