@@ -13,5 +13,5 @@ step env MYPYPATH=runtime:tests/fixtures/make mypy --strict runtime tests/runtim
 step env MYPYPATH=tests/fixtures/make mypy --strict tests/fixtures/make tests/roles
 step shellcheck factory/*.sh tests/*.sh .ci/run
 step yamllint --strict .
-step ansible-lint --offline --strict --profile production ansible molecule
+step env ANSIBLE_ROLES_PATH="$PWD/ansible/roles" ansible-lint --offline --strict --profile production ansible molecule
 step packer fmt -check -diff packer

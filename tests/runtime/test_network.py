@@ -101,7 +101,7 @@ def mel_to_decode(network: Whisper, samples: Path) -> torch.Tensor:
     if frames < WINDOW_FRAMES:
         return random_mel(network, windows=2)
     mel = audio.log_mel(audio.decode(samples / "long.flac"), network.window, network.filters)
-    return mel[:, : 2 * frames].unflatten(1, (2, frames)).transpose(0, 1)
+    return torch.stack((mel[:, :frames], mel[:, frames : 2 * frames]))
 
 
 def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
