@@ -50,7 +50,8 @@ def main() -> None:
     for name, command in COMMANDS.items():
         commands.add_parser(name, help=command.__doc__)
     chosen = COMMANDS[parser.parse_args().command]
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore the first otherwise
+        signal.signal(number, interrupt)
     try:
         chosen()
     except FactoryError as error:
@@ -61,5 +62,5 @@ def main() -> None:
 
 
 def interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Make SIGTERM unwind as Ctrl-C does, through every clean-up on the way."""
+    """Unwind through every clean-up on the way."""
     raise KeyboardInterrupt

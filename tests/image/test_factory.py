@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,9 @@ def leftovers() -> list[str]:
     return [line for line in lines if any(mark in line for mark in marks)]
 
 
-def start_and_stay(disk: Path) -> subprocess.Popen[str]:
+@contextmanager
+def machine_that_stays(disk: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process with a machine that is up; gone at the end, whatever the test has found."""
     process = subprocess.Popen(
         [sys.executable, "-c", STAY.format(disk=str(disk)), "stay"],
         cwd=ROOT,
@@ -66,7 +69,13 @@ def start_and_stay(disk: Path) -> subprocess.Popen[str]:
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
     assert leftovers(), "the check sees a machine that is up"
-    return process
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        with workspace("test-factory"):
+            pass
 
 
 def test_an_error_takes_the_machine_down(base_disk: Path) -> None:
@@ -77,19 +86,19 @@ def test_an_error_takes_the_machine_down(base_disk: Path) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_takes_the_machine_down(base_disk: Path, how: signal.Signals) -> None:
-    process = start_and_stay(base_disk)
-    os.killpg(process.pid, how)
-    assert process.wait(60) == 130
-    assert leftovers() == []
+    with machine_that_stays(base_disk) as process:
+        os.killpg(process.pid, how)
+        assert process.wait(60) == 130
+        assert leftovers() == []
 
 
 def test_the_next_run_clears_what_a_killed_one_left(base_disk: Path) -> None:
-    process = start_and_stay(base_disk)
-    process.kill()
-    process.wait()
-    assert leftovers()
-    with workspace("test-factory"):
-        assert leftovers() == []
+    with machine_that_stays(base_disk) as process:
+        process.kill()
+        process.wait()
+        assert leftovers()
+        with workspace("test-factory"):
+            assert leftovers() == []
 
 
 def test_two_runs_do_not_share_a_machine(base_disk: Path) -> None:
@@ -132,9 +141,9 @@ def test_a_failing_play_says_what_failed_and_where_the_log_is(
     base_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "broken.yml"
-    broken.write_text("model_name: broken\nmodel_source: /nonexistent\nmodel_sha256: ''\n")
+    broken.write_text("image_ca_bundle: /nonexistent.crt\n")  # what the play needs first
     monkeypatch.setenv("VARS", str(broken))
     with booted(base_disk, "image", keep=False) as machine, pytest.raises(FactoryError) as error:
         build_on(machine)
-    assert "/nonexistent" in str(error.value)
+    assert "/nonexistent.crt" in str(error.value)
     assert str(BUILD / "logs/image.log") in str(error.value)
