@@ -143,5 +143,5 @@ def fingerprint() -> str:
     files = [path for folder in INPUTS for path in (ROOT / folder).rglob("*")]
     for path in sorted([*files, ROOT / vars_file()]):
         if path.is_file() and "__pycache__" not in path.parts:
-            digest.update(str(path).encode() + b"\0" + path.read_bytes())
+            digest.update(os.path.relpath(path, ROOT).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
