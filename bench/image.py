@@ -1,6 +1,6 @@
 """The local image as its user meets it: how long it takes to build, how soon it is ready to transcribe.
 
-    .venv/bin/python bench/image.py [--build] [--runs 5]
+    .venv/bin/python -m bench.image [--build] [--runs 5]
 
 boots the finished image and runs `transcribe` on its sample by both ways of loading, in turn, in fresh
 processes; prints medians and the ratio. The page cache is warm: each way runs once before it counts. With
