@@ -186,8 +186,9 @@ def write(transcript: Transcript, path: Path, args: argparse.Namespace) -> None:
                 continue
             if len(args.files) > 1:  # as head and tail do
                 content = b"==> %s <==\n" % os.fsencode(path) + content
-            sys.stdout.buffer.write(content)
-            sys.stdout.buffer.flush()
+            # Past Python's buffer: what it could not write it would try again, and fail with, at the end.
+            while content:
+                content = content[os.write(sys.stdout.fileno(), content) :]
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "runtime"
 sys.path.insert(0, str(RUNTIME))  # flat modules, as `python runtime/transcribe.py` finds them
+os.environ.pop("PYTHONUNBUFFERED", None)  # no user has it set, and it hides what buffers do at the end
 os.environ["OMP_NUM_THREADS"] = "1"  # torch's threads only get in each other's way on a model this small
 
 Done = subprocess.CompletedProcess[str]
