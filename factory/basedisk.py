@@ -4,7 +4,6 @@ The tar is also what the role tests' containers are made of, so roles are tested
 """
 
 import hashlib
-import shutil
 import subprocess
 import tempfile
 import time
@@ -124,9 +123,3 @@ def make_esp(scratch: Path) -> Path:
     run("mmd", "-i", esp, "::/EFI", "::/EFI/BOOT")
     run("mcopy", "-i", esp, scratch / "BOOTX64.EFI", "::/EFI/BOOT/BOOTX64.EFI")
     return esp
-
-
-def copy_sparse(source: Path, target: Path) -> None:
-    """Copy a disk image without filling its holes."""
-    shutil.rmtree(target, ignore_errors=True)
-    run("cp", "--sparse=always", "--reflink=auto", source, target)
