@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from decoding import Vocabulary
+from layout import FFT_SAMPLES, Dimensions, layout
 from torch import Tensor
-from whisper import FFT_SAMPLES, Dimensions, layout
 
 if TYPE_CHECKING:
     from transformers import WhisperConfig, WhisperFeatureExtractor
 
-Packed = tuple[dict[str, Tensor], dict[str, str]]  # tensors as whisper.layout names them, and metadata
+Packed = tuple[dict[str, Tensor], dict[str, str]]  # tensors as layout.layout names them, and metadata
 
-# Where transformers keeps what `whisper.layout` names, below model.encoder. or model.decoder.
+# Where transformers keeps what `layout.layout` names, below model.encoder. or model.decoder.
 PLACES = {
     "attention.norm": ["self_attn_layer_norm"],
     "attention.qkv": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layout import Dimensions
 from timing import Log, warn
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def load(home: Path, name: str, strategies: list[str], device: str, log: Log) ->
                     # The precision that state files are made in for either.
                     dtype = torch.float16 if device == "cuda" else torch.float32
                     tensors, metadata = checkpoint.pack(home / "model" / name, dtype, device)
-                network = whisper.Whisper(tensors, whisper.Dimensions.from_json(metadata["dimensions"]))
+                network = whisper.Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
                 vocabulary = decoding.Vocabulary(metadata)
         except (state.StateError, checkpoint.CheckpointError) as error:
             reasons.append(str(error))

@@ -11,12 +11,12 @@ The file is a plain safetensors file (https://huggingface.co/docs/safetensors, "
 
 What makes it a state file is which tensors it holds and what its `__metadata__` (string → string) says:
 
-    tensors      those of whisper.layout(dimensions), in that order: `audio.window` and `audio.filters`
+    tensors      those of layout.layout(dimensions), in that order: `audio.window` and `audio.filters`
                  (the Hann window and the mel filters) in F32, all others in `dtype`
     format       "preheat-state"
     version      "1"; a reader refuses any other
     dtype        "float32", "float16" or "bfloat16"
-    dimensions   JSON object, the fields of whisper.Dimensions
+    dimensions   JSON object, the fields of layout.Dimensions
     tokenizer    the text of a tokenizer.json
     generation   JSON object: suppress_tokens, begin_suppress_tokens, alignment_heads ([[layer, head], …]),
                  is_multilingual, max_initial_timestamp_index; null where the checkpoint says nothing
@@ -47,8 +47,8 @@ from typing import Any
 
 import checkpoint
 import torch
+from layout import Dimensions, layout
 from storage import replacing
-from whisper import Dimensions, layout
 
 FORMAT, VERSION = "preheat-state", "1"
 ALIGNMENT = 4096  # bytes: a page, and what O_DIRECT asks for

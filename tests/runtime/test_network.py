@@ -8,6 +8,7 @@ import checkpoint
 import decoding
 import pytest
 import torch
+from layout import Dimensions
 from transformers import (
     GenerationConfig,
     WhisperConfig,
@@ -15,7 +16,7 @@ from transformers import (
     WhisperForConditionalGeneration,
     WhisperTokenizer,
 )
-from whisper import Dimensions, Whisper
+from whisper import Whisper
 
 WINDOW_FRAMES = 3000  # of a real Whisper: 30 s
 

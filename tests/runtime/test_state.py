@@ -18,7 +18,7 @@ import pytest
 import safetensors
 import state
 import torch
-from whisper import Dimensions, layout
+from layout import Dimensions, layout
 
 NAME = "whisper-nato"
 STATE = Path(state.__file__)

@@ -14,7 +14,8 @@ import soundfile
 import state
 import torch
 from audio import SAMPLE_RATE, Samples
-from whisper import Dimensions, Whisper
+from layout import Dimensions
+from whisper import Whisper
 
 MOST_ERRORS = 0.05  # of the words: the fixture model's own limit
 Hear = Callable[[Samples], str]
