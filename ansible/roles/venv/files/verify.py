@@ -10,7 +10,17 @@ from importlib.metadata import distributions
 from importlib.util import cache_from_source
 from pathlib import Path
 
-IMPORTS = ("numpy", "safetensors", "soundfile", "soxr", "tokenizers", "torch", "transformers")
+IMPORTS = (
+    "numpy",
+    "onnxruntime",
+    "safetensors",
+    "soundfile",
+    "soxr",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "xxhash",
+)
 
 
 def normal(name: str) -> str:
