@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layout import Dimensions
+from statefile import StateError
 from timing import Log, warn
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def load(home: Path, name: str, strategies: list[str], device: str, log: Log) ->
                     tensors, metadata = checkpoint.pack(home / "model" / name, dtype, device)
                 network = whisper.Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
                 vocabulary = decoding.Vocabulary(metadata)
-        except (state.StateError, checkpoint.CheckpointError) as error:
+        except (StateError, checkpoint.CheckpointError) as error:
             reasons.append(str(error))
             if strategy != strategies[-1]:
                 warn(f"{error}; going on with {strategies[-1]} loading")

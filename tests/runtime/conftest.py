@@ -39,7 +39,9 @@ def baked(tmp_path_factory: pytest.TempPathFactory, checkpoint_folder: Path) -> 
     shutil.copytree(checkpoint_folder, home / "model/whisper-nato")
     (home / "state").mkdir()
     state, model = home / "state/whisper-nato.safetensors", home / "model/whisper-nato"
-    bake = [sys.executable, str(RUNTIME / "state.py"), "bake", "--model", str(model), "--output", str(state)]
+    # float32 on every machine: --dtype auto would make other words here and there.
+    bake = [sys.executable, str(RUNTIME / "state.py"), "bake", "--dtype", "float32"]
+    bake += ["--model", str(model), "--output", str(state)]
     subprocess.run(bake, check=True, capture_output=True, timeout=120)
     return home
 

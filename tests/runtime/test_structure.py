@@ -9,7 +9,17 @@ import pytest
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
 MODULES = sorted(RUNTIME.glob("*.py"))
 # What the image's venv has for it, apart from the standard library.
-PACKAGES = {"numpy", "soundfile", "soxr", "tokenizers", "torch", "transformers"}
+PACKAGES = {
+    "numpy",
+    "onnxruntime",
+    "silero_vad",
+    "soundfile",
+    "soxr",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "xxhash",
+}
 
 
 def imports(path: Path) -> set[str]:

@@ -1,0 +1,171 @@
+"""A state file on its way into memory, by threads in the background, while torch is still being imported."""
+
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import BinaryIO
+
+from statefile import Header, naming, read_header
+from timing import Log
+
+CHECKERS = min(8, len(os.sched_getaffinity(0)))  # threads; memory is the limit long before 8
+
+
+class Reading:
+    """A state file that background threads open, check and read.
+
+    For the CPU the whole file is mapped and every chunk is checked. For a GPU only the header is, and the
+    file is read ahead until streaming.py takes over, which checks what it copies. Either kind will do for the
+    other device, at the price of starting later.
+
+    The threads import nothing, since torch is being imported meanwhile and a module must not be imported by
+    two threads at once; and they never keep the process from its end.
+    """
+
+    def __init__(self, path: Path, device: str = "cpu", log: Log | None = None) -> None:
+        """Start to read; returns at once and raises nothing. `log` is to note the phases."""
+        self.path = path
+        self._log = log
+        self._for_cpu = device == "cpu"
+        self._file: BinaryIO | None = None
+        self._header: Header | None = None
+        self._data: memoryview | None = None  # once it is checked
+        self._error: Exception | None = None
+        self._stopped = False
+        self._opened, self._done = Event(), Event()
+        if not start(self._run):
+            self._run()
+
+    def __del__(self) -> None:
+        """Close the file; not before, for a thread may be at it as long as it holds this object."""
+        if self._file:
+            self._file.close()
+
+    def header(self) -> Header:
+        """Wait for the header. Raises StateError."""
+        self._opened.wait()
+        if self._header is None:
+            assert self._error  # noqa: S101  for mypy: it is either
+            raise self._error
+        return self._header
+
+    def data(self) -> memoryview:
+        """Wait until every byte is checked; returns the data, a private map of it. Raises StateError.
+
+        Pages come from the disk when they are used. Whoever cuts the file short while it is mapped ends this
+        process by SIGBUS, as with any program's libraries; bake does not, it puts a new file in its place.
+        """
+        self.header()
+        if self._for_cpu:
+            self._done.wait()
+        if self._error is None and self._data is None:  # it was meant for a GPU, or stopped
+            self._stopped = False
+            self._check()
+        if self._data is None:
+            assert self._error  # noqa: S101  as above
+            raise self._error
+        return self._data
+
+    def fileno(self) -> int:
+        """The descriptor of the file, open as long as this object lives. Raises StateError."""
+        self.header()
+        assert self._file  # noqa: S101  as above
+        return self._file.fileno()
+
+    def stop(self) -> None:
+        """End the work in the background, after the chunks it is at: nobody waits for it any more."""
+        self._stopped = True
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Note a phase, if there is a log."""
+        return self._log.phase(name) if self._log else nullcontext()
+
+    def _run(self) -> None:
+        """All the work in the background."""
+        try:
+            with self.phase("check header"), naming(self.path):
+                self._file = self.path.open("rb")
+                self._header = read_header(self._file)
+        except Exception as error:  # for the thread that waits
+            self._error = error
+        self._opened.set()
+        if self._header:
+            if self._for_cpu:
+                start(self._read_ahead)
+                self._check()
+            else:
+                self._read_ahead()
+        self._done.set()
+
+    def _read_ahead(self) -> None:
+        """Ask the kernel for all chunks, one after the other without waiting: a long queue suits a disk."""
+        header = self.header()
+        with self.phase("read ahead"), suppress(OSError):  # it is a hint, no more
+            for i in range(len(header.checksums)):
+                if self._stopped:
+                    return
+                part = header.chunk(i)
+                begin, length = header.start + part.start, part.stop - part.start
+                os.posix_fadvise(self.fileno(), begin, length, os.POSIX_FADV_WILLNEED)
+
+    def _check(self) -> None:
+        """Map the file and check all chunks: sets _data or _error, or neither if it is stopped."""
+        header = self.header()
+
+        def check(chunks: Iterator[int]) -> None:
+            for i in chunks:
+                if self._stopped:
+                    return
+                header.check(i, data[header.chunk(i)])
+
+        try:
+            with self.phase("check data"), naming(self.path):
+                # A private map is writable, as torch wants it; the file itself never changes.
+                view = mmap.mmap(self.fileno(), header.start + header.size, access=mmap.ACCESS_COPY)
+                data = memoryview(view)[header.start :]
+                share(range(len(header.checksums)), check, CHECKERS)
+            if not self._stopped:
+                self._data = data
+        except Exception as error:  # for the thread that waits
+            self._error = error
+
+
+def start(work: Callable[[], None]) -> bool:
+    """Run `work` in a thread that ends with the process; False if the system has no thread left."""
+    try:
+        Thread(target=work, daemon=True).start()
+    except RuntimeError:
+        return False
+    return True
+
+
+def share(chunks: range, work: Callable[[Iterator[int]], None], threads: int) -> None:
+    """Run `work` in some threads, this one among them; all take their next chunk from the same iterator.
+
+    Returns when all have ended. An error in one of them, or Ctrl-C in this one, ends all and is raised.
+    """
+    left = iter(chunks)
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work(left)
+        except BaseException as error:
+            if not errors:
+                errors.append(error)
+        for _ in left:  # after an error the others find nothing more to do
+            pass
+
+    helpers = [Thread(target=run, daemon=True) for _ in range(min(threads, len(chunks)) - 1)]
+    with suppress(RuntimeError):  # the system has no thread left: fewer do it as well
+        for helper in helpers:
+            helper.start()
+    run()
+    for helper in helpers:
+        if helper.ident is not None:
+            helper.join()
+    if errors:
+        raise errors.pop()  # kept in the list, it would keep this frame, and so all that `work` holds

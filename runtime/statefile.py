@@ -1,0 +1,174 @@
+"""The state file as a format: what is in it, its header, its checksums. Nothing here needs torch.
+
+A state file is a plain safetensors file (https://huggingface.co/docs/safetensors, "Format"):
+
+    8 bytes      length of the header, unsigned, little endian
+    header       JSON, then spaces up to the next multiple of 4096 bytes of the file
+    data         the tensors, one after the other without gaps, to the end of the file
+
+What makes it a state file is which tensors it holds and what its `__metadata__` (string → string) says:
+
+    tensors      those of layout.layout(dimensions), in that order: `audio.window` and `audio.filters`
+                 (the Hann window and the mel filters) in F32, all others in `dtype`
+    format       "preheat-state"
+    version      "2"; a reader refuses any other
+    dtype        "float32", "float16" or "bfloat16"
+    dimensions   JSON object, the fields of layout.Dimensions
+    tokenizer    the text of a tokenizer.json
+    generation   JSON object: suppress_tokens, begin_suppress_tokens, alignment_heads ([[layer, head], …]),
+                 is_multilingual, max_initial_timestamp_index; null where the checkpoint says nothing
+    provenance   JSON object: name of the checkpoint's folder, hub_id and revision (null if unknown),
+                 sha256 of each file of weights, versions of torch and transformers
+    xxh3_64      JSON list: XXH3-64 (seed 0) of each 16 MiB of the data, as 16 hexadecimal digits, the most
+                 significant first; the last chunk may be shorter
+    digest       SHA-256, in hexadecimal, of the header's bytes, spaces included, with these 64 digits as 0
+
+Every load checks the digest and every checksum: a file that is damaged, cut short or made for another
+network raises StateError and is never used. Nothing is allocated on the word of the header; its sizes are
+compared with the file's first.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from layout import Dimensions, layout
+from xxhash import xxh3_64, xxh3_64_hexdigest
+
+FORMAT, VERSION = "preheat-state", "2"
+ALIGNMENT = 4096  # bytes: a page, and what O_DIRECT asks for
+CHUNK = 16 << 20  # bytes under one checksum, a multiple of ALIGNMENT
+HEADER_LIMIT = 100_000_000  # bytes, as in the safetensors library
+DTYPES = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)}  # safetensors' name, bytes
+CURE = "run state.py bake again"
+
+Entries = dict[str, dict[str, Any]]  # a safetensors header: tensor name → dtype, shape, data_offsets
+
+
+class StateError(Exception):
+    """A state file that cannot be used: one line with the file, what is wrong, and the cure."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of a state file, checked against the file's length and what the network reads."""
+
+    entries: Entries
+    metadata: dict[str, str]
+    checksums: list[str]  # of the chunks
+    start: int  # where in the file the data begins: bytes, a multiple of ALIGNMENT
+    size: int  # bytes of data
+
+    def chunk(self, i: int) -> slice:
+        """Where in the data chunk i is."""
+        return slice(i * CHUNK, min((i + 1) * CHUNK, self.size))
+
+    def check(self, i: int, content: memoryview) -> None:
+        """Raise ValueError if the content of chunk i is not what it was when it was written."""
+        if (found := xxh3_64_hexdigest(content)) != self.checksums[i]:
+            raise ValueError(
+                f"is damaged: chunk {i} has checksum {found}, its header says {self.checksums[i]}"
+            )
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Make a StateError of all that reading a state file, whole or broken, raises in the block."""
+    try:
+        yield
+    except OSError as error:
+        raise StateError(f"cannot read the state file {path}: {error.strerror}; {CURE}") from error
+    except (json.JSONDecodeError, UnicodeError, AttributeError, KeyError, RecursionError, TypeError) as error:
+        raise StateError(f"the state file {path} is not one, or its header is damaged; {CURE}") from error
+    except ValueError as error:  # one line, and a short one, whatever the file makes it quote
+        raise StateError(f"the state file {path} {' '.join(str(error).split())[:1000]}; {CURE}") from error
+
+
+def read_header(file: BinaryIO) -> Header:
+    """The header of an open state file. Raises what `naming` knows."""
+    size = os.fstat(file.fileno()).st_size
+    if size < ALIGNMENT:
+        raise ValueError(f"is cut short: it has {size:,} bytes, any has {ALIGNMENT:,} or more")
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(HEADER_LIMIT, size - 8):
+        raise ValueError(f"claims a header of {length:,} bytes in a file of {size:,}")
+    raw = file.read(length)
+    try:
+        entries = json.loads(raw.decode())  # bytes that look like UTF-16 would make json import its decoder
+    except ValueError as error:  # as well for a number of more digits than Python reads
+        raise TypeError("not JSON") from error
+    metadata = entries.pop("__metadata__")
+    if (found := (metadata["format"], metadata["version"])) != (FORMAT, VERSION):
+        raise ValueError(f"is of the format {found}, this program reads {(FORMAT, VERSION)}")
+    if metadata["digest"] != (actual := digest(raw, metadata["digest"])):
+        raise ValueError(f"has a changed header: its digest is {actual}, it says {metadata['digest']!r}")
+    if wrong := [key for key in ("tokenizer", "generation", "provenance") if key not in metadata]:
+        raise ValueError(f"says nothing of its {wrong[0]}")
+    if wrong := [key for key, value in metadata.items() if not isinstance(value, str)]:
+        raise ValueError(f"has no text for its {wrong[0]}")
+    for key in ("generation", "provenance"):
+        if not isinstance(json.loads(metadata[key]), dict):
+            raise ValueError(f"has no JSON object for its {key}")
+    if (8 + length) % ALIGNMENT:
+        raise ValueError(f"has its data at byte {8 + length:,}, not at a multiple of {ALIGNMENT:,}")
+    check_entries(entries, metadata)
+    end = max(entry["data_offsets"][1] for entry in entries.values())
+    if size - 8 - length != end:
+        raise ValueError(f"has {size - 8 - length:,} bytes of tensors, its header says {end:,}")
+    checksums = json.loads(metadata["xxh3_64"])
+    if len(checksums) != (chunks := -(-end // CHUNK)):
+        raise ValueError(f"has {len(checksums)} checksums for {chunks} chunks of data")
+    return Header(entries, metadata, checksums, 8 + length, end)
+
+
+def check_entries(found: Entries, metadata: dict[str, str]) -> None:
+    """Raise ValueError unless the header describes exactly the tensors that the network reads."""
+    dims, dtype = Dimensions.from_json(metadata["dimensions"]), metadata["dtype"]
+    if dtype not in DTYPES:
+        raise ValueError(f"is of dtype {dtype!r}, this program knows {', '.join(DTYPES)}")
+    if dims.encoder_layers + dims.decoder_layers > len(found):
+        raise ValueError(f"has {len(found)} tensors, too few for its dimensions {dims}")
+    wanted = describe(dims, dtype)
+    for name in wanted | found:
+        if wanted.get(name) != found.get(name):
+            raise ValueError(
+                f"does not fit: {name} is {found.get(name)} in the file, {wanted.get(name)} in the network"
+            )
+
+
+def describe(dims: Dimensions, dtype: str) -> Entries:
+    """What the header says of each tensor of a network with these dimensions."""
+    described: Entries = {}
+    end = 0
+    for name, shape in layout(dims).items():
+        code, itemsize = DTYPES["float32" if name.startswith("audio.") else dtype]
+        begin, end = end, end + prod(shape) * itemsize
+        described[name] = {"dtype": code, "shape": list(shape), "data_offsets": [begin, end]}
+    return described
+
+
+def digest(raw: bytes, stated: str) -> str:
+    """The digest of the format description above, of a header in which `stated` stands for it."""
+    return hashlib.sha256(raw.replace(stated.encode(), b"0" * 64, 1)).hexdigest()
+
+
+def checksums(blobs: Iterable[memoryview]) -> Iterator[str]:
+    """XXH3-64 of each CHUNK bytes of the blobs laid end to end."""
+    hashed, room = xxh3_64(), CHUNK
+    for blob in blobs:
+        rest = blob
+        while rest:
+            piece, rest = rest[:room], rest[room:]
+            hashed.update(piece)
+            room -= len(piece)
+            if room == 0:
+                yield hashed.hexdigest()
+                hashed, room = xxh3_64(), CHUNK
+    if room < CHUNK:
+        yield hashed.hexdigest()

@@ -1,0 +1,73 @@
+"""State files made and remade by the description of the format alone, for the tests that need odd ones."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import state
+import statefile
+import torch
+from checkpoint import Packed
+from layout import Dimensions
+
+DIMENSIONS = Dimensions(
+    num_mel_bins=8,
+    d_model=64,
+    encoder_layers=1,
+    encoder_attention_heads=2,
+    encoder_ffn_dim=128,
+    max_source_positions=50,
+    decoder_layers=1,
+    decoder_attention_heads=2,
+    decoder_ffn_dim=128,
+    max_target_positions=64,
+    vocab_size=301,
+)
+SMALL_CHUNK = 64 << 10  # bytes: with it, the small model's file has several chunks and an odd tail
+
+
+def small(path: Path, dtype: str = "float32") -> Packed:
+    """Write a state file of random numbers, about half a megabyte; returns what is in it."""
+    torch.manual_seed(7)
+    entries = statefile.describe(DIMENSIONS, dtype)
+    data = torch.randint(0, 256, (list(entries.values())[-1]["data_offsets"][1],), dtype=torch.uint8)
+    metadata = {
+        "dtype": dtype,
+        "dimensions": json.dumps(vars(DIMENSIONS)),
+        "tokenizer": json.dumps({"model": {"vocab": {"é": 0, "alpha": 1}}}),
+        "generation": json.dumps({"is_multilingual": True}),
+        "provenance": json.dumps({"name": "small"}),
+    }
+    packed = state.views(data, entries), metadata
+    state.write(path, packed)
+    return packed
+
+
+def header_of(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header and the data of a state file."""
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def with_header(header: dict[str, Any], data: bytes, *, sign: bool = True) -> bytes:
+    """A state file with any header; `sign` makes its digest right, if it has one."""
+    metadata = header.get("__metadata__")
+    sign = sign and isinstance(metadata, dict) and "digest" in metadata
+    if sign:
+        header = header | {"__metadata__": header["__metadata__"] | {"digest": "0" * 64}}
+    text = json.dumps(header).encode()
+    text += b" " * (-(8 + len(text)) % 4096)
+    if sign:
+        digest = hashlib.sha256(text).hexdigest()
+        entry = b'"digest": "%s"'
+        text = text.replace(entry % (b"0" * 64), entry % digest.encode())
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether these are the same tensors, in order, to the last bit; random bits are no numbers at times."""
+    return list(one) == list(other) and all(
+        a.dtype == b.dtype and a.shape == b.shape and torch.equal(a.view(torch.uint8), b.view(torch.uint8))
+        for a, b in zip(one.values(), other.values(), strict=True)
+    )

@@ -1,0 +1,214 @@
+"""A state file read in the background: early, without torch, and never in the way."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import handmade
+import pytest
+import reading
+import state
+import statefile
+from handmade import SMALL_CHUNK, same
+from reading import Reading, share
+from statefile import StateError
+from timing import Log
+
+RUNTIME = Path(reading.__file__).parent
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of eight chunks."""
+    monkeypatch.setattr(statefile, "CHUNK", SMALL_CHUNK)
+    handmade.small(tmp_path / "small")
+    return tmp_path / "small"
+
+
+@pytest.fixture
+def damaged(file: Path) -> Path:
+    """The same, with another last byte."""
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    return file
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_reading_gives_what_the_file_does(device: str, file: Path) -> None:
+    """One that was meant for a GPU as well."""
+    tensors, metadata = state.load(Reading(file, device))
+    wanted, said = state.load(file)
+    assert same(tensors, wanted) and metadata == said
+
+
+def test_one_that_was_stopped(file: Path) -> None:
+    started = Reading(file)
+    started.stop()
+    assert same(state.load(started)[0], state.load(file)[0])
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_an_error_waits_for_who_loads(device: str, damaged: Path, tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="is damaged: chunk 7 has checksum"):
+        state.load(Reading(damaged, device))
+    missing = Reading(tmp_path / "missing", device)
+    for _ in range(2):
+        with pytest.raises(StateError, match="No such file or directory"):
+            state.load(missing)
+
+
+def test_the_file_never_changes(file: Path) -> None:
+    """Nor does what others read of it, when a tensor does."""
+    content = file.read_bytes()
+    tensors, _ = state.load(file)
+    tensors["decoder.norm.bias"].fill_(1)
+    assert file.read_bytes() == content
+    assert not same(state.load(file)[0], tensors)
+
+
+@pytest.mark.parametrize(
+    ("device", "phases"),
+    [("cpu", {"check header", "read ahead", "check data"}), ("cuda", {"check header", "read ahead"})],
+)
+def test_phases_are_noted(device: str, phases: set[str], file: Path) -> None:
+    log = Log(quiet=True)
+    Reading(file, device, log).header()
+    deadline = time.monotonic() + 10
+    while len(log.phases) <= len(phases) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert {phase["name"] for phase in log.phases} == phases | {"start python"}
+
+
+def test_all_is_read_ahead(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    done = threading.Event()
+
+    def advise(file: int, begin: int, length: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_WILLNEED
+        asked.append((begin, length))
+        if len(asked) == len(header.checksums):
+            done.set()
+
+    with file.open("rb") as opened:
+        header = statefile.read_header(opened)
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    Reading(file, "cuda")
+    assert done.wait(10)
+    ends = [begin + length for begin, length in asked]
+    assert [begin for begin, _ in asked] == [header.start, *ends[:-1]]
+    assert ends[-1] == file.stat().st_size
+
+
+def test_without_threads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under a limit of the number of processes."""
+    wanted, _ = state.load(file)
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    assert same(state.load(Reading(file))[0], wanted)
+
+
+# What imports while the reading's threads run, and whether torch had to.
+SPY = """
+import sys, threading
+sys.path.insert(0, {runtime!r})
+import reading, statefile
+statefile.CHUNK = {chunk}
+class Spy:
+    def find_spec(self, name, *_):
+        if threading.current_thread() is not threading.main_thread():
+            print("imported", name)
+sys.meta_path.insert(0, Spy())
+from pathlib import Path
+from timing import Log
+for path in sys.argv[1:]:
+    for device in ("cpu", "cuda"):
+        started = reading.Reading(Path(path), device, Log(quiet=True))
+        try:
+            started.data()
+        except statefile.StateError as error:
+            print("StateError")
+print(*sorted({{"torch", "numpy"}} & set(sys.modules)), "done")
+"""
+
+
+def test_threads_import_nothing(file: Path, tmp_path: Path) -> None:
+    """Of whatever file: a module that two threads import at once is half there for one of them."""
+    (tmp_path / "utf16").write_bytes((4088).to_bytes(8, "little") + "{}".ljust(2044).encode("utf-16-le"))
+    (tmp_path / "text").write_text("text" * 2000)
+    content = file.read_bytes()
+    (tmp_path / "cut").write_bytes(content[:-1])
+    (tmp_path / "other").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    code = SPY.format(runtime=str(RUNTIME), chunk=SMALL_CHUNK)
+    names = ["small", "utf16", "text", "cut", "other", "missing"]
+    command = [sys.executable, "-c", code, *(str(tmp_path / name) for name in names)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["StateError"] * 10 + ["done"]
+
+
+# The disk does not answer: the threads hang in their reads, or in what stands for them here.
+STUCK = """
+import os, sys, time
+sys.path.insert(0, {runtime!r})
+import statefile, reading
+statefile.CHUNK = {chunk}
+statefile.xxh3_64_hexdigest = os.posix_fadvise = lambda *_: time.sleep(100)
+from pathlib import Path
+started = reading.Reading(Path(sys.argv[1]), sys.argv[2])
+started.header()
+print("started", flush=True)
+{then}
+"""
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_process_ends_without_it(device: str, file: Path) -> None:
+    code = STUCK.format(runtime=str(RUNTIME), chunk=SMALL_CHUNK, then="")
+    command = [sys.executable, "-c", code, str(file), device]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    assert (done.stdout, done.stderr) == ("started\n", "")
+
+
+def test_control_c_ends_the_waiting(file: Path) -> None:
+    code = STUCK.format(runtime=str(RUNTIME), chunk=SMALL_CHUNK, then="started.data()")
+    # A shell's background job ignores the signal and hands that on.
+    command = ["env", "--default-signal=INT", sys.executable, "-c", code, str(file), "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr
+        process.stdout.readline()
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == -signal.SIGINT
+        assert process.stderr.read().endswith("KeyboardInterrupt\n")
+
+
+def test_work_is_shared() -> None:
+    """Every chunk once; an error, or Ctrl-C, ends all threads."""
+    seen: list[int] = []
+    share(range(100), seen.extend, 4)
+    assert sorted(seen) == list(range(100))
+
+    for error in (ValueError, KeyboardInterrupt):
+        seen.clear()
+
+        def fail(chunks: Iterator[int], error: type[BaseException] = error) -> None:
+            for i in chunks:
+                seen.append(i)
+                if i == 5:
+                    raise error
+                time.sleep(0.001)
+
+        before = threading.active_count()
+        with suppress(error):
+            share(range(10_000), fail, 4)
+            pytest.fail("no error")
+        assert threading.active_count() == before
+        assert len(seen) < 100
