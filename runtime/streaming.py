@@ -124,21 +124,20 @@ def fill(slot: memoryview, begin: int, length: int, buffered: int, direct: int |
     """Read `length` bytes of a file, from `begin` on, into a slot. Raises OSError, or ValueError if it ends.
 
     `direct` is the same file opened with O_DIRECT, which takes whole pages only: the last one may end after
-    the file, and after a read that ended within a page the rest is read through the cache.
+    the file. Where it is refused, as after a read that ended within a page, the rest comes through the cache.
     """
     done = 0
     while done < length:
-        if direct is not None and done % ALIGNMENT == 0:
-            try:
-                whole = slot[done : length + -length % ALIGNMENT]
-                count = os.preadv(direct, [whole], begin + done)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                direct = None  # the file system wants it otherwise
-                continue
-        else:
-            count = os.preadv(buffered, [slot[done:length]], begin + done)
+        try:
+            if direct is None:
+                count = os.preadv(buffered, [slot[done:length]], begin + done)
+            else:
+                count = os.preadv(direct, [slot[done : length + -length % ALIGNMENT]], begin + done)
+        except OSError as error:
+            if direct is None or error.errno != errno.EINVAL:
+                raise
+            direct = None
+            continue
         if count == 0:
             raise ValueError(f"was cut short while it was read: it ends at byte {begin + done:,}")
         done += count

@@ -50,14 +50,14 @@ def header_of(content: bytes) -> tuple[dict[str, Any], bytes]:
     return json.loads(content[8 : 8 + length]), content[8 + length :]
 
 
-def with_header(header: dict[str, Any], data: bytes, *, sign: bool = True) -> bytes:
+def with_header(header: dict[str, Any], data: bytes, *, sign: bool = True, page: int = 4096) -> bytes:
     """A state file with any header; `sign` makes its digest right, if it has one."""
     metadata = header.get("__metadata__")
     sign = sign and isinstance(metadata, dict) and "digest" in metadata
     if sign:
         header = header | {"__metadata__": header["__metadata__"] | {"digest": "0" * 64}}
     text = json.dumps(header).encode()
-    text += b" " * (-(8 + len(text)) % 4096)
+    text += b" " * (-(8 + len(text)) % page)
     if sign:
         digest = hashlib.sha256(text).hexdigest()
         entry = b'"digest": "%s"'

@@ -170,9 +170,17 @@ def test_a_bake_killed_anywhere_leaves_the_old_file_or_the_new(tmp_path: Path) -
     assert point > 4 * len(packed[0])
 
 
-def test_a_living_writer_is_left_alone(tmp_path: Path) -> None:
+def test_a_living_writer_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last moment."""
     output, other = tmp_path / "a", tmp_path / ".a.b.123.tmp"  # the other is of a file called a.b
     other.touch()
+    replace = Path.replace
+
+    def late(self: Path, target: Path) -> Path:
+        storage.remove_leftovers(output)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", late)
     with storage.replacing(output) as file:
         file.write(b"new")
         storage.remove_leftovers(output)

@@ -220,6 +220,13 @@ def test_a_lying_header_is_refused(kind: str, file: Path) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_data_must_begin_with_a_page(file: Path) -> None:
+    header, data = header_of(file.read_bytes())
+    file.write_bytes(with_header(header, data, page=64))
+    with pytest.raises(StateError, match=r"has its data at byte [\d,]+, not at a multiple of 4,096"):
+        state.load(file)
+
+
 def test_an_edited_header_is_refused(file: Path) -> None:
     """The same edit as a new version would be, without a new digest."""
     header, data = header_of(file.read_bytes())
