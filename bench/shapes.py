@@ -1,0 +1,232 @@
+"""Whisper checkpoints of the real sizes with random weights, which say what they are told to.
+
+    .venv/bin/python -m bench.shapes large-v3 --tokens 100 --output DIR
+
+Loading and computing take as long as with trained weights, but trained weights cannot be had everywhere.
+Random ones would ramble, in every program for another while. So the decoder's position table is made to say
+the words: position k holds a large multiple of the embedding of the token wanted after position k. The token
+embedding is also the output projection, and embeddings of random directions are nearly orthogonal, so that
+token wins by far, whatever was heard. What the decoder's layers add to the sum is small, though it costs as
+much as ever.
+
+So each window yields the same tokens in every system: segments of words, all different, between timestamps
+that rise and pair up, then the end. Neither the grammar of timestamps nor any threshold (compression,
+probability, no speech) has a reason to interfere, as long as the prompt is <|startoftranscript|><|en|>
+<|transcribe|>, which means: language given, timestamps on, no text of the window before.
+"""
+
+import argparse
+import base64
+import random
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+import whisper  # openai's, for its vocabulary
+from safetensors.torch import save_file
+from tokenizers import AddedToken
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperTokenizer,
+)
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+from transformers.models.whisper.modeling_whisper import sinusoids
+from transformers.models.whisper.tokenization_whisper import LANGUAGES
+
+VOCABULARY = Path(whisper.__file__).parent / "assets" / "multilingual.tiktoken"
+TIMESTAMPS = 1501  # 0.00 to 30.00 s in steps of 0.02 s
+SECONDS_PER_TOKEN = 0.2  # so that 100 tokens end at 20 s, within most windows
+TOKENS_PER_SEGMENT = 25
+PROMPT = ("<|startoftranscript|>", "<|en|>", "<|transcribe|>")
+LOUDNESS = 100  # a position over a token in the decoder's sum
+CONFIDENCE = 30  # logit of the wanted token; the others' are about as wide as 30 / sqrt(width)
+WEIGHTS = 0.02  # standard deviation, as transformers initialises Whisper
+BLOCKS = 1e-3  # the same of what a decoder's block adds to the sum; float16 still holds it without loss
+WORD = re.compile(rb" [a-z]{4,9}")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What tells one Whisper from another."""
+
+    width: int
+    encoder_layers: int
+    decoder_layers: int
+    heads: int
+    mel_bins: int
+    alignment_heads: tuple[tuple[int, int], ...]  # (layer, head), as published
+
+
+SHAPES = {
+    "tiny": Shape(384, 4, 4, 6, 80, ((2, 2), (3, 0), (3, 2), (3, 3), (3, 4), (3, 5))),
+    "turbo": Shape(1280, 32, 4, 20, 128, ((2, 4), (2, 11), (3, 3), (3, 6), (3, 11), (3, 14))),
+    "large-v3": Shape(
+        1280,
+        32,
+        32,
+        20,
+        128,
+        ((7, 0), (10, 17), (12, 18), (13, 12), (16, 1), (17, 14), (19, 11), (21, 4), (24, 1), (25, 6)),
+    ),
+}
+
+
+def write(shape: Shape, tokens: int, folder: Path) -> None:
+    """Write a checkpoint as the Hugging Face Hub has them, float16; each window yields `tokens` tokens."""
+    torch.manual_seed(1)
+    tokenizer, words = vocabulary()
+    ids = tokenizer.get_vocab()
+    settings = configuration(shape, ids)
+    with torch.device("meta"):  # names and shapes only
+        network = WhisperForConditionalGeneration(settings)
+    tensors = {
+        name: values(name, tensor).half()
+        for name, tensor in network.state_dict().items()
+        if name != "proj_out.weight"  # the token embedding once more
+    }
+    wanted = [*PROMPT[1:], *script(tokens, words)]
+    wanted += ["<|endoftext|>"] * (settings.max_target_positions - len(wanted))
+    embedding = tensors["model.decoder.embed_tokens.weight"]
+    tensors["model.decoder.embed_positions.weight"] = LOUDNESS * embedding[[ids[name] for name in wanted]]
+    folder.mkdir(parents=True)
+    tokenizer.save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=shape.mel_bins).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    generation(shape, ids).save_pretrained(folder)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    settings.save_pretrained(folder)  # last: without it the folder is no checkpoint
+
+
+def vocabulary() -> tuple[WhisperTokenizer, list[str]]:
+    """The 51,866 tokens of large-v3, and plain words of several languages among them."""
+    lines = VOCABULARY.read_bytes().splitlines()
+    ranks = {base64.b64decode(token): int(rank) for token, rank in map(bytes.split, lines)}
+    letters = bytes_to_unicode()  # type: ignore[no-untyped-call]  # transformers'
+
+    def text(token: bytes) -> str:
+        return "".join(letters[byte] for byte in token)
+
+    merges = [tuple(map(text, halves(token, ranks))) for token in ranks if len(token) > 1]
+    vocab = {text(token): rank for token, rank in ranks.items()}
+    tokenizer = WhisperTokenizer(vocab=vocab, merges=merges)
+    tokenizer.pad_token = tokenizer.eos_token
+    names = ["startoftranscript", *LANGUAGES]
+    names += ["translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps"]
+    tokenizer.add_special_tokens({"additional_special_tokens": [f"<|{name}|>" for name in names]})
+    tokenizer.add_tokens(
+        [AddedToken(f"<|{index * 0.02:.2f}|>", special=False) for index in range(TIMESTAMPS)]
+    )
+    tokenizer.set_prefix_tokens()  # again: at the start there were no special tokens to put first
+    return tokenizer, [text(token) for token in ranks if WORD.fullmatch(token)]
+
+
+def halves(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
+    """The two tokens that byte-pair encoding joins to this one: tiktoken's file has only the results."""
+    parts = [bytes([byte]) for byte in token]
+    while len(parts) > 2:  # noqa: PLR2004  two halves
+        pairs = [ranks.get(left + right, len(ranks)) for left, right in pairwise(parts)]
+        i = pairs.index(min(pairs))
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
+    return parts[0], parts[1]
+
+
+def script(tokens: int, words: list[str]) -> list[str]:
+    """What a window says: `tokens` tokens, of which each segment's first and last are timestamps."""
+    segments = max(1, round(tokens / TOKENS_PER_SEGMENT))
+    random_state = random.Random(1)  # noqa: S311  words, no secrets
+    # All different: a text that repeats itself would be taken for a decoder running in circles.
+    chosen = random_state.sample(words, tokens - 2 * segments)
+    bounds = [len(chosen) * i // segments for i in range(segments + 1)]
+    times = [round(tokens * SECONDS_PER_TOKEN * i / segments / 0.02) * 0.02 for i in range(segments + 1)]
+    said = []
+    for i in range(segments):
+        said += [f"<|{times[i]:.2f}|>", *chosen[bounds[i] : bounds[i + 1]], f"<|{times[i + 1]:.2f}|>"]
+    return said
+
+
+def values(name: str, like: Tensor) -> Tensor:
+    """Random values for a tensor of the network, float32; what is not random in a trained one is as there."""
+
+    if name == "model.encoder.embed_positions.weight":
+        return sinusoids(*like.shape)
+    if name.endswith("bias"):
+        return torch.zeros(like.shape)
+    if "layer_norm" in name:
+        return torch.ones(like.shape)
+    scale = WEIGHTS
+    if name == "model.decoder.embed_tokens.weight":
+        scale = CONFIDENCE / like.shape[1]
+    elif name.startswith("model.decoder.") and name.endswith(("out_proj.weight", "fc2.weight")):
+        scale = BLOCKS
+    return torch.randn(like.shape) * scale
+
+
+def configuration(shape: Shape, ids: dict[str, int]) -> WhisperConfig:
+    """config.json."""
+
+    end = ids["<|endoftext|>"]
+    return WhisperConfig(
+        architectures=["WhisperForConditionalGeneration"],
+        bos_token_id=end,
+        d_model=shape.width,
+        decoder_attention_heads=shape.heads,
+        decoder_ffn_dim=4 * shape.width,
+        decoder_layers=shape.decoder_layers,
+        decoder_start_token_id=ids["<|startoftranscript|>"],
+        dtype="float16",
+        encoder_attention_heads=shape.heads,
+        encoder_ffn_dim=4 * shape.width,
+        encoder_layers=shape.encoder_layers,
+        eos_token_id=end,
+        num_mel_bins=shape.mel_bins,
+        pad_token_id=end,
+        vocab_size=len(ids),
+    )
+
+
+def generation(shape: Shape, ids: dict[str, int]) -> GenerationConfig:
+    """generation_config.json, with the fields of large-v3's."""
+
+    end = ids["<|endoftext|>"]
+    tokenizer = whisper.tokenizer.get_tokenizer(multilingual=True, num_languages=len(LANGUAGES))
+    never = ["startoftranscript", "translate", "transcribe", "startoflm", "startofprev", "nospeech"]
+    return GenerationConfig(  # type: ignore[no-untyped-call]  # transformers'
+        alignment_heads=[list(head) for head in shape.alignment_heads],
+        begin_suppress_tokens=[ids["Ġ"], end],
+        bos_token_id=end,
+        decoder_start_token_id=ids["<|startoftranscript|>"],
+        eos_token_id=end,
+        is_multilingual=True,
+        lang_to_id={f"<|{language}|>": ids[f"<|{language}|>"] for language in LANGUAGES},
+        max_initial_timestamp_index=50,
+        max_length=448,
+        no_timestamps_token_id=ids["<|notimestamps|>"],
+        pad_token_id=end,
+        prev_sot_token_id=ids["<|startofprev|>"],
+        return_timestamps=False,
+        suppress_tokens=sorted([*tokenizer.non_speech_tokens, *(ids[f"<|{name}|>"] for name in never)]),
+        task_to_id={task: ids[f"<|{task}|>"] for task in ("transcribe", "translate")},
+    )
+
+
+def main() -> None:
+    """Write one."""
+    parser = argparse.ArgumentParser(description="A Whisper checkpoint of a real size with random weights.")
+    parser.add_argument("shape", choices=list(SHAPES))
+    parser.add_argument(
+        "--tokens", type=int, default=100, help="that each window yields (default %(default)s)"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="a folder that is not there"
+    )
+    arguments = parser.parse_args()
+    write(SHAPES[arguments.shape], arguments.tokens, arguments.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""What all benchmarks share: fresh processes, the page cache, what machine this was, tables and results."""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = ROOT / ".venv" / "bin" / "python"
+RESULTS = ROOT / "build" / "bench"
+SAMPLES = ROOT / "tests" / "fixtures" / "samples"
+PACKAGES = (
+    "torch",
+    "transformers",
+    "faster-whisper",
+    "ctranslate2",
+    "openai-whisper",
+    "safetensors",
+    "fastsafetensors",
+    "runai-model-streamer",
+)
+THREADING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # matter on a shared machine
+BLOCK = 16 << 20  # bytes read at a time
+
+Facts = dict[str, Any]  # what one process said of itself
+
+
+class TrialError(Exception):
+    """A process that failed: the last line of what it had to say."""
+
+
+def call(command: Sequence[str], threads: int | None = None) -> subprocess.CompletedProcess[str]:
+    """A fresh process of the project's interpreter, with `threads` threads in torch. Raises TrialError."""
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    if threads is not None:
+        environment |= {"OMP_NUM_THREADS": str(threads), "RUNAI_STREAMER_CONCURRENCY": str(threads)}
+    done = subprocess.run(
+        [PYTHON, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise TrialError(said[-1])
+    return done
+
+
+def measure(command: Sequence[str], threads: int) -> tuple[str, Facts]:
+    """What a fresh process printed on stdout, and the JSON that ends its stderr. Raises TrialError."""
+    done = call(command, threads)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("{")]
+    if not lines:
+        raise TrialError("it printed no timings")
+    facts: Facts = json.loads(lines[-1])
+    return done.stdout, facts
+
+
+def warm(files: Iterable[Path]) -> None:
+    """Put files into the page cache, all below a folder too."""
+    for path in files:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                with file.open("rb", buffering=0) as opened:
+                    while opened.read(BLOCK):
+                        pass
+
+
+def drop_caches() -> None:
+    """Forget all file contents that the kernel holds: the model's, but those of Python and torch as well."""
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3\n")
+
+
+def add_options(parser: argparse.ArgumentParser, runs: int = 5) -> None:
+    """The options that every benchmark has."""
+    add = parser.add_argument
+    add("--runs", type=int, default=runs, help="counted runs of each system (default %(default)s)")
+    add(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cuda" if has_gpu() else "cpu",
+        help="default: %(default)s",
+    )
+    add("--dtype", choices=("float32", "float16", "bfloat16"), help="default: what suits the device")
+    add("--threads", type=int, default=cores(), help="threads of each system (default: %(default)s)")
+    add(
+        "--scratch",
+        type=Path,
+        default=RESULTS / "models",
+        help="models are made there (default: %(default)s)",
+    )
+    add("--only", type=names, metavar="A,B", help="of the systems, only these")
+
+
+def names(text: str) -> list[str]:
+    """The value of an option that is a list."""
+    return text.split(",")
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def has_gpu() -> bool:
+    """Whether there is an NVIDIA driver with a GPU."""
+    return Path("/proc/driver/nvidia/gpus").is_dir() or Path("/dev/nvidia0").exists()
+
+
+def suitable_dtype(device: str) -> str:
+    """The 16-bit type that the device computes fast, or else float32."""
+    if device == "cuda":
+        return "float16"
+    return "bfloat16" if "avx512_bf16" in Path("/proc/cpuinfo").read_text() else "float32"
+
+
+def processor() -> str:
+    """The processor's name."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(found, platform.machine())
+
+
+def machine(storage: Path) -> Facts:
+    """Hardware, versions and load; `storage` is a folder on the file system that the models are read from."""
+    gpus: list[str] = []
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        gpus = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
+    mount = subprocess.run(
+        ["findmnt", "--noheadings", "--output", "SOURCE,FSTYPE", "--target", storage],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "processor": processor(),
+        "cores": cores(),
+        "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
+        "gpus": gpus,
+        "storage": " ".join(mount.stdout.split()),
+        "kernel": platform.release(),
+        "python": f"{platform.python_version()} ({Path(sys.executable).resolve()})",
+        "load_average": round(os.getloadavg()[0], 2),
+        "environment": {name: os.environ[name] for name in THREADING if name in os.environ},
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    }
+
+
+def describe(facts: Facts) -> str:
+    """The machine in two lines, for the head of a table."""
+    devices = "; ".join([f"{facts['cores']} cores {facts['processor']}", *facts["gpus"]])
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return (
+        f"{devices}; {facts['memory_gb']} GB memory; {facts['storage']}; load {facts['load_average']}\n"
+        f"Python {facts['python']}, {versions}"
+    )
+
+
+def median(runs: Iterable[Facts], key: str) -> float:
+    """The median of one figure."""
+    return statistics.median(float(run[key]) for run in runs)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> str:
+    """Columns as wide as they need to be; the first `left` of them are words, the others numbers."""
+    lines = [head, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def save(name: str, results: Facts) -> Path:
+    """Write build/bench/NAME.json."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(results, indent=1, default=str) + "\n")
+    return path
