@@ -1,0 +1,167 @@
+"""From the start of a process to its first words: this project against what one would use instead.
+
+    .venv/bin/python -m bench.start [--shapes tiny,turbo,large-v3] [--caches warm,dropped] [--runs 5]
+
+transcribes an 8 s recording with each system in turn, in fresh processes of the same interpreter, with random
+weights that make each say the same 16 tokens (shapes.py). Prints medians, and writes every run to
+build/bench/start.json and the phases of each system's median run to build/bench/start.svg.
+
+Page cache "warm": each run's model is read through before it, and a first round is not counted. "dropped":
+the kernel forgets all files before each run, which takes root, and means Python and torch as well as the
+model. What serves the disk to a virtual machine may still have them in memory of its own.
+
+A shape is kept on disk in four forms (large-v3: 15.5 GB with bfloat16, as CTranslate2 has no bfloat16 on the
+CPU, or 22 GB with float32); nothing is deleted, --scratch says where it is. On a machine that others use, set
+OMP_WAIT_POLICY=passive: threads that wait for each other by spinning take their own time away.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from bench.chart import Panel, draw
+from bench.forms import Models
+from bench.systems import Job, System
+from bench.trials import (
+    RESULTS,
+    SAMPLES,
+    Facts,
+    TrialError,
+    add_options,
+    describe,
+    drop_caches,
+    machine,
+    median,
+    names,
+    save,
+    suitable_dtype,
+    table,
+    warm,
+)
+
+SHAPES = ["tiny", "turbo", "large-v3"]
+CACHES = ["warm", "dropped"]
+TOKENS = 16
+AUDIO = SAMPLES / "short.flac"
+PEERS = ("transformers", "pickled", "faster-whisper")
+HEAD = (
+    "shape",
+    "cache",
+    "system",
+    "precision",
+    "load",
+    "ready",
+    "first words",
+    "ready, to ours",
+    "words, to ours",
+)
+
+
+def systems(job: Job) -> list[System]:
+    """All, ours first."""
+    return [*(job.ours(load) for load in ("state", "standard")), *(job.peer(name) for name in PEERS)]
+
+
+def compare(shape: str, cache: str, compared: list[System], runs: int, threads: int) -> list[Facts]:
+    """Every counted run, in turn; a system that fails is left out from then on."""
+    counted = []
+    failed: set[str] = set()
+    first = 0 if cache == "warm" else 1
+    for number in range(first, runs + 1):
+        for system in compared:
+            if system.name in failed:
+                continue
+            if cache == "warm":
+                warm(system.files)
+            else:
+                drop_caches()
+            try:
+                facts = system.run(threads)
+            except TrialError as failure:
+                failed.add(system.name)
+                print(f"bench: {shape}: {system.name} failed and is left out: {failure}", file=sys.stderr)
+                continue
+            print(
+                f"bench: {shape}, {cache}, run {number}: {system.name} ready {facts['ready_s']:.2f} s, "
+                f"words {facts['total_s']:.2f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+            if number:
+                counted.append({"shape": shape, "cache": cache, "system": system.name, "run": number} | facts)
+    return counted
+
+
+def groups(runs: list[Facts]) -> dict[tuple[str, str], dict[str, list[Facts]]]:
+    """The runs by shape and cache, then by system."""
+    found: dict[tuple[str, str], dict[str, list[Facts]]] = {}
+    for run in runs:
+        found.setdefault((run["shape"], run["cache"]), {}).setdefault(run["system"], []).append(run)
+    return found
+
+
+def rows(runs: list[Facts]) -> list[list[str]]:
+    """The table's lines; ratios are to the first system."""
+    lines = []
+    for (shape, cache), by_system in groups(runs).items():
+        base = next(iter(by_system.values()))
+        for system, mine in by_system.items():
+            load, ready, total = (median(mine, key) for key in ("load_s", "ready_s", "total_s"))
+            lines.append(
+                [shape, cache, system, mine[0]["dtype"]]
+                + [f"{seconds:.2f} s" for seconds in (load, ready, total)]
+                + [f"{ready / median(base, 'ready_s'):.2f}", f"{total / median(base, 'total_s'):.2f}"]
+            )
+    return lines
+
+
+def panels(runs: list[Facts]) -> list[Panel]:
+    """What the chart shows: of each system the run in the middle."""
+    found = []
+    for (shape, cache), by_system in groups(runs).items():
+        bars = []
+        for system, mine in by_system.items():
+            middle = sorted(mine, key=lambda run: float(run["total_s"]))[len(mine) // 2]
+            bars.append((f"{system}, {middle['dtype']}", middle["phases"]))
+        found.append(Panel(f"{shape}, page cache {cache}", bars))
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Process start to first words.")
+    add_options(parser)
+    parser.add_argument("--shapes", type=names, default=SHAPES, help=f"default: {','.join(SHAPES)}")
+    parser.add_argument("--caches", type=names, default=CACHES, help=f"default: {','.join(CACHES)}")
+    arguments = parser.parse_args()
+    if "dropped" in arguments.caches and os.geteuid():
+        parser.error("dropping the page cache takes root; run as root, or with --caches warm")
+    dtype = arguments.dtype or suitable_dtype(arguments.device)
+    models = Models(arguments.scratch.resolve(), dtype)
+    prepared = {
+        shape: systems(Job(models, f"{shape}-{TOKENS}", AUDIO, arguments.device))
+        for shape in arguments.shapes
+    }
+    about = machine(models.folder)
+    runs: list[Facts] = []
+    for shape, every in prepared.items():
+        compared = [system for system in every if not arguments.only or system.name in arguments.only]
+        for cache in arguments.caches:
+            runs += compare(shape, cache, compared, arguments.runs, arguments.threads)
+            save("start", {"machine": about, "options": vars(arguments), "runs": runs})
+    print(describe(about))
+    print(
+        f"{arguments.device}, {arguments.threads} threads; {AUDIO.name}, {TOKENS} tokens; median of "
+        f"{arguments.runs}; seconds since process start"
+    )
+    print(table(HEAD, rows(runs), left=4))
+    for shape in arguments.shapes:
+        texts = {run["text"] for run in runs if run["shape"] == shape}
+        print(f"{shape}: {'all say the same' if len(texts) == 1 else 'THE TEXTS DIFFER'}: {sorted(texts)}")
+    (RESULTS / "start.svg").write_text(draw(panels(runs)))
+    print(f"wrote {RESULTS.relative_to(Path.cwd())}/start.json and start.svg")
+
+
+if __name__ == "__main__":
+    main()

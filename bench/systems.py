@@ -1,0 +1,84 @@
+"""The systems that start.py and speed.py compare: how each is run, and what it says of its run."""
+
+import importlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.forms import Models
+from bench.trials import ROOT, Facts, call, measure
+
+TRANSCRIBE = ROOT / "runtime" / "transcribe.py"
+OURS = "preheat"
+
+
+@dataclass(frozen=True)
+class System:
+    """A way to transcribe one recording."""
+
+    name: str
+    command: list[str]  # arguments of the interpreter
+    files: list[Path]  # of the model, that it reads
+
+    def run(self, threads: int) -> Facts:
+        """One fresh process: its timings, and `text`, `windows` and `tokens`. Raises trials.Failure."""
+        output, facts = measure(self.command, threads)
+        if self.name.startswith(OURS):
+            document = json.loads(output)
+            segments = document["segments"]
+            facts["windows"] = len({segment["seek"] for segment in segments})
+            facts["tokens"] = sum(len(segment["tokens"]) for segment in segments)
+            output = document["text"]
+        return facts | {"text": " ".join(output.split())}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all systems are to do."""
+
+    models: Models
+    model: str  # a name in it
+    audio: Path
+    device: str
+    batch: int = 1  # windows at a time, for peers that leave it to the user
+
+    def ours(self, load: str, *options: str) -> System:
+        """`transcribe`."""
+        files = [self.models.state(self.model)]  # which also makes its --home
+        if load == "standard":
+            files = [self.models.checkpoint(self.model)]
+        command = [str(TRANSCRIBE), "--home", str(self.models.home), "--model", self.model, "--load", load]
+        command += ["--device", self.device, "--language", "en"]
+        command += ["--quiet", "--timings=json", "-f", "json", *options, str(self.audio)]
+        name = " ".join([OURS, load, *(option.removeprefix("--") for option in options)])
+        return System(name, command, files)
+
+    def peer(self, name: str) -> System:
+        """Another program, at the precision of the models if it has that, and else at float32."""
+        dtype = self.models.dtype if self.models.dtype in precisions(name, self.device) else "float32"
+        checkpoint = form = self.models.checkpoint(self.model)
+        if name == "pickled":
+            form = self.models.other("pickled", self.model)
+        elif name.startswith("faster-whisper"):
+            form = Models(self.models.folder, dtype).other("ctranslate2", self.model)
+        command = ["-m", "bench.peers", name, str(self.audio)]
+        command += ["--model", str(form), "--checkpoint", str(checkpoint)]
+        command += ["--device", self.device, "--dtype", dtype, "--batch", str(self.batch)]
+        return System(name, command, [form])
+
+
+def has_option(option: str) -> bool:
+    """Whether `transcribe` knows an option."""
+    return option in call([str(TRANSCRIBE), "--help"]).stdout
+
+
+def precisions(name: str, device: str) -> Sequence[str]:
+    """What a peer computes in, on a device."""
+    if name.startswith("faster-whisper"):
+        ctranslate2: Any = importlib.import_module("ctranslate2")  # it has no types
+        return sorted(ctranslate2.get_supported_compute_types(device))
+    if name == "openai":  # fp16=True or False, and on the CPU False
+        return ("float16",) if device == "cuda" else ()
+    return ("float32", "float16", "bfloat16")
