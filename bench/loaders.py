@@ -1,0 +1,153 @@
+"""One way to load one file of weights, timed in a process that does nothing else.
+
+    .venv/bin/python -m bench.loaders safetensors FILE --device cpu --threads 2
+
+prints on stderr, as JSON, how long the call took, and how long until every byte had been read once after it:
+a memory map is made in no time, but nothing is there yet. Modules are imported before the clock starts.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parent.parent
+WORD = 8  # bytes: summed as int64, where a tensor's bytes and its place allow it
+
+Load = Callable[[], Iterable[Tensor]]  # the tensors; what they lie in must live as long as they do
+
+# ruff: noqa: PLC0415  each way imports its own library, and no other
+
+
+def state(path: Path, device: str, threads: int) -> Load:
+    """Ours, which also compares every checksum."""
+    sys.path.insert(0, str(ROOT / "runtime"))  # its modules are flat and know each other
+    module: Any = importlib.import_module("state")
+    if hasattr(module, "streaming"):  # to a GPU it takes as many as `stream` does by default
+        module.streaming.stream.__kwdefaults__["threads"] = threads
+
+    def load() -> Iterable[Tensor]:
+        tensors, _ = module.load(path, device)
+        return list(tensors.values())
+
+    return load
+
+
+def safetensors(path: Path, device: str, _threads: int) -> Load:
+    """The library's own way: a memory map on the CPU."""
+    from safetensors.torch import load_file
+
+    return lambda: load_file(path, device=device).values()
+
+
+def tensors(path: Path, device: str, _threads: int) -> Load:
+    """A state dict by torch, mapped into memory."""
+    return lambda: torch.load(path, map_location=device, mmap=True, weights_only=True).values()
+
+
+def pickled(path: Path, device: str, _threads: int) -> Load:
+    """The whole model object of transformers by torch."""
+    importlib.import_module("transformers.models.whisper.modeling_whisper")
+
+    def load() -> Iterable[Tensor]:
+        model = torch.load(path, map_location=device, weights_only=False)
+        return [*model.parameters(), *model.buffers()]  # each tensor once, though one is used twice
+
+    return load
+
+
+def fastsafetensors(path: Path, device: str, threads: int) -> Load:
+    """Several threads, without GPUDirect Storage, which few machines have."""
+    library: Any = importlib.import_module("fastsafetensors")  # it has no types
+    loader = library.SafeTensorsFileLoader(
+        library.SingleGroup(),
+        device="cuda:0" if device == "cuda" else device,
+        max_threads=threads,
+        nogds=True,
+    )
+
+    def load() -> Iterable[Tensor]:
+        loader.add_filenames({0: [str(path)]})
+        buffers = loader.copy_files_to_device()
+        return [buffers.get_tensor(name) for name in loader.get_keys()]
+
+    return load
+
+
+def runai(path: Path, device: str, _threads: int) -> Load:
+    """Several threads, as many as RUNAI_STREAMER_CONCURRENCY says (trials.call sets it)."""
+    library: Any = importlib.import_module("runai_model_streamer")  # it has no types
+
+    def load() -> Iterable[Tensor]:
+        with library.SafetensorsStreamer() as streamer:
+            streamer.stream_file(str(path), device="cuda:0" if device == "cuda" else device)
+            return [tensor for _, tensor in streamer.get_tensors()]
+
+    return load
+
+
+LOADERS: dict[str, Callable[[Path, str, int], Load]] = {
+    "state": state,
+    "safetensors": safetensors,
+    "tensors": tensors,
+    "fastsafetensors": fastsafetensors,
+    "runai": runai,
+    "pickled": pickled,
+}
+
+
+@torch.inference_mode()
+def touch(every: Iterable[Tensor]) -> int:
+    """Read every byte once; returns how many there are."""
+    count = 0
+    for tensor in every:
+        flat = tensor.detach().reshape(-1).view(torch.uint8)
+        if flat.numel() % WORD == 0 and flat.data_ptr() % WORD == 0 and flat.storage_offset() % WORD == 0:
+            flat = flat.view(torch.int64)
+        flat.sum()
+        count += tensor.nbytes
+    return count
+
+
+def settle(device: str) -> None:
+    """Wait for what a GPU was told to do."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    """Time one."""
+    parser = argparse.ArgumentParser(description="Time one way to load a file of weights.")
+    parser.add_argument("loader", choices=list(LOADERS))
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, required=True)
+    arguments = parser.parse_args()
+    available = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, available[: arguments.threads])  # holds for threads begun later as well
+    torch.set_num_threads(min(arguments.threads, len(available)))
+    if arguments.device == "cuda":
+        torch.zeros(1, device="cuda").sum().item()  # the context, and the kernels' module
+    load = LOADERS[arguments.loader](arguments.file, arguments.device, arguments.threads)
+    settle(arguments.device)
+    started = time.perf_counter()
+    every = load()
+    settle(arguments.device)
+    loaded = time.perf_counter()
+    count = touch(every)
+    settle(arguments.device)
+    touched = time.perf_counter()
+    facts = {"call_s": loaded - started, "touched_s": touched - started, "bytes": count}
+    print(json.dumps(facts), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
