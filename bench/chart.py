@@ -9,17 +9,18 @@ from typing import Any
 WIDTH, LEFT, RIGHT = 960, 190, 70  # pixels: of the whole, for the names, for the totals
 BAR, GAP, AXIS, TITLE = 18, 8, 24, 30  # pixels: heights
 TICKS = 8  # at most, along the axis
-# What a phase's name begins with, its colour and its name in the legend.
-KINDS = (
-    ("start python", "#8c8c8c", "start Python"),
-    ("import", "#4c78a8", "import modules"),
-    ("load", "#f58518", "load model"),
-    ("decode audio", "#b279a2", "decode audio"),
-    ("transcribe", "#54a24b", "find words"),
-    ("", "#c9b458", "other"),
+# What phases' names begin with, their colour and their name in the legend.
+KINDS: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (("start python",), "#8c8c8c", "start Python"),
+    (("import",), "#4c78a8", "import modules"),
+    (("check", "read", "stream"), "#e45756", "read weights"),
+    (("load",), "#f58518", "load model"),
+    (("decode audio",), "#b279a2", "decode audio"),
+    (("transcribe",), "#54a24b", "find words"),
+    (("",), "#c9b458", "other"),
 )
 STYLE = """
-text { font: 13px system-ui, sans-serif; fill: #222 }
+text { font-family: system-ui, sans-serif; font-size: 13px; fill: #222 }
 .title { font-weight: 600 } .tick { font-size: 11px; fill: #666 } .grid { stroke: #ddd }
 @media (prefers-color-scheme: dark) {
   text { fill: #ddd } .tick { fill: #aaa } .grid { stroke: #444 }
@@ -92,7 +93,7 @@ def bar(phases: Sequence[Phase], y: int, scale: float) -> list[str]:
 
 def colour(name: str) -> str:
     """The colour of a phase."""
-    return next(colour for prefix, colour, _ in KINDS if name.startswith(prefix))
+    return next(colour for prefixes, colour, _ in KINDS if name.startswith(prefixes))
 
 
 def legend() -> list[str]:
