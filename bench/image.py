@@ -10,11 +10,10 @@ processes; prints medians and the ratio. The page cache is warm: each way runs o
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
-from pathlib import Path
 
+from bench.trials import processor
 from factory.image import ARTIFACT, image
 from factory.machine import Machine, booted
 
@@ -39,13 +38,6 @@ def build() -> float:
     started = time.monotonic()
     image()
     return time.monotonic() - started
-
-
-def processor() -> str:
-    """The processor's name."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
 
 
 def main() -> None:

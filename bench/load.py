@@ -121,7 +121,7 @@ def rows(runs: list[Facts]) -> list[list[str]]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Speed of loading weights.")
-    add_options(parser)
+    add_options(parser, list(TITLES))
     add = parser.add_argument
     add("--shape", default="large-v3", help="tiny, turbo or large-v3 (default %(default)s)")
     add("--caches", type=names, default=["warm", "dropped"], help="default: warm,dropped")
@@ -134,7 +134,7 @@ def main() -> None:
     models = Models(arguments.scratch.resolve(), arguments.dtype or ("float16" if gpu else "bfloat16"))
     model = f"{arguments.shape}-{TOKENS}"
     files = {}
-    for loader in arguments.only or TITLES:
+    for loader in arguments.only:
         files[loader] = models.other(loader, model) if loader in ("tensors", BASE) else models.state(model)
     about = machine(models.folder)
     runs: list[Facts] = []

@@ -41,7 +41,15 @@ from bench.trials import (
 
 TOKENS = 100  # in a window of a model with random weights
 BASE = "transformers"  # what ratios are to
-PEERS = (BASE, "pipeline", "faster-whisper", "faster-whisper-batched", "openai")
+SYSTEMS = [
+    "preheat state",
+    "preheat state sequential",
+    BASE,
+    "pipeline",
+    "faster-whisper",
+    "faster-whisper-batched",
+    "openai",
+]
 OPENAI_TOKENS = 51865  # openai/whisper and CTranslate2 take a smaller vocabulary for that of an English model
 HEAD = ("system", "precision", "windows", "tokens", "model time", "RTFx", "wall", f"to {BASE}", "WER")
 
@@ -56,13 +64,12 @@ def recording(minutes: float, folder: Path) -> tuple[Path, str]:
     return path, " ".join([(SAMPLES / "long.txt").read_text().strip()] * copies)
 
 
-def systems(job: Job, vocabulary: int) -> list[System]:
-    """All, ours first."""
-    mine = [job.ours("state")]
-    if has_option("--sequential"):
-        mine.append(job.ours("state", "--sequential"))
-    suited = PEERS if vocabulary >= OPENAI_TOKENS else ("transformers", "pipeline")
-    return [*mine, *(job.peer(name) for name in suited)]
+def suited(checkpoint: Path) -> list[str]:
+    """Those systems that can do it with this checkpoint."""
+    found = [name for name in SYSTEMS if "sequential" not in name or has_option("--sequential")]
+    if json.loads((checkpoint / "config.json").read_text())["vocab_size"] < OPENAI_TOKENS:
+        found = [name for name in found if "whisper" not in name and name != "openai"]
+    return found
 
 
 def compare(compared: list[System], runs: int, threads: int) -> list[Facts]:
@@ -129,7 +136,7 @@ def sayings(runs: list[Facts]) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Speed on a long recording.")
-    add_options(parser)
+    add_options(parser, SYSTEMS)
     add = parser.add_argument
     add("--model", default="turbo", help="a shape, or a checkpoint's folder (default %(default)s)")
     add("--minutes", type=float, help="of audio, about (default: 10 on the CPU, 60 on a GPU)")
@@ -141,9 +148,7 @@ def main() -> None:
     model = models.adopt(Path(arguments.model)) if own else f"{arguments.model}-{TOKENS}"
     audio, said = recording(arguments.minutes or (60 if gpu else 10), RESULTS)
     job = Job(models, model, audio, arguments.device, arguments.batch or (32 if gpu else 8))
-    vocabulary = json.loads((models.checkpoint(model) / "config.json").read_text())["vocab_size"]
-    every = systems(job, vocabulary)
-    compared = [system for system in every if not arguments.only or system.name in arguments.only]
+    compared = [job.system(name) for name in suited(models.checkpoint(model)) if name in arguments.only]
     about = machine(models.folder)
     runs = compare(compared, arguments.runs, arguments.threads)
     save("speed", {"machine": about, "options": vars(arguments), "runs": runs})

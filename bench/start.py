@@ -18,13 +18,13 @@ OMP_WAIT_POLICY=passive: threads that wait for each other by spinning take their
 import argparse
 import os
 import sys
-from pathlib import Path
 
 from bench.chart import Panel, draw
 from bench.forms import Models
 from bench.systems import Job, System
 from bench.trials import (
     RESULTS,
+    ROOT,
     SAMPLES,
     Facts,
     TrialError,
@@ -44,7 +44,7 @@ SHAPES = ["tiny", "turbo", "large-v3"]
 CACHES = ["warm", "dropped"]
 TOKENS = 16
 AUDIO = SAMPLES / "short.flac"
-PEERS = ("transformers", "pickled", "faster-whisper")
+SYSTEMS = ["preheat state", "preheat standard", "transformers", "pickled", "faster-whisper"]
 HEAD = (
     "shape",
     "cache",
@@ -56,11 +56,6 @@ HEAD = (
     "ready, to ours",
     "words, to ours",
 )
-
-
-def systems(job: Job) -> list[System]:
-    """All, ours first."""
-    return [*(job.ours(load) for load in ("state", "standard")), *(job.peer(name) for name in PEERS)]
 
 
 def compare(shape: str, cache: str, compared: list[System], runs: int, threads: int) -> list[Facts]:
@@ -131,7 +126,7 @@ def panels(runs: list[Facts]) -> list[Panel]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Process start to first words.")
-    add_options(parser)
+    add_options(parser, SYSTEMS)
     parser.add_argument("--shapes", type=names, default=SHAPES, help=f"default: {','.join(SHAPES)}")
     parser.add_argument("--caches", type=names, default=CACHES, help=f"default: {','.join(CACHES)}")
     arguments = parser.parse_args()
@@ -139,14 +134,11 @@ def main() -> None:
         parser.error("dropping the page cache takes root; run as root, or with --caches warm")
     dtype = arguments.dtype or suitable_dtype(arguments.device)
     models = Models(arguments.scratch.resolve(), dtype)
-    prepared = {
-        shape: systems(Job(models, f"{shape}-{TOKENS}", AUDIO, arguments.device))
-        for shape in arguments.shapes
-    }
+    jobs = {shape: Job(models, f"{shape}-{TOKENS}", AUDIO, arguments.device) for shape in arguments.shapes}
+    prepared = {shape: [job.system(name) for name in arguments.only] for shape, job in jobs.items()}
     about = machine(models.folder)
     runs: list[Facts] = []
-    for shape, every in prepared.items():
-        compared = [system for system in every if not arguments.only or system.name in arguments.only]
+    for shape, compared in prepared.items():
         for cache in arguments.caches:
             runs += compare(shape, cache, compared, arguments.runs, arguments.threads)
             save("start", {"machine": about, "options": vars(arguments), "runs": runs})
@@ -160,7 +152,7 @@ def main() -> None:
         texts = {run["text"] for run in runs if run["shape"] == shape}
         print(f"{shape}: {'all say the same' if len(texts) == 1 else 'THE TEXTS DIFFER'}: {sorted(texts)}")
     (RESULTS / "start.svg").write_text(draw(panels(runs)))
-    print(f"wrote {RESULTS.relative_to(Path.cwd())}/start.json and start.svg")
+    print(f"wrote {RESULTS.relative_to(ROOT)}/start.json and start.svg")
 
 
 if __name__ == "__main__":

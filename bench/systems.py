@@ -44,7 +44,15 @@ class Job:
     device: str
     batch: int = 1  # windows at a time, for peers that leave it to the user
 
-    def ours(self, load: str, *options: str) -> System:
+    def system(self, name: str) -> System:
+        """One by its name: ours, way of loading and options, as in "preheat state sequential", or a peer."""
+        own, _, words = name.partition(" ")
+        if own != OURS:
+            return self.peer(name)
+        load, *options = words.split()
+        return self.ours(name, load, [f"--{option}" for option in options])
+
+    def ours(self, name: str, load: str, options: list[str]) -> System:
         """`transcribe`."""
         files = [self.models.state(self.model)]  # which also makes its --home
         if load == "standard":
@@ -52,7 +60,6 @@ class Job:
         command = [str(TRANSCRIBE), "--home", str(self.models.home), "--model", self.model, "--load", load]
         command += ["--device", self.device, "--language", "en"]
         command += ["--quiet", "--timings=json", "-f", "json", *options, str(self.audio)]
-        name = " ".join([OURS, load, *(option.removeprefix("--") for option in options)])
         return System(name, command, files)
 
     def peer(self, name: str) -> System:

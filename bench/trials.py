@@ -78,10 +78,10 @@ def drop_caches() -> None:
     Path("/proc/sys/vm/drop_caches").write_text("3\n")
 
 
-def add_options(parser: argparse.ArgumentParser, runs: int = 5) -> None:
+def add_options(parser: argparse.ArgumentParser, systems: list[str]) -> None:
     """The options that every benchmark has."""
     add = parser.add_argument
-    add("--runs", type=int, default=runs, help="counted runs of each system (default %(default)s)")
+    add("--runs", type=int, default=5, help="counted runs of each system (default %(default)s)")
     add(
         "--device",
         choices=("cpu", "cuda"),
@@ -96,7 +96,13 @@ def add_options(parser: argparse.ArgumentParser, runs: int = 5) -> None:
         default=RESULTS / "models",
         help="models are made there (default: %(default)s)",
     )
-    add("--only", type=names, metavar="A,B", help="of the systems, only these")
+
+    def known(text: str) -> list[str]:
+        if unknown := set(names(text)).difference(systems):
+            raise argparse.ArgumentTypeError(f"no {min(unknown)!r}; there are {', '.join(systems)}")
+        return names(text)
+
+    add("--only", type=known, default=systems, metavar="A,B", help=f"of the systems {', '.join(systems)}")
 
 
 def names(text: str) -> list[str]:
