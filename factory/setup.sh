@@ -14,6 +14,7 @@ packages=(
   mount systemd-container                           # boots it as a container, in a second
   ovmf qemu-system-x86 qemu-utils                   # boots it as a machine: firmware, loader, kernel
   crun podman runc                                  # machines for the role tests
+  espeak-ng                                         # speaks the recordings of the tests
   shellcheck                                        # lint
 )
 

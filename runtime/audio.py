@@ -1,10 +1,4 @@
-"""Recordings in, log-mel out.
-
-The log-mel is openai/whisper's: 30 s of silence are added to the recording, the spectrogram is computed
-once for the whole of it, and its range ends 80 dB below the loudest point of the whole recording.
-transformers' WhisperFeatureExtractor computes the same for a recording of at most 30 s; of a longer one,
-too, if it is given the whole.
-"""
+"""Recordings in, samples out. Nothing here needs torch: it is done while torch is being imported."""
 
 import os
 import shutil
@@ -15,24 +9,18 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-import torch
-import torch.nn.functional as F  # noqa: N812  torch users know it by no other name
 from numpy.typing import NDArray
 from storage import InputError
-from torch import Tensor
 
 SAMPLE_RATE = 16000  # Hz
-HOP = 160  # samples from one log-mel frame to the next: 10 ms
-PADDING = 30 * SAMPLE_RATE  # samples of silence added to a recording: a whole window
 BLOCK = 1 << 20  # samples of each channel decoded at a time
-STFT_FRAMES = 6000  # frames transformed at a time, one minute: hours of audio must fit in memory
 
 STREAMED = 0x7FFF0000  # bytes: such a length means "to the end" in a wav file written to a pipe
 
 Samples = NDArray[np.float32]
 
 
-def decode(path: Path) -> Tensor:
+def decode(path: Path) -> Samples:
     """A recording as [samples] float32 at 16 kHz, mono (the mean of all channels), about -1 to 1.
 
     Reads what libsndfile reads (wav, flac, mp3, ogg, …), and everything else through ffmpeg if it is on
@@ -52,7 +40,7 @@ def decode(path: Path) -> Tensor:
         raise InputError("holds no sound (0 samples); record it again")
     if not np.isfinite(samples).all():
         raise InputError("holds samples that are not numbers; export it again from its source")
-    return torch.from_numpy(samples)
+    return samples
 
 
 def resample(file: soundfile.SoundFile) -> Samples:
@@ -110,24 +98,3 @@ def looks_like_container(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(8)
     return head[4:] == b"ftyp" or head.startswith((b"\x1a\x45\xdf\xa3", b"\xff\xf1", b"\xff\xf9"))
-
-
-def log_mel(samples: Tensor, window: Tensor, filters: Tensor) -> Tensor:
-    """[samples] at 16 kHz → [mel bins, frames] log-mel, on the device of `filters`; 10 ms a frame.
-
-    `window` [400] and `filters` [mel bins, 201] are those of the state file. The frames include the 30 s of
-    silence at the end; the recording's own are the first len(samples) // 160.
-    """
-    frames = (len(samples) + PADDING) // HOP
-    # torch.stft(center=True) would do the same padding, for the whole recording at once.
-    half = len(window) // 2
-    padded = F.pad(samples.to(filters.device), (0, PADDING))
-    padded = F.pad(padded[None], (half, half), mode="reflect")[0]
-    parts = []
-    for begin in range(0, frames, STFT_FRAMES):
-        end = min(begin + STFT_FRAMES, frames)
-        block = padded[begin * HOP : (end - 1) * HOP + len(window)]
-        spectrum = torch.stft(block, len(window), HOP, window=window, center=False, return_complex=True)
-        parts.append(filters @ spectrum.abs().square())
-    mel = torch.cat(parts, dim=1).clamp(min=1e-10).log10()
-    return (mel.maximum(mel.max() - 8) + 4) / 4

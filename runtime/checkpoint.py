@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from decoding import Vocabulary
 from layout import FFT_SAMPLES, Dimensions, layout
 from torch import Tensor
+from vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import WhisperConfig, WhisperFeatureExtractor

@@ -1,67 +1,24 @@
-"""From log-mel to segments: Whisper's decoding rules and its way through a long recording.
+"""From the features of windows to tokens: Whisper's decoding rules, for a batch of windows at a time.
 
-The rules are those of openai/whisper (decoding.py and transcribe.py there): greedy choice of tokens,
-suppressed tokens, the grammar of timestamps, the no-speech test, and the seek loop, which begins the next
-window where the last complete segment ended, so that no word is cut in two. Two things differ:
-* what follows the end of a recording within its last window is the log-mel of silence, as the model was
-  trained on, and not zeros, which on that scale are a loud noise;
-* a window without words is left one second before its end, for a word may begin there.
+The rules are those of openai/whisper (decoding.py there, and `decode_with_fallback` in transcribe.py): greedy
+choice or the best of several samples, rules.py's filters, and, where the result looks wrong, another try at a
+higher temperature.
 """
 
-import json
-import re
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
-from formats import Segment, Transcript
-from tokenizers import Tokenizer
+from graph import Step
+from options import Options
+from rules import History, Rules
+from timing import Log
 from torch import Tensor
+from vocabulary import Vocabulary
 from whisper import Whisper
 
-FRAMES_PER_SECOND = 100  # of log-mel
-FRAMES_PER_TIMESTAMP = 2  # <|0.02|>, <|0.04|>, …
-OVERLAP = 100  # frames: longer than most words
-NO_SPEECH_THRESHOLD = 0.6  # a window is silent if <|nospeech|> is more probable than this
-LOGPROB_THRESHOLD = -1.0  # unless the mean log-probability of its tokens is above this
-LANGUAGE = re.compile(r"<\|[a-z]{2,3}\|>")  # the token of one: <|en|>, <|haw|>
-
-
-class Vocabulary:
-    """The tokens, and which of them mean something special; ids come from the tokenizer's own names."""
-
-    def __init__(self, metadata: dict[str, str]) -> None:
-        """`metadata` as state.py describes it. Raises ValueError if a special token is missing."""
-        self.tokenizer = Tokenizer.from_str(metadata["tokenizer"])
-        settings = json.loads(metadata["generation"])
-        added = self.tokenizer.get_added_tokens_decoder()
-        special = {token.content: id_ for id_, token in added.items()}
-        needed = ("<|endoftext|>", "<|startoftranscript|>", "<|transcribe|>", "<|notimestamps|>")
-        if missing := [name for name in needed if name not in special]:
-            raise ValueError(f"its tokenizer has no token {missing[0]}")
-        self.end, self.start, self.transcribe, self.no_timestamps = (special[name] for name in needed)
-        self.first_timestamp = self.no_timestamps + 1  # <|0.00|>; not every tokenizer lists it
-        self.no_speech = special.get("<|nospeech|>", special.get("<|nocaptions|>"))
-        languages = {name[2:-2]: id_ for name, id_ in special.items() if LANGUAGE.fullmatch(name)}
-        multilingual = settings["is_multilingual"]
-        self.multilingual = bool(languages) if multilingual is None else bool(multilingual)
-        self.languages = languages if self.multilingual else {"en": self.start}
-        self.max_initial_timestamp = settings["max_initial_timestamp_index"]
-        others = ("<|translate|>", "<|startofprev|>", "<|startoflm|>")
-        tasks = {self.start, self.transcribe, self.no_speech, self.no_timestamps, *map(special.get, others)}
-        # Some checkpoints were given another vocabulary, but kept its predecessor's lists.
-        known = set(range(self.tokenizer.get_vocab_size()))
-        self.suppressed = sorted(known.intersection(tasks.union(settings["suppress_tokens"] or [])))
-        self.begin_suppressed = sorted(known.intersection(settings["begin_suppress_tokens"] or []))
-
-    def prompt(self, language: str) -> list[int]:
-        """The tokens that ask for a transcription with timestamps."""
-        if not self.multilingual:
-            return [self.start]
-        return [self.start, self.languages[language], self.transcribe]
-
-    def text(self, tokens: list[int]) -> str:
-        """The words among the tokens."""
-        return str(self.tokenizer.decode([token for token in tokens if token < self.end]))
+CHECK_EVERY = 8  # steps between two looks at whether all rows have ended: a look waits for the device
 
 
 @dataclass(frozen=True)
@@ -71,149 +28,184 @@ class Result:
     tokens: list[int]  # without the prompt and without the end
     avg_logprob: float
     no_speech_prob: float
+    temperature: float = 0.0
+    compression_ratio: float = 1.0
 
-    @property
-    def silent(self) -> bool:
+    def silent(self, options: Options) -> bool:
         """Whether openai/whisper's test finds no speech in the window."""
-        return self.no_speech_prob > NO_SPEECH_THRESHOLD and self.avg_logprob <= LOGPROB_THRESHOLD
+        if options.no_speech_threshold is None or self.no_speech_prob <= options.no_speech_threshold:
+            return False
+        return options.logprob_threshold is None or self.avg_logprob <= options.logprob_threshold
+
+    def fails(self, options: Options) -> bool:
+        """Whether it should be tried again at a higher temperature."""
+        ratio, logprob = options.compression_ratio_threshold, options.logprob_threshold
+        improbable = logprob is not None and self.avg_logprob < logprob
+        if improbable and self.silent(options):
+            return False
+        return improbable or (ratio is not None and self.compression_ratio > ratio)
 
 
-def transcribe(
-    network: Whisper, vocabulary: Vocabulary, mel: Tensor, frames: int, language: str | None
-) -> Transcript:
-    """Decode a recording; of `mel` [mel bins, frames + 30 s of silence] the first `frames` are its own.
+@dataclass
+class Decoder:
+    """Decodes windows with one network; keeps the buffers and the graph of the batch size in use."""
 
-    Without `language`, the most probable one of the first window that holds speech is taken.
-    """
-    size = network.dims.max_source_positions * FRAMES_PER_TIMESTAMP
-    known = language is not None or not vocabulary.multilingual
-    heard = language or "en"
-    segments: list[Segment] = []
-    seek = 0
-    while seek < frames:
-        features = network.encode(mel[None, :, seek : seek + size])
-        if not known:
-            ((heard, no_speech),) = detect_language(network, vocabulary, features)
-            known = no_speech <= NO_SPEECH_THRESHOLD
-        (result,) = decode(network, vocabulary, features, vocabulary.prompt(heard))
-        length = min(size, frames - seek)
-        found, settled = ([], length) if result.silent else cut(vocabulary, result, seek, length)
-        if not found and seek + length < frames:
-            settled = length - OVERLAP
-        segments += found
-        seek += settled
-    return Transcript(heard, segments)
+    network: Whisper
+    vocabulary: Vocabulary
+    options: Options = field(default_factory=Options)
+    size: int = 1  # windows at a time, where there are many
+    log: Log | None = None
+    batch: "Batch | None" = field(default=None, init=False, repr=False)
 
+    def prompt(self, language: str, before: list[int]) -> list[int]:
+        """The tokens that ask for what the options say, after those of the text before."""
+        vocabulary = self.vocabulary
+        before = vocabulary.previous(before, self.network.dims.max_target_positions)
+        return before + vocabulary.prompt(language, self.options.task, timestamps=True)
 
-def cut(vocabulary: Vocabulary, result: Result, seek: int, length: int) -> tuple[list[Segment], int]:
-    """The segments of a window, and how many of its `length` frames they settle; the next begins there.
+    def decode(self, features: Tensor, prompt: list[int]) -> list[Result]:
+        """Each window of `features` [B, positions, d] after the prompt, tried again while it fails."""
+        results: dict[int, Result] = {}
+        for temperature in self.options.temperature:
+            rows = [i for i in range(len(features)) if i not in results or results[i].fails(self.options)]
+            if not rows:
+                break
+            chosen = features if len(rows) == len(features) else features[rows]
+            results |= zip(rows, self.decode_once(chosen, prompt, temperature), strict=True)
+        return [results[i] for i in range(len(features))]
 
-    A segment ends where two timestamps meet: its own end and the start of the next. If the window's end cuts
-    one off, it is left to the next window.
-    """
-    tokens = result.tokens
-    stamps = [token - vocabulary.first_timestamp for token in tokens]  # negative: not a timestamp
-    ends = [i for i in range(1, len(stamps)) if stamps[i - 1] >= 0 and stamps[i] >= 0]
-    settled = length
-    if not ends or stamps[-1] >= 0 > stamps[-2]:  # one timestamp at the end: nothing is said after it
-        ends.append(len(tokens))
-    else:
-        settled = stamps[ends[-1] - 1] * FRAMES_PER_TIMESTAMP
-    segments = []
-    for begin, end in zip([0, *ends], ends, strict=False):
-        text = vocabulary.text(tokens[begin:end])
-        times = [stamp * FRAMES_PER_TIMESTAMP for stamp in stamps[begin:end] if stamp >= 0]
-        first, last = times[0] if times else 0, times[-1] if len(times) > 1 else length
-        first, last = (seek + min(time, length) for time in (first, last))  # not beyond the recording
-        if text.strip():
-            segments.append(
-                Segment(
-                    seek=seek,
-                    start=first / FRAMES_PER_SECOND,
-                    end=last / FRAMES_PER_SECOND,
-                    text=text,
-                    tokens=tokens[begin:end],
-                    avg_logprob=result.avg_logprob,
-                    no_speech_prob=result.no_speech_prob,
-                )
-            )
-    return segments, settled
+    @torch.inference_mode()
+    def decode_once(self, features: Tensor, prompt: list[int], temperature: float = 0.0) -> list[Result]:
+        """As `decode`, at one temperature: greedily at 0, else the most probable of several samples."""
+        end = self.vocabulary.end
+        group = self.options.best_of if temperature else 1
+        batch = self._batch(len(features) * group, prompt, temperature)
+        no_speech = batch.begin(features.repeat_interleave(group, dim=0), prompt)
+        results = []
+        for row, (tokens, logprob) in enumerate(batch.finish()):
+            kept = tokens[: tokens.index(end)] if end in tokens else tokens
+            text = self.vocabulary.text(kept).strip().encode()
+            ratio = len(text) / len(zlib.compress(text))
+            found = Result(kept, logprob / (len(kept) + 1), no_speech[row], temperature, ratio)
+            results.append((logprob / max(len(kept), 1), found))
+        groups = (results[i : i + group] for i in range(0, len(results), group))
+        return [max(candidates, key=lambda scored: scored[0])[1] for candidates in groups]
 
+    def detect_language(self, features: Tensor) -> list[str]:
+        """The most probable language of each window of `features` [B, positions, d]."""
+        cache = self.network.cache(len(features), capacity=1)
+        self.network.hear(features, cache)
+        start = torch.full((len(features), 1), self.vocabulary.start, device=self.network.device)
+        codes, ids = list(self.vocabulary.languages), list(self.vocabulary.languages.values())
+        best = self.network.decode(start, cache)[:, 0, ids].argmax(dim=-1)
+        return [codes[i] for i in best.tolist()]
 
-def no_speech_probability(vocabulary: Vocabulary, logits: Tensor) -> list[float]:
-    """How probable <|nospeech|> is after <|startoftranscript|>: [B, vocab_size] logits → B values, 0 to 1."""
-    if vocabulary.no_speech is None:
-        return [0.0] * len(logits)
-    return logits.softmax(dim=-1)[:, vocabulary.no_speech].tolist()
+    def forget(self) -> None:
+        """Give back the memory that is kept for the next batch."""
+        self.batch = None
+        if self.network.device.type == "cuda":
+            torch.cuda.empty_cache()
 
-
-def detect_language(network: Whisper, vocabulary: Vocabulary, features: Tensor) -> list[tuple[str, float]]:
-    """Most probable language and no-speech probability of each window of `features` [B, positions, d]."""
-    start = torch.full((len(features), 1), vocabulary.start, device=network.device)
-    logits = network.decode(start, network.cache(features))[:, 0]
-    codes, ids = list(vocabulary.languages), list(vocabulary.languages.values())
-    best = logits[:, ids].argmax(dim=-1).tolist()
-    return [(codes[i], p) for i, p in zip(best, no_speech_probability(vocabulary, logits), strict=True)]
+    def _batch(self, rows: int, prompt: list[int], temperature: float) -> "Batch":
+        """A batch for so many rows; the last one again if it fits, with what was captured for it."""
+        timestamps = prompt[-1] != self.vocabulary.no_timestamps
+        kind = Kind(rows, capacity(self.network, len(prompt)), timestamps, temperature)
+        if self.batch is None or self.batch.kind != kind:
+            self.batch = None  # its memory, before more is asked for
+            self.batch = Batch(self.network, self.vocabulary, kind, self.log)
+        return self.batch
 
 
-@torch.inference_mode()
-def decode(network: Whisper, vocabulary: Vocabulary, features: Tensor, prompt: list[int]) -> list[Result]:
-    """Greedily decode the windows of `features` [B, positions, d], all after the same prompt."""
-    rules = Rules(vocabulary, network)
-    cache = network.cache(features)
-    logits = network.decode(torch.tensor([prompt] * len(features), device=network.device), cache)
-    no_speech = no_speech_probability(vocabulary, logits[:, prompt.index(vocabulary.start)])
-    tokens = torch.empty((len(features), 0), dtype=torch.long, device=network.device)
-    sums = torch.zeros(len(features), device=network.device)
-    ended = torch.zeros(len(features), dtype=torch.bool, device=network.device)
-    for _ in range(network.dims.max_target_positions // 2):
-        logprobs = rules(logits[:, -1], tokens).log_softmax(dim=-1)
-        best, chosen = logprobs.max(dim=-1)
-        sums += best.masked_fill(ended, 0)
-        chosen = chosen.masked_fill(ended, vocabulary.end)
-        tokens = torch.cat((tokens, chosen[:, None]), dim=1)
-        ended |= chosen == vocabulary.end
-        if ended.all():
-            break
-        logits = network.decode(chosen[:, None], cache)
-    results = []
-    for row, total, p in zip(tokens.tolist(), sums.tolist(), no_speech, strict=True):
-        kept = row[: row.index(vocabulary.end)] if vocabulary.end in row else row
-        results.append(Result(kept, total / (len(kept) + 1), p))
-    return results
+def limit(network: Whisper, prompt: int) -> int:
+    """How many tokens are decoded at most, after a prompt of so many: openai/whisper's limit."""
+    positions = network.dims.max_target_positions
+    return min(positions // 2, positions - prompt + 1)
 
 
-class Rules:
-    """Which token may follow: openai/whisper's logit filters, for all windows of a batch at once."""
+def capacity(network: Whisper, prompt: int) -> int:
+    """Positions that a cache should have: few different numbers, as each is captured anew."""
+    needed = prompt + limit(network, prompt) - 1  # the last token is never fed back
+    return min(-(-needed // 64) * 64, network.dims.max_target_positions)
 
-    def __init__(self, vocabulary: Vocabulary, network: Whisper) -> None:
-        self.vocabulary = vocabulary
-        self.suppressed = torch.tensor(vocabulary.suppressed, device=network.device)
-        self.begin_suppressed = torch.tensor(
-            vocabulary.begin_suppressed, dtype=torch.long, device=network.device
+
+class Kind(NamedTuple):
+    """What a batch is made for."""
+
+    rows: int
+    capacity: int  # of the cache, in tokens
+    timestamps: bool
+    temperature: float
+
+
+class Batch:
+    """N rows on their way from prompt to end, and the tensors that a step of all of them changes in place."""
+
+    def __init__(self, network: Whisper, vocabulary: Vocabulary, kind: Kind, log: Log | None) -> None:
+        self.network, self.vocabulary, self.kind, self.log = network, vocabulary, kind, log
+        rows, device = kind.rows, network.device
+        self.captured = device.type == "cuda"
+        self.rules = Rules(vocabulary, network.dims.vocab_size, device, timestamps=kind.timestamps)
+        self.cache = network.cache(rows, kind.capacity)
+        self.history = History.empty(rows, device)
+        self.tokens = torch.empty((rows, network.dims.max_target_positions), dtype=torch.long, device=device)
+        self.newest = torch.empty((rows, 1), dtype=torch.long, device=device)
+        self.sums = torch.empty(rows, device=device)  # log-probability of all tokens
+        self.ended = torch.empty(rows, dtype=torch.bool, device=device)
+        self.at = torch.empty(1, dtype=torch.long, device=device)  # position of the newest token
+        self.count = torch.empty(1, dtype=torch.long, device=device)  # tokens decoded so far
+        self.step = Step(self._step, device, log)
+
+    def begin(self, features: Tensor, prompt: list[int]) -> list[float]:
+        """Decode the first token of each row of `features` [N, positions, d].
+
+        Returns the probabilities of no speech, 0 to 1.
+        """
+        self.network.hear(features, self.cache)
+        logits = self.network.decode(
+            torch.tensor([prompt] * len(features), device=self.at.device), self.cache
         )
-        self.ids = torch.arange(vocabulary.first_timestamp, network.dims.vocab_size, device=network.device)
+        self.at.fill_(len(prompt) - 1)
+        self.count.zero_()
+        self.tokens.fill_(self.vocabulary.end)
+        self.sums.zero_()
+        self.ended.fill_(False)
+        self.history.clear()
+        self.limit = limit(self.network, len(prompt))
+        self._choose(self.rules.first_step(logits[:, -1]))
+        if self.vocabulary.no_speech is None:
+            return [0.0] * len(features)
+        at_start = logits[:, prompt.index(self.vocabulary.start)].softmax(dim=-1)
+        return [float(p) for p in at_start[:, self.vocabulary.no_speech].tolist()]
 
-    def __call__(self, logits: Tensor, tokens: Tensor) -> Tensor:
-        """`logits` [B, vocab_size], changed in place, for what follows `tokens` [B, decoded so far]."""
-        first, end, never = self.vocabulary.first_timestamp, self.vocabulary.end, float("-inf")
-        logits[:, self.suppressed] = never
-        if tokens.shape[1] == 0:  # a timestamp, and not too late
-            logits[:, self.begin_suppressed] = never
-            logits[:, :first] = never
-            if self.vocabulary.max_initial_timestamp is not None:
-                logits[:, first + self.vocabulary.max_initial_timestamp + 1 :] = never
-            return logits
-        last = tokens[:, -1] >= first
-        before = tokens[:, -2] >= first if tokens.shape[1] > 1 else torch.ones_like(last)
-        opened, closed = (last & before)[:, None], (last & ~before)[:, None]
-        logits[:, first:].masked_fill_(opened, never)  # after the start of a segment: text
-        logits[:, :end].masked_fill_(closed, never)  # after its end: the next one's start, or the end of all
-        # Time does not go back, and only a start may be where the last end was. The newest timestamp is the
-        # greatest token; without one all tokens are below `first`, and nothing is forbidden.
-        earliest = tokens.amax(dim=1, keepdim=True) + (~closed).long()
-        logits[:, first:].masked_fill_(self.ids < earliest, never)
-        # A timestamp, if all of them together are more probable than any text token.
-        timestamp = logits[:, first:].logsumexp(dim=-1) > logits[:, :first].amax(dim=-1)
-        logits[:, :first].masked_fill_(timestamp[:, None], never)
-        return logits
+    def finish(self) -> list[tuple[list[int], float]]:
+        """Decode to the end; returns each row's tokens, with what follows their end, and log-probability."""
+        for count in range(1, self.limit):
+            if count % CHECK_EVERY == 0 and self.ended.all():
+                break
+            self.step()
+        return list(zip(self.tokens[:, : self.limit].tolist(), self.sums.tolist(), strict=True))
+
+    def _step(self) -> None:
+        """One more token of each row."""
+        if self.captured:
+            logits = self.network.step(self.newest, self.at, self.cache)
+        else:  # without a graph it is cheaper to look at what there is of the cache only
+            logits = self.network.decode(self.newest, self.cache)[:, 0]
+        self._choose(self.rules(logits, self.history))
+
+    def _choose(self, logits: Tensor) -> None:
+        """Take a token for each row, from filtered logits [N, vocab_size], and note it everywhere."""
+        logprobs = logits.log_softmax(dim=-1)
+        if self.kind.temperature:
+            # The Gumbel-max trick: a sample of softmax(logprobs / temperature), without a look from the host.
+            noise = torch.empty_like(logprobs).exponential_().log_()
+            chosen = (logprobs / self.kind.temperature - noise).argmax(dim=-1, keepdim=True)
+        else:
+            chosen = logprobs.argmax(dim=-1, keepdim=True)
+        self.sums += logprobs.gather(1, chosen)[:, 0].masked_fill(self.ended, 0)
+        self.newest.copy_(chosen.masked_fill(self.ended[:, None], self.vocabulary.end))
+        self.ended |= self.newest[:, 0] == self.vocabulary.end
+        self.tokens.index_copy_(1, self.count, self.newest)
+        self.history.add(self.newest, self.vocabulary.first_timestamp)
+        self.at += 1
+        self.count += 1

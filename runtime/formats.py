@@ -2,7 +2,17 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word and when it is said, in seconds of the recording."""
+
+    word: str  # as decoded, so mostly with a space in front
+    start: float
+    end: float
+    probability: float  # mean of its tokens'
 
 
 @dataclass(frozen=True)
@@ -14,8 +24,11 @@ class Segment:
     end: float
     text: str  # as decoded, so mostly with a space in front
     tokens: list[int]  # with its timestamps
+    temperature: float  # at which the window was decoded
     avg_logprob: float  # of the window's tokens
+    compression_ratio: float  # of the window's text
     no_speech_prob: float  # of the window
+    words: list[Word] | None = None  # if they were asked for
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,10 @@ def txt(transcript: Transcript) -> str:
 
 def to_json(transcript: Transcript) -> str:
     """openai/whisper's JSON, on one line."""
-    segments = [{"id": i, **vars(segment)} for i, segment in enumerate(transcript.segments)]
+    segments = [{"id": i, **asdict(segment)} for i, segment in enumerate(transcript.segments)]
+    for segment in segments:
+        if segment["words"] is None:
+            del segment["words"]
     text = "".join(segment.text for segment in transcript.segments)
     document = {"text": text, "segments": segments, "language": transcript.language}
     return json.dumps(document, ensure_ascii=False) + "\n"

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import gpu
 from layout import Dimensions
-from statefile import StateError
+from reading import Reading
 from timing import Log, warn
 
 if TYPE_CHECKING:
-    from decoding import Vocabulary
+    from checkpoint import Packed
+    from vocabulary import Vocabulary
     from whisper import Whisper
 
 STRATEGIES = ("state", "standard")
@@ -51,37 +53,59 @@ def find(home: Path, wanted: str | None) -> str:
     return wanted or names[0]
 
 
-def load(home: Path, name: str, strategies: list[str], device: str, log: Log) -> Model:
-    """The model by the first strategy that works; `device` may be "auto". Raises ModelError."""
-    with log.phase("import torch"):
-        import torch  # noqa: PLC0415  --help, a wrong option or a missing file should not wait for it
-    with log.phase("import network"):
-        import checkpoint  # noqa: PLC0415  needs torch
-        import decoding  # noqa: PLC0415  needs torch
+class Loading:
+    """A model on its way into memory: begun in the background, ended when torch is there."""
+
+    def __init__(self, home: Path, name: str, strategies: list[str], device: str, log: Log) -> None:
+        """Begin with all that does not need torch; returns at once. `device` may be "auto"."""
+        self.home, self.name, self.strategies, self.device, self.log = home, name, strategies, device, log
+        driver = device != "cpu" and gpu.prepare(log)
+        self.reading: Reading | None = None
+        if "state" in strategies:
+            path = home / "state" / f"{name}.safetensors"
+            self.reading = Reading(path, "cuda" if driver else "cpu", log)
+
+    def model(self) -> Model:
+        """The model by the first strategy that works. Raises ModelError."""
+        with self.log.phase("import torch"):
+            import torch  # noqa: PLC0415  --help, a wrong option or a missing file should not wait for it
+        with self.log.phase("import network"):
+            import checkpoint  # noqa: PLC0415  needs torch
+            import statefile  # noqa: PLC0415  as state
+            import vocabulary  # noqa: PLC0415  needs the tokenizer
+            import whisper  # noqa: PLC0415  needs torch
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ModelError(
+                "--device cuda: torch finds no GPU; see what nvidia-smi says, or use --device cpu"
+            )
+        if self.device == "auto":
+            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        reasons = []
+        for strategy in self.strategies:
+            try:
+                with self.log.phase("load model"):
+                    tensors, metadata = self.pack(strategy)
+                    network = whisper.Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
+                    words = vocabulary.Vocabulary(metadata)
+            except (statefile.StateError, checkpoint.CheckpointError) as error:
+                reasons.append(str(error))
+                if strategy != self.strategies[-1]:
+                    warn(f"{error}; going on with {self.strategies[-1]} loading")
+                continue
+            seconds = self.log.seconds("load model")
+            how = f"{strategy} loading, {self.device}, {metadata['dtype']}"
+            self.log.info(f"model {self.name} ready in {seconds:.2f} s: {how}")
+            return Model(self.name, network, words, strategy)
+        raise ModelError("; and ".join(reasons))
+
+    def pack(self, strategy: str) -> "Packed":
+        """The tensors and the metadata by one strategy. Raises StateError or CheckpointError."""
+        import checkpoint  # noqa: PLC0415  there by now
         import state  # noqa: PLC0415  needs torch
-        import whisper  # noqa: PLC0415  needs torch
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("--device cuda: torch finds no GPU; see what nvidia-smi says, or use --device cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    reasons = []
-    for strategy in strategies:
-        try:
-            with log.phase("load model"):
-                if strategy == "state":
-                    tensors, metadata = state.load(home / "state" / f"{name}.safetensors", device)
-                else:
-                    # The precision that state files are made in for either.
-                    dtype = torch.float16 if device == "cuda" else torch.float32
-                    tensors, metadata = checkpoint.pack(home / "model" / name, dtype, device)
-                network = whisper.Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
-                vocabulary = decoding.Vocabulary(metadata)
-        except (StateError, checkpoint.CheckpointError) as error:
-            reasons.append(str(error))
-            if strategy != strategies[-1]:
-                warn(f"{error}; going on with {strategies[-1]} loading")
-            continue
-        seconds = log.seconds("load model")
-        log.info(f"model {name} ready in {seconds:.2f} s: {strategy} loading, {device}, {metadata['dtype']}")
-        return Model(name, network, vocabulary, strategy)
-    raise ModelError("; and ".join(reasons))
+        import torch  # noqa: PLC0415  there by now
+
+        if strategy == "state" and self.reading:
+            return state.load(self.reading, self.device)
+        # The precision that state files are made in for either.
+        dtype = getattr(torch, state.best_dtype(self.device))
+        return checkpoint.pack(self.home / "model" / self.name, dtype, self.device)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PROGRESS_EVERY = 5.0  # seconds
+
 
 def now() -> float:
     """Seconds since this process started, as the kernel noted it (to 10 ms)."""
@@ -28,12 +30,19 @@ class Log:
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
         self.phases: list[dict[str, str | float]] = []
+        self.told = now()
         self.note("start python", 0.0)
 
     def info(self, text: str) -> None:
         """Tell how the work goes on, with the time; unless --quiet."""
         if not self.quiet:
             print(f"[{now():8.3f} s] {text}", file=sys.stderr, flush=True)
+
+    def progress(self, part: float) -> None:
+        """Tell how much of a recording is done, now and then."""
+        if (at := now()) - self.told >= PROGRESS_EVERY:
+            self.told = at
+            self.info(f"{part:.0%} done")
 
     def note(self, name: str, start: float) -> float:
         """Note a phase from `start` to now; returns its length in seconds."""

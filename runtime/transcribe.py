@@ -11,25 +11,28 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import options
 from formats import WRITERS, Transcript
-from loading import STRATEGIES, Model, ModelError, find, load
+from loading import STRATEGIES, Loading, Model, ModelError, find
+from options import UsageError
 from storage import InputError, check, replacing
 from timing import Log, now, warn
 
-RUNTIME = Path(__file__).resolve().parent
+if TYPE_CHECKING:
+    from decoding import Decoder
+    from listening import Heard, Listening
+    from options import Options
+
 INPUT_FAILED, USAGE, NO_MODEL, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
-
-
-class UsageError(Exception):
-    """Options that do not go together, or name what there is not: one line with cause and cure."""
 
 
 def main(argv: list[str]) -> int:
     """Run the command line; returns the exit code."""
     try:
-        args = arguments(argv)
-        return run(args, Log(args.quiet))
+        args = options.arguments(argv)
+        return run(args, options.decoding(args), Log(args.quiet))
     except UsageError as error:
         warn(str(error))
         return USAGE
@@ -43,47 +46,7 @@ def main(argv: list[str]) -> int:
         return PIPE_CLOSED
 
 
-def arguments(argv: list[str]) -> argparse.Namespace:
-    """The options; leaves the process on --help, --version and what argparse itself finds wrong."""
-    parser = argparse.ArgumentParser(
-        prog="transcribe",
-        description="Write down what is said in recordings: wav, flac, mp3, ogg; others if ffmpeg is there.",
-        epilog="Exit codes: 0 all good, 1 some input failed, 2 wrong usage, 3 no usable model.",
-        allow_abbrev=False,
-    )
-    version = f"transcribe {(RUNTIME / 'VERSION').read_text().strip()}"
-    home = os.environ.get("TRANSCRIBE_HOME") or RUNTIME.parent
-    choices = ("auto", *STRATEGIES)
-    add = parser.add_argument
-    add("files", nargs="+", type=Path, metavar="FILE", help="a recording")
-    add("--version", action="version", version=version)
-    add("-o", dest="folder", type=Path, metavar="DIR", help="write to files there (default: to stdout)")
-    add("-f", dest="formats", type=formats, default="txt", metavar="FORMAT", help="txt, json or txt,json")
-    add("--language", metavar="CODE", help="what is spoken, as in en (default: detected)")
-    add(
-        "--load",
-        choices=choices,
-        default="auto",
-        help="state file or checkpoint (default: state, if it works)",
-    )
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if there is a GPU")
-    add("--model", metavar="NAME", help="which model (default: the only one there is)")
-    add("--home", type=Path, default=home, metavar="DIR", help="has state/ and model/ (default: %(default)s)")
-    add("--timings", choices=("text", "json"), help="print each phase; --timings=json: as one line of JSON")
-    add("--quiet", action="store_true", help="on stderr, warnings and errors only")
-    # --timings may stand alone, but not take a FILE that follows for its value, as argparse would have it.
-    return parser.parse_args(["--timings=text" if word == "--timings" else word for word in argv])
-
-
-def formats(text: str) -> list[str]:
-    """The value of -f."""
-    names = text.split(",")
-    if unknown := [name for name in names if name not in WRITERS]:
-        raise argparse.ArgumentTypeError(f"no format {unknown[0]!r}; there are {', '.join(WRITERS)}")
-    return names
-
-
-def run(args: argparse.Namespace, log: Log) -> int:
+def run(args: argparse.Namespace, asked: "Options", log: Log) -> int:
     """All the work, what is cheap and may fail first; returns the exit code."""
     check_outputs(args)
     inputs = [path for path in args.files if passes(path)]
@@ -92,28 +55,38 @@ def run(args: argparse.Namespace, log: Log) -> int:
     strategies = [strategy for strategy in STRATEGIES if args.load in ("auto", strategy)]
     for skipped in set(STRATEGIES).difference(strategies):
         log.info(f"{skipped} loading is not tried: --load {args.load}")
-    model = load(args.home, find(args.home, args.model), strategies, args.device, log)
-    check_language(args.language, model)
+    name = find(args.home, args.model)
+    loading = Loading(args.home, name, strategies, args.device, log)
+    with log.phase("import audio"):
+        import listening  # noqa: PLC0415  a wrong option or a missing model should not wait for it
+        import vad  # noqa: PLC0415  as above
+    detector = vad.Detector.load()
+    ahead = listening.Listening(inputs[0], detector, log)  # while torch is imported
+    model = loading.model()
+    check_asked(asked, model)
     ready = now()
-    heard = [seconds for path in inputs if (seconds := transcribe(path, model, args, log)) is not None]
+    decoder = prepare(model, asked, args.batch_size, log)
+    seconds = []
+    for following in [*inputs[1:], None]:
+        current = ahead
+        if following is not None:
+            ahead = listening.Listening(following, detector, log)  # while this one is transcribed
+        if (length := transcribe(current, decoder, args, log)) is not None:
+            seconds.append(length)
     if args.timings:
-        spent = log.seconds("transcribe")
-        log.report(
-            args.timings,
-            {
-                "model": model.name,
-                "strategy": model.strategy,
-                "device": str(model.network.device),
-                "dtype": str(model.network.dtype).removeprefix("torch."),
-                "load_s": round(log.seconds("load model"), 3),
-                "ready_s": round(ready, 3),
-                "audio_s": round(sum(heard), 3),
-                "decode_s": round(spent, 3),
-                "speed": round(sum(heard) / spent, 2) if spent else 0,
-                "total_s": round(now(), 3),
-            },
-        )
-    return 0 if len(heard) == len(args.files) else INPUT_FAILED
+        report(args.timings, model, ready, sum(seconds), log)
+    return 0 if len(seconds) == len(args.files) else INPUT_FAILED
+
+
+def prepare(model: Model, asked: "Options", batch_size: int | None, log: Log) -> "Decoder":
+    """The model, ready to decode as asked."""
+    import batched  # noqa: PLC0415  needs torch, which is there by now
+    import decoding  # noqa: PLC0415  as above
+    import torch  # noqa: PLC0415  as above
+
+    torch.manual_seed(0)  # the same words each time, where a temperature makes them a matter of chance
+    size = batch_size or batched.affordable(model.network)
+    return decoding.Decoder(model.network, model.vocabulary, asked, size, log)
 
 
 def check_outputs(args: argparse.Namespace) -> None:
@@ -135,11 +108,16 @@ def check_outputs(args: argparse.Namespace) -> None:
         raise UsageError(f"no folder {args.folder}: {error.strerror}; name another with -o") from error
 
 
-def check_language(code: str | None, model: Model) -> None:
-    """Raise UsageError if the model does not know the language."""
+def check_asked(asked: "Options", model: Model) -> None:
+    """Raise UsageError if the model knows nothing of what is asked for."""
     known = model.vocabulary.languages
-    if code is not None and code not in known:
-        raise UsageError(f"{model.name} knows no language {code}; it knows {', '.join(sorted(known))}")
+    if asked.language is not None and asked.language not in known:
+        raise UsageError(
+            f"{model.name} knows no language {asked.language}; it knows {', '.join(sorted(known))}"
+        )
+    translates = model.vocabulary.multilingual and "translate" in model.vocabulary.tasks
+    if asked.task == "translate" and not translates:
+        raise UsageError(f"{model.name} cannot translate; leave out --task translate")
 
 
 def passes(path: Path) -> bool:
@@ -152,27 +130,37 @@ def passes(path: Path) -> bool:
     return True
 
 
-def transcribe(path: Path, model: Model, args: argparse.Namespace, log: Log) -> float | None:
+def transcribe(
+    listening: "Listening", decoder: "Decoder", args: argparse.Namespace, log: Log
+) -> float | None:
     """Do one recording; returns its length in seconds, or None if it failed and the user was told why."""
-    import audio  # noqa: PLC0415  --help, a wrong option or a missing model should not wait for it
-    import decoding  # noqa: PLC0415  as above
-
+    path = listening.path
     try:
-        with log.phase("decode audio"):
-            samples = audio.decode(path)
+        heard = listening.result()
         start = now()
-        mel = audio.log_mel(samples, model.network.window, model.network.filters)
-        frames = len(samples) // audio.HOP
-        transcript = decoding.transcribe(model.network, model.vocabulary, mel, frames, args.language)
+        transcript = write_down(heard, decoder, sequentially=args.sequential)
         spent = log.note("transcribe", start)
         with log.phase("write"):
             write(transcript, path, args)
     except InputError as error:
         warn(f"{path}: {error}")
         return None
-    seconds = len(samples) / audio.SAMPLE_RATE
+    seconds = heard.seconds
     log.info(f"{path}: {seconds:.1f} s of audio in {spent:.2f} s, {seconds / spent:.1f} times real time")
     return seconds
+
+
+def write_down(heard: "Heard", decoder: "Decoder", *, sequentially: bool) -> Transcript:
+    """What is said in a recording."""
+    import batched  # noqa: PLC0415  there by now
+    import sequential  # noqa: PLC0415  small
+    import torch  # noqa: PLC0415  there by now
+
+    samples = torch.from_numpy(heard.samples)
+    language = decoder.options.language or batched.detect_language(decoder, samples, heard.speech)
+    if sequentially:
+        return sequential.transcribe(decoder, samples, language)
+    return batched.transcribe(decoder, samples, heard.speech, language)
 
 
 def write(transcript: Transcript, path: Path, args: argparse.Namespace) -> None:
@@ -194,6 +182,26 @@ def write(transcript: Transcript, path: Path, args: argparse.Namespace) -> None:
     except OSError as error:
         where = args.folder or "standard output"
         raise InputError(f"cannot write to {where}: {error.strerror}; check space and permissions") from error
+
+
+def report(style: str, model: Model, ready: float, seconds: float, log: Log) -> None:
+    """What --timings shows; `ready`: when the model was, `seconds`: how long the recordings are."""
+    spent = log.seconds("transcribe")
+    log.report(
+        style,
+        {
+            "model": model.name,
+            "strategy": model.strategy,
+            "device": str(model.network.device),
+            "dtype": str(model.network.dtype).removeprefix("torch."),
+            "load_s": round(log.seconds("load model"), 3),
+            "ready_s": round(ready, 3),
+            "audio_s": round(seconds, 3),
+            "decode_s": round(spent, 3),
+            "speed": round(seconds / spent, 2) if spent else 0,
+            "total_s": round(now(), 3),
+        },
+    )
 
 
 if __name__ == "__main__":

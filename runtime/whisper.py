@@ -17,15 +17,18 @@ from torch import Tensor
 
 Pair = tuple[Tensor, Tensor]  # weight and bias, or keys and values
 Layer = dict[str, Pair]
+Matches = dict[tuple[int, int], Tensor]  # by (layer, head)
 
 
 @dataclass
 class Cache:
-    """What the decoder remembers of B windows: made by `Whisper.cache`, advanced by `Whisper.decode`."""
+    """What the decoder remembers of B windows: filled by `Whisper.hear` and `Whisper.decode`.
 
-    cross: list[Pair]  # per layer, keys and values of the audio: each [B, heads, 1500, d / heads]
-    keys: Tensor  # [layers, B, heads, max_target_positions, d / heads], filled up to `length`
-    values: Tensor
+    `length` counts the tokens so far where the host counts them; a captured step counts on the device.
+    """
+
+    cross: Tensor  # [layers, 2, B, heads, 1500, d / heads]: keys and values of the audio
+    seen: Tensor  # [layers, 2, B, heads, capacity, d / heads]: those of the tokens, valid up to `length`
     length: int = 0
 
 
@@ -40,62 +43,96 @@ class Whisper:
         self.decoder_positions = tensors["decoder.positions"]
         self.tokens = tensors["decoder.tokens"]
         self.dtype, self.device = self.tokens.dtype, self.tokens.device
-
-        def pairs(prefix: str) -> Layer:
-            weights = [name for name in tensors if name.startswith(prefix) and name.endswith(".weight")]
-            names = [name.removesuffix(".weight") for name in weights]
-            return {n.removeprefix(prefix): (tensors[f"{n}.weight"], tensors[f"{n}.bias"]) for n in names}
-
-        self.stem = {name: pairs(f"encoder.{name}")[""] for name in ("conv1", "conv2", "norm")}
-        self.decoder_norm = pairs("decoder.norm")[""]
-        self.encoder = [pairs(f"encoder.{i}.") for i in range(dims.encoder_layers)]
-        self.decoder = [pairs(f"decoder.{i}.") for i in range(dims.decoder_layers)]
+        self.stem: Layer = {}
+        self.encoder: list[Layer] = [{} for _ in range(dims.encoder_layers)]
+        self.decoder: list[Layer] = [{} for _ in range(dims.decoder_layers)]
+        for name, weight in tensors.items():
+            place, _, kind = name.rpartition(".")
+            if kind == "weight":
+                half, _, rest = place.partition(".")
+                layer, _, part = rest.partition(".")
+                layers = self.encoder if half == "encoder" else self.decoder
+                target, key = (layers[int(layer)], part) if layer.isdigit() else (self.stem, place)
+                target[key] = (weight, tensors[f"{place}.bias"])
 
     @torch.inference_mode()
     def encode(self, mel: Tensor) -> Tensor:
         """[B, num_mel_bins, 2 * max_source_positions] log-mel → [B, max_source_positions, d] features."""
         heads = self.dims.encoder_attention_heads
-        x = F.gelu(F.conv1d(mel.to(self.dtype), *self.stem["conv1"], padding=1))
-        x = F.gelu(F.conv1d(x, *self.stem["conv2"], stride=2, padding=1))
+        x = F.gelu(F.conv1d(mel.to(self.dtype), *self.stem["encoder.conv1"], padding=1))
+        x = F.gelu(F.conv1d(x, *self.stem["encoder.conv2"], stride=2, padding=1))
         x = x.transpose(1, 2) + self.encoder_positions
         for layer in self.encoder:
             projected = linear(norm(x, layer["attention.norm"]), layer["attention.qkv"])
             query, key, value = split(projected, 3, heads)
             x = x + linear(attend(query, key, value), layer["attention.out"])
             x = x + mlp(x, layer)
-        return norm(x, self.stem["norm"])
+        return norm(x, self.stem["encoder.norm"])
+
+    def cache(self, windows: int, capacity: int) -> Cache:
+        """Room for so many windows and, of each, at most `capacity` tokens."""
+        dims = self.dims
+        heads, layers = dims.decoder_attention_heads, dims.decoder_layers
+        cross = (layers, 2, windows, heads, dims.max_source_positions, dims.d_model // heads)
+        seen = (layers, 2, windows, heads, capacity, dims.d_model // heads)
+        # Zeros, not just any bits: a captured step multiplies what is not filled yet by a weight of 0.
+        return Cache(self.tokens.new_empty(cross), self.tokens.new_zeros(seen))
 
     @torch.inference_mode()
-    def cache(self, features: Tensor) -> Cache:
-        """An empty cache for windows with these `features` [B, positions, d]."""
-        heads = self.dims.decoder_attention_heads
-        cross = [split(linear(features, layer["cross.kv"]), 2, heads) for layer in self.decoder]
-        shape = (len(cross), len(features), heads, self.dims.max_target_positions, self.dims.d_model // heads)
-        keys, values = (torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in range(2))
-        return Cache([(key, value) for key, value in cross], keys, values)
+    def hear(self, features: Tensor, cache: Cache) -> None:
+        """Begin anew with the windows of `features` [B, positions, d]: they are what `decode` listens to."""
+        for i, layer in enumerate(self.decoder):
+            projected = linear(features, layer["cross.kv"])
+            for part, content in enumerate(split(projected, 2, self.dims.decoder_attention_heads)):
+                cache.cross[i, part] = content
+        cache.length = 0
 
     @torch.inference_mode()
-    def decode(self, tokens: Tensor, cache: Cache) -> Tensor:
-        """[B, T] tokens that follow those already in `cache` → [B, T, vocab_size] logits, float32."""
-        heads = self.dims.decoder_attention_heads
-        begin, end = cache.length, cache.length + tokens.shape[1]
-        cache.length = end
+    def decode(self, tokens: Tensor, cache: Cache, watch: Matches | None = None) -> Tensor:
+        """[B, T] tokens that follow those already in `cache` → [B, T, vocab_size] logits, float32.
+
+        For each (layer, head) that `watch` has as a key, its value becomes how well the tokens match the
+        audio there, before softmax: [B, T, 1500].
+        """
+        at = torch.arange(cache.length, cache.length + tokens.shape[1], device=self.device)
+        cache.length += tokens.shape[1]
         # A token sees itself and what came before it; a single one sees everything, which needs no mask.
-        mask = None
-        if tokens.shape[1] > 1:
-            at = torch.arange(end, device=self.device)
-            mask = at <= at[begin:, None]
-        x = F.embedding(tokens, self.tokens) + self.decoder_positions[begin:end]
+        mask = None if len(at) == 1 else torch.arange(cache.length, device=self.device) <= at[:, None]
+        filled = Cache(cache.cross, cache.seen[..., : cache.length, :])
+        return self._decode(tokens, at, filled, mask, watch or {})
+
+    @torch.inference_mode()
+    def step(self, tokens: Tensor, at: Tensor, cache: Cache) -> Tensor:
+        """The newest token of each row, [B, 1], at position `at`, [1] → [B, vocab_size] logits, float32.
+
+        All shapes and addresses are the same for every step, so that it can be captured: it looks at the
+        whole of the cache, and a mask hides what is still to come.
+        """
+        capacity = cache.seen.shape[-2]
+        hidden = torch.arange(capacity, device=self.device) > at
+        mask = self.tokens.new_zeros(1, capacity).masked_fill(hidden, float("-inf"))
+        return self._decode(tokens, at, cache, mask, {})[:, 0]
+
+    def _decode(
+        self, tokens: Tensor, at: Tensor, cache: Cache, mask: Tensor | None, watch: Matches
+    ) -> Tensor:
+        heads = self.dims.decoder_attention_heads
+        x = F.embedding(tokens, self.tokens) + self.decoder_positions[at]
         for i, layer in enumerate(self.decoder):
             projected = linear(norm(x, layer["attention.norm"]), layer["attention.qkv"])
             query, key, value = split(projected, 3, heads)
-            cache.keys[i, :, :, begin:end], cache.values[i, :, :, begin:end] = key, value
-            seen = attend(query, cache.keys[i, :, :, :end], cache.values[i, :, :, :end], mask)
-            x = x + linear(seen, layer["attention.out"])
+            cache.seen[i, 0].index_copy_(2, at, key)
+            cache.seen[i, 1].index_copy_(2, at, value)
+            keys, values = cache.seen[i]
+            x = x + linear(attend(query, keys, values, mask), layer["attention.out"])
             (query,) = split(linear(norm(x, layer["cross.norm"]), layer["cross.query"]), 1, heads)
-            x = x + linear(attend(query, *cache.cross[i]), layer["cross.out"])
+            keys, values = cache.cross[i]
+            x = x + linear(attend(query, keys, values), layer["cross.out"])
+            for head in [head for where, head in watch if where == i]:
+                match = query[:, head] @ cache.cross[i, 0, :, head].mT
+                watch[i, head] = match.float() * query.shape[-1] ** -0.5
             x = x + mlp(x, layer)
-        return F.linear(norm(x, self.decoder_norm), self.tokens).float()
+        return F.linear(norm(x, self.stem["decoder.norm"]), self.tokens).float()
 
 
 def linear(x: Tensor, parameters: Pair) -> Tensor:
@@ -120,4 +157,10 @@ def split(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
     """Attention over [B, heads, T, d / heads], heads joined again: [B, T, d]."""
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
+    if mask is None and query.shape[2] == 1 and query.dtype == torch.bfloat16 and query.device.type == "cpu":
+        # torch's kernel takes 7 to 14 times as long as these products for a single query in bfloat16.
+        heads = (query * query.shape[-1] ** -0.5 @ key.mT).softmax(dim=-1) @ value
+    else:
+        heads = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    joined: Tensor = heads.transpose(1, 2).flatten(2)
+    return joined

@@ -5,10 +5,13 @@ from typing import Any
 
 import audio
 import checkpoint
-import decoding
 import pytest
 import torch
+from decoding import Batch, Decoder
+from features import log_mel
 from layout import Dimensions
+from options import Options
+from sequential import transcribe
 from transformers import (
     GenerationConfig,
     WhisperConfig,
@@ -16,11 +19,12 @@ from transformers import (
     WhisperForConditionalGeneration,
     WhisperTokenizer,
 )
-from whisper import Whisper
+from vocabulary import Vocabulary
+from whisper import Cache, Whisper
 
 WINDOW_FRAMES = 3000  # of a real Whisper: 30 s
 
-Pair = tuple[Any, Whisper, decoding.Vocabulary]  # Any: transformers' methods have no types
+Pair = tuple[Any, Whisper, Vocabulary]  # Any: transformers' methods have no types
 
 # Unlike the fixture in every number, and in which half is the deeper one.
 SHAPES = {
@@ -35,6 +39,18 @@ SHAPES = {
         "num_mel_bins": 128,
         "max_source_positions": 200,
         "max_target_positions": 96,
+    },
+    "wide": {
+        "d_model": 96,
+        "encoder_layers": 2,
+        "encoder_attention_heads": 3,
+        "encoder_ffn_dim": 384,
+        "decoder_layers": 2,
+        "decoder_attention_heads": 6,
+        "decoder_ffn_dim": 400,
+        "num_mel_bins": 80,
+        "max_source_positions": 400,
+        "max_target_positions": 200,
     },
     "deep": {
         "d_model": 64,
@@ -87,7 +103,7 @@ def pair(
     tensors, metadata = checkpoint.pack(folder, torch.float32)
     theirs: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     ours = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
-    return theirs.eval(), ours, decoding.Vocabulary(metadata)
+    return theirs.eval(), ours, Vocabulary(metadata)
 
 
 def random_mel(network: Whisper, windows: int) -> torch.Tensor:
@@ -101,7 +117,7 @@ def mel_to_decode(network: Whisper, samples: Path) -> torch.Tensor:
     frames = 2 * network.dims.max_source_positions
     if frames < WINDOW_FRAMES:
         return random_mel(network, windows=2)
-    mel = audio.log_mel(audio.decode(samples / "long.flac"), network.window, network.filters)
+    mel = log_mel(torch.from_numpy(audio.decode(samples / "long.flac")), network.window, network.filters)
     return torch.stack((mel[:, :frames], mel[:, frames : 2 * frames]))
 
 
@@ -109,9 +125,16 @@ def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).abs().max() / wanted.abs().max())
 
 
+def heard(network: Whisper, features: torch.Tensor, capacity: int = 64) -> Cache:
+    """A cache of these windows, without tokens."""
+    cache = network.cache(len(features), capacity)
+    network.hear(features, cache)
+    return cache
+
+
 @torch.inference_mode()
 def test_logits_agree(pair: Pair) -> None:
-    """For a batch, in one pass and step by step from the cache."""
+    """For a batch, in one pass, step by step from the cache, and by the step that is captured on a GPU."""
     theirs, ours, _ = pair
     mel = random_mel(ours, windows=2)
     generator = torch.Generator().manual_seed(2)
@@ -119,48 +142,163 @@ def test_logits_agree(pair: Pair) -> None:
     wanted = theirs(input_features=mel, decoder_input_ids=tokens).logits
     features = ours.encode(mel)
     assert relative_error(features, theirs.model.encoder(mel).last_hidden_state) < 1e-4
-    assert relative_error(ours.decode(tokens, ours.cache(features)), wanted) < 1e-4
-    cache = ours.cache(features)
+    assert relative_error(ours.decode(tokens, heard(ours, features)), wanted) < 1e-4
+    cache = heard(ours, features)
     steps = [ours.decode(piece, cache) for piece in torch.split(tokens, [4, 1, 1, 2, 1], dim=1)]
     assert relative_error(torch.cat(steps, dim=1), wanted) < 1e-4
+    cache = heard(ours, features)
+    ours.decode(tokens[:, :4], cache)
+    captured = [ours.step(tokens[:, at : at + 1], torch.tensor([at]), cache) for at in range(4, 9)]
+    assert relative_error(torch.stack(captured, dim=1), wanted[:, 4:]) < 1e-4
 
 
-@pytest.mark.parametrize("latest_start", [None, 20])
-def test_greedy_tokens_agree(pair: Pair, latest_start: int | None, samples: Path) -> None:
-    """A batch of windows decoded with timestamps, by transformers' generate and by ours.
+@torch.inference_mode()
+def test_a_cache_is_used_again(pair: Pair) -> None:
+    """What it held before leaves no trace."""
+    _, ours, _ = pair
+    first, second = ours.encode(random_mel(ours, windows=2))[:, None]
+    tokens = torch.tensor([[1, 2, 3]])
+    cache = heard(ours, first)
+    ours.decode(torch.tensor([[4, 5, 6, 7]]), cache)
+    ours.hear(second, cache)
+    assert torch.equal(ours.decode(tokens, cache), ours.decode(tokens, heard(ours, second)))
 
-    `latest_start` is max_initial_timestamp_index, or no such limit.
-    """
-    theirs, ours, vocabulary = pair
-    vocabulary.max_initial_timestamp = latest_start
-    mel = mel_to_decode(ours, samples)
-    longest = ours.dims.max_target_positions // 2
-    settings: Any = GenerationConfig
-    theirs.generation_config = settings(
+
+def settings(vocabulary: Vocabulary, **changes: Any) -> Any:
+    """transformers' generation settings that ask for what ours do; Any, for they have no types."""
+    untyped: Any = GenerationConfig
+    return untyped(
         decoder_start_token_id=vocabulary.start,
         eos_token_id=vocabulary.end,
         pad_token_id=vocabulary.end,
         lang_to_id={f"<|{code}|>": id_ for code, id_ in vocabulary.languages.items()},
-        task_to_id={"transcribe": vocabulary.transcribe},
+        task_to_id=vocabulary.tasks,
         no_timestamps_token_id=vocabulary.no_timestamps,
+        prev_sot_token_id=vocabulary.start_of_previous,
         is_multilingual=True,
         suppress_tokens=vocabulary.suppressed,
         begin_suppress_tokens=vocabulary.begin_suppressed or None,
-        max_initial_timestamp_index=latest_start,
+        max_initial_timestamp_index=vocabulary.max_initial_timestamp,
+        **changes,
     )
-    generated: Any = theirs.generate(
-        mel,
+
+
+def generated(theirs: Any, mel: torch.Tensor, **options: Any) -> list[list[int]]:
+    """All tokens of each window by transformers' generate: greedy, prompt included, nothing after the end."""
+    options = {"language": "en", "task": "transcribe", "return_timestamps": True} | options
+    end = theirs.generation_config.eos_token_id
+    if options["return_timestamps"]:
+        found: Any = theirs.generate(mel, do_sample=False, num_beams=1, return_segments=True, **options)
+        # Each segment carries all that was generated for its window, prompt and end included.
+        rows = [segments[0]["result"].tolist() for segments in found["segments"]]
+    else:
+        rows = theirs.generate(mel, do_sample=False, num_beams=1, **options).tolist()
+    return [[token for token in row if token != end] for row in rows]
+
+
+@pytest.mark.parametrize("captured", [False, True], ids=["eager", "as captured"])
+@pytest.mark.parametrize("latest_start", [None, 20])
+def test_greedy_tokens_agree(
+    pair: Pair, latest_start: int | None, captured: bool, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of windows decoded with timestamps. `latest_start`: max_initial_timestamp_index, or none."""
+    theirs, ours, vocabulary = pair
+    if captured:  # the path that a GPU takes, without the graph
+        initialise = Batch.__init__
+
+        def as_captured(self: Batch, *arguments: Any) -> None:
+            initialise(self, *arguments)
+            self.captured = True
+
+        monkeypatch.setattr(Batch, "__init__", as_captured)
+    monkeypatch.setattr(vocabulary, "max_initial_timestamp", latest_start)
+    mel = mel_to_decode(ours, samples)
+    theirs.generation_config = settings(vocabulary)
+    longest = ours.dims.max_target_positions // 2
+    wanted = [row[3:] for row in generated(theirs, mel, max_new_tokens=longest)]
+    prompt = vocabulary.prompt("en", "transcribe", timestamps=True)
+    results = Decoder(ours, vocabulary).decode_once(ours.encode(mel), prompt)
+    assert [result.tokens for result in results] == wanted
+    assert all(len(row) > 1 for row in wanted)
+
+
+@pytest.mark.parametrize("task", ["transcribe", "translate"])
+def test_greedy_tokens_without_timestamps_agree(pair: Pair, task: str, samples: Path) -> None:
+    theirs, ours, vocabulary = pair
+    mel = mel_to_decode(ours, samples)
+    theirs.generation_config = settings(vocabulary)
+    longest = ours.dims.max_target_positions // 2
+    wanted = generated(theirs, mel, max_new_tokens=longest, task=task, return_timestamps=False)
+    prompt = vocabulary.prompt("en", task, timestamps=False)
+    results = Decoder(ours, vocabulary).decode_once(ours.encode(mel), prompt)
+    # generate leaves out the prompt of one window, but not that of a batch filled up to one length.
+    assert [result.tokens for result in results] == [[t for t in row if t not in prompt] for row in wanted]
+    assert vocabulary.tasks[task] in prompt
+
+
+def test_tokens_after_a_prompt_agree(pair: Pair, samples: Path) -> None:
+    theirs, ours, vocabulary = pair
+    mel = mel_to_decode(ours, samples)
+    before = vocabulary.encode("alpha nine bravo")
+    theirs.generation_config = settings(vocabulary)
+    prompt_ids = torch.tensor([vocabulary.start_of_previous, *before])
+    longest = ours.dims.max_target_positions // 2 - len(prompt_ids)
+    wanted = generated(theirs, mel, prompt_ids=prompt_ids, max_new_tokens=longest)
+    decoder = Decoder(ours, vocabulary)
+    prompt = decoder.prompt("en", before)
+    results = decoder.decode_once(ours.encode(mel), prompt)
+    assert prompt[: len(prompt_ids)] == prompt_ids.tolist()
+    for result, row in zip(results, wanted, strict=True):
+        assert row[: len(prompt)] == prompt
+        assert result.tokens[: len(row) - len(prompt)] == row[len(prompt) :]
+        assert len(row) > len(prompt) + 1
+
+
+def test_detected_language_agrees(pair: Pair, samples: Path) -> None:
+    theirs, ours, vocabulary = pair
+    mel = mel_to_decode(ours, samples)
+    theirs.generation_config = settings(vocabulary)
+    wanted = theirs.detect_language(mel, generation_config=theirs.generation_config).tolist()
+    found = Decoder(ours, vocabulary).detect_language(ours.encode(mel))
+    assert [vocabulary.languages[code] for code in found] == wanted
+
+
+@pytest.mark.parametrize("condition", [False, True], ids=["alone", "on previous text"])
+def test_sequential_long_form_agrees(
+    condition: bool, pair: Pair, samples: Path, request: pytest.FixtureRequest
+) -> None:
+    """The seek loop over a recording of three windows, with the no-speech rule."""
+    theirs, ours, vocabulary = pair
+    if 2 * ours.dims.max_source_positions < WINDOW_FRAMES:
+        pytest.skip("a random model of shorter windows has nothing to say to speech")
+    theirs.generation_config = settings(vocabulary)
+    sound = audio.decode(samples / "long.flac")
+    extractor: Any = WhisperFeatureExtractor
+    inputs = extractor(feature_size=ours.dims.num_mel_bins)(
+        sound, sampling_rate=16000, return_tensors="pt", truncation=False, padding="longest",
+        return_attention_mask=True,
+    )  # fmt: skip
+    found: Any = theirs.generate(
+        inputs.input_features,
+        attention_mask=inputs.attention_mask,
         language="en",
         task="transcribe",
         return_timestamps=True,
+        return_segments=True,
+        condition_on_prev_tokens=condition,
+        temperature=0.0,
         do_sample=False,
         num_beams=1,
-        max_new_tokens=longest,
-        return_segments=True,
+        logprob_threshold=-1.0,
+        no_speech_threshold=0.6,
+        max_new_tokens=ours.dims.max_target_positions // 2,
     )
-    # Each segment carries all that was generated for its window, prompt and end included.
-    rows = [segments[0]["result"].tolist() for segments in generated["segments"]]
-    wanted = [[token for token in row[3:] if token != vocabulary.end] for row in rows]
-    results = decoding.decode(ours, vocabulary, ours.encode(mel), vocabulary.prompt("en"))
-    assert [result.tokens for result in results] == wanted
-    assert all(len(row) > 1 for row in wanted)
+    first = vocabulary.first_timestamp
+    wanted = [segment["tokens"].tolist() for segment in found["segments"][0]]
+    # theirs marks the last segment before a cut by the start of the next one: … <|2.0|><|2.4|>
+    wanted = [row[:-1] if min(row[-2:]) >= first else row for row in wanted]
+    wanted = [row for row in wanted if any(token < vocabulary.end for token in row)]
+    options = Options(temperature=(0.0,), condition_on_previous_text=condition)
+    ours_found = transcribe(Decoder(ours, vocabulary, options), torch.from_numpy(sound), "en")
+    assert [segment.tokens for segment in ours_found.segments] == wanted
+    assert len(wanted) > 5

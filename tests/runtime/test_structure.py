@@ -1,6 +1,7 @@
 """What design.md promises of runtime/: small flat modules that lean on nothing else of the tree."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +13,6 @@ MODULES = sorted(RUNTIME.glob("*.py"))
 PACKAGES = {
     "numpy",
     "onnxruntime",
-    "silero_vad",
     "soundfile",
     "soxr",
     "tokenizers",
@@ -35,9 +35,8 @@ def imports(path: Path) -> set[str]:
 
 
 def test_there_are_modules() -> None:
-    assert {"transcribe", "audio", "state", "whisper", "decoding", "formats"} <= {
-        path.stem for path in MODULES
-    }
+    names = {path.stem for path in MODULES}
+    assert {"transcribe", "audio", "state", "whisper", "decoding", "batched", "vad", "formats"} <= names
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
@@ -51,3 +50,50 @@ def test_module_is_small_and_stands_alone(path: Path) -> None:
 
 def test_transformers_is_left_to_standard_loading() -> None:
     assert [path.stem for path in MODULES if "transformers" in imports(path)] == ["checkpoint"]
+
+
+def test_the_package_of_the_voice_detector_is_only_looked_for() -> None:
+    """Its network is read from its folder; importing it would import torch."""
+    named = [
+        path.stem
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value == "silero_vad"
+    ]
+    assert named == ["vad"]
+    assert 'find_spec("silero_vad")' in (RUNTIME / "vad.py").read_text()
+
+
+# None of them is needed to transcribe, and each takes its time; transformers imports the first three.
+SLOW = {"transformers", "huggingface_hub", "safetensors", "silero_vad", "scipy", "numba", "librosa", "pandas"}
+HOT = """
+import sys
+sys.path.insert(0, {runtime!r})
+import transcribe
+code = transcribe.main({arguments!r})
+print(code, *sorted({slow!r} & set(sys.modules)))
+"""
+
+
+def imported(baked: Path, samples: Path, *arguments: str) -> list[str]:
+    """Exit code and slow modules of a process that transcribed short.flac."""
+    words = ["--quiet", "--home", str(baked), *arguments, str(samples / "short.flac")]
+    code = HOT.format(runtime=str(RUNTIME), arguments=words, slow=SLOW)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "zero" in done.stdout
+    return done.stdout.splitlines()[-1].split()
+
+
+def test_nothing_slow_is_imported_on_the_hot_path(baked: Path, samples: Path) -> None:
+    """Nor would it be missed if the image lacked it."""
+    assert imported(baked, samples) == ["0"]
+    everything = ["--sequential", "--word_timestamps", "True", "--load", "state", "--language", "en"]
+    assert imported(baked, samples, *everything) == ["0"]
+
+
+def test_standard_loading_imports_it(baked: Path, samples: Path) -> None:
+    """So that the test above can fail."""
+    found = imported(baked, samples, "--load", "standard")
+    assert found[0] == "0" and {"transformers", "huggingface_hub", "safetensors"} <= set(found)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import audio
+import batched
 import checkpoint
-import decoding
 import jiwer
 import numpy as np
 import pytest
@@ -14,7 +14,10 @@ import soundfile
 import state
 import torch
 from audio import SAMPLE_RATE, Samples
+from decoding import Decoder
 from layout import Dimensions
+from vad import Detector, spoken
+from vocabulary import Vocabulary
 from whisper import Whisper
 
 MOST_ERRORS = 0.05  # of the words: the fixture model's own limit
@@ -25,11 +28,11 @@ def listener(packed: checkpoint.Packed) -> Hear:
     """From samples at 16 kHz to words, by a packed model."""
     tensors, metadata = packed
     network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
-    vocabulary = decoding.Vocabulary(metadata)
+    decoder, detector = Decoder(network, Vocabulary(metadata)), Detector.load()
 
     def hear(samples: Samples) -> str:
-        mel = audio.log_mel(torch.from_numpy(samples), network.window, network.filters)
-        transcript = decoding.transcribe(network, vocabulary, mel, len(samples) // audio.HOP, None)
+        speech = spoken(detector.probabilities(samples), len(samples))
+        transcript = batched.transcribe(decoder, torch.from_numpy(samples), speech, "en")
         return " ".join(segment.text.strip() for segment in transcript.segments)
 
     return hear
@@ -44,7 +47,7 @@ def hear(baked: Path) -> Hear:
 @pytest.fixture(scope="module")
 def short(samples: Path) -> tuple[Samples, str]:
     """The short sample and what is said in it."""
-    return audio.decode(samples / "short.flac").numpy(), (samples / "short.txt").read_text()
+    return audio.decode(samples / "short.flac"), (samples / "short.txt").read_text()
 
 
 def word_error_rate(wanted: str, found: str) -> float:
@@ -83,7 +86,7 @@ def test_formats(
 @pytest.mark.parametrize("delay", [0.4, 0.8, 1.2, 1.6, 2.0, 2.4])
 def test_no_word_is_lost_where_a_window_ends(delay: float, samples: Path, hear: Hear) -> None:
     """The long sample after some silence, so that its windows end in other words."""
-    long = audio.decode(samples / "long.flac").numpy()
+    long = audio.decode(samples / "long.flac")
     silence = np.zeros(round(delay * SAMPLE_RATE), np.float32)
     found = hear(np.concatenate([silence, long]))
     assert word_error_rate((samples / "long.txt").read_text(), found) <= MOST_ERRORS

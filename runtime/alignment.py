@@ -1,0 +1,243 @@
+"""When each word is said: dynamic time warping over cross-attention, as in openai/whisper (timing.py there).
+
+Some heads of the decoder look at the sound of the token that they are about to write (the checkpoint names
+them). Their attention over all tokens of a window is a picture of text against time, and the cheapest path
+through it says when each token begins.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  torch users know it by no other name
+from decoding import Decoder
+from features import FRAMES_PER_SECOND
+from formats import Segment, Word
+from numpy.typing import NDArray
+from segments import FRAMES_PER_TIMESTAMP
+from torch import Tensor
+from vocabulary import Vocabulary
+from whisper import Matches, Whisper
+
+SMOOTHED = 7  # positions under the median filter
+LONGEST = 0.7  # s; the usual word is not taken to be longer
+SENTENCE_ENDS = ".。!！?？"  # noqa: RUF001  full-width ones are meant
+BEFORE_WORD = "\"'“¿([{-"  # punctuation that belongs to the word after it
+AFTER_WORD = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001  and to the word before it
+BOTH, TOKEN, POSITION = 0, 1, 2  # what a step of a path goes on to the next of
+
+
+@dataclass
+class Timing:
+    """A word of a window; times in seconds of the window."""
+
+    text: str
+    tokens: list[int]
+    start: float
+    end: float
+    probability: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it is said."""
+        return self.end - self.start
+
+
+def add_words(
+    decoder: Decoder,
+    features: Tensor,
+    windows: list[tuple[list[Segment], int]],
+    language: str,
+    spoken_until: float = 0.0,
+) -> list[list[Segment]]:
+    """The segments of windows with their words, and with better times.
+
+    `features` [B, positions, d]; `windows`: the segments of each, and its length in frames; `spoken_until`:
+    when the speech before the first window ended, in seconds of the recording.
+    """
+    end = decoder.vocabulary.end
+    texts = [[t for s in found for t in s.tokens if t < end] for found, _ in windows]
+    done = []
+    timed = align(decoder, features, texts, [length for _, length in windows], language)
+    for (found, _), words in zip(windows, timed, strict=True):
+        placed = place(found, words, end, spoken_until) if found else []
+        spoken_until = placed[-1].end if placed else spoken_until
+        done.append(placed)
+    return done
+
+
+@torch.inference_mode()
+def align(
+    decoder: Decoder, features: Tensor, texts: list[list[int]], lengths: list[int], language: str
+) -> list[list[Timing]]:
+    """The words of each window's text tokens, with their times."""
+    network, vocabulary = decoder.network, decoder.vocabulary
+    prompt = vocabulary.prompt(language, decoder.options.task, timestamps=False)
+    longest = max(map(len, texts))
+    # Rows are filled up at the end, where a causal decoder does not see it.
+    said = torch.tensor([text + [vocabulary.end] * (1 + longest - len(text)) for text in texts])
+    rows = torch.cat((torch.tensor([prompt] * len(texts)), said), dim=1).to(network.device)
+    cache = network.cache(len(features), capacity=rows.shape[1])
+    network.hear(features, cache)
+    matches: Matches = dict.fromkeys(alignment_heads(network, vocabulary), features)  # to be replaced
+    logits = network.decode(rows, cache, matches)
+    first = len(prompt) - 1  # the position that says the first word
+    sayings = logits[:, first:-1, : vocabulary.end].softmax(dim=-1)
+    spoken = said.to(network.device).clamp(max=vocabulary.end - 1)  # beyond a row's text, anything
+    probabilities = sayings.gather(2, spoken[:, :, None])[:, :, 0].tolist()
+    heads = torch.stack(list(matches.values()), dim=1)  # [B, heads, tokens, positions]
+    timed: list[list[Timing]] = []
+    for row, text in enumerate(texts):
+        tokens, positions = len(prompt) + len(text) + 1, max(lengths[row] // FRAMES_PER_TIMESTAMP, 1)
+        picture = attention(heads[row, :, :tokens, :positions])[first:-1]
+        starts = token_starts(-picture.double().cpu().numpy())
+        timed.append(timings(vocabulary.words(text, language), starts, probabilities[row]))
+    return timed
+
+
+def alignment_heads(network: Whisper, vocabulary: Vocabulary) -> list[tuple[int, int]]:
+    """The (layer, head) pairs to watch: the checkpoint's, else all of the later half as in openai/whisper."""
+    layers, heads = network.dims.decoder_layers, network.dims.decoder_attention_heads
+    later = [(layer, head) for layer in range(layers // 2, layers) for head in range(heads)]
+    return sorted(vocabulary.alignment_heads) or later
+
+
+def attention(matches: Tensor) -> Tensor:
+    """[heads, tokens, positions] matches → [tokens, positions] attention: normalised, smoothed, averaged."""
+    weights = matches.softmax(dim=-1)
+    deviation, mean = torch.std_mean(weights, dim=-2, keepdim=True, unbiased=False)
+    weights = (weights - mean) / deviation
+    margin = SMOOTHED // 2
+    if weights.shape[-1] > margin:  # else there is nothing to smooth over
+        padded = F.pad(weights, (margin, margin), mode="reflect")
+        weights = padded.unfold(-1, SMOOTHED, 1).sort()[0][..., margin]
+    return weights.mean(dim=0)
+
+
+def token_starts(cost: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The cheapest monotonic path through `cost` [tokens, positions] → the position where each token begins.
+
+    Dynamic time warping by diagonals, for all cells of one diagonal depend on the two before it only.
+    """
+    tokens, positions = cost.shape
+    skewed = np.zeros((tokens + 1, tokens + positions + 1))  # rows shifted so that a column is a diagonal
+    for i in range(tokens):
+        skewed[i + 1, i + 2 : i + 2 + positions] = cost[i]
+    steps = np.zeros(
+        (tokens + positions + 1, tokens + 1), np.int8
+    )  # 0: both on, 1: the token, 2: the position
+    before, last = (np.full(tokens + 1, np.inf, np.float32) for _ in range(2))
+    before[0] = 0  # total costs of a diagonal, by token; both counted from 1, 0 being the outside
+    for diagonal in range(2, tokens + positions + 1):
+        low, high = max(1, diagonal - positions), min(tokens, diagonal - 1) + 1
+        both, token, position = before[low - 1 : high - 1], last[low - 1 : high - 1], last[low:high]
+        step = np.where(
+            (both < token) & (both < position), 0, np.where((token < both) & (token < position), 1, 2)
+        )
+        total = np.full(tokens + 1, np.inf, np.float32)
+        total[low:high] = np.choose(step, (both, token, position)) + skewed[low:high, diagonal]
+        steps[diagonal, low:high] = step
+        before, last = last, total
+    starts = np.zeros(tokens, np.intp)
+    i, j = tokens, positions
+    while i > 0 and j > 0:
+        starts[i - 1] = j - 1
+        step = steps[i + j, i]
+        i, j = i - (step != POSITION), j - (step != TOKEN)
+    return starts
+
+
+def timings(
+    words: list[tuple[str, list[int]]], starts: NDArray[np.intp], probabilities: list[float]
+) -> list[Timing]:
+    """Words with their times, from the positions where tokens begin; the last of `starts` is the end."""
+    seconds = (starts * FRAMES_PER_TIMESTAMP / FRAMES_PER_SECOND).tolist()
+    bounds = np.cumsum([0, *(len(tokens) for _, tokens in words)]).tolist()
+    return [
+        Timing(text, tokens, seconds[i], seconds[j], float(np.mean(probabilities[i:j])))
+        for (text, tokens), (i, j) in zip(words, pairwise(bounds), strict=True)
+    ]
+
+
+def place(found: list[Segment], timed: list[Timing], end: int, spoken_until: float) -> list[Segment]:
+    """The segments of one window with its words in them; odd times are put right as openai/whisper does.
+
+    `end`: the first token that is not text.
+    """
+    usual = usual_seconds(timed)
+    if usual:
+        shorten_at_sentence_ends(timed, 2 * usual)
+    join_punctuation(timed)
+    offset = found[0].seek / FRAMES_PER_SECOND
+    placed = []
+    rest = iter(timed)
+    for segment in found:
+        words: list[Word] = []
+        missing = sum(token < end for token in segment.tokens)
+        while missing > 0 and (timing := next(rest, None)):
+            missing -= len(timing.tokens)
+            if timing.text:
+                start, last = round(offset + timing.start, 2), round(offset + timing.end, 2)
+                words.append(Word(timing.text, start, last, timing.probability))
+        placed.append(fit(segment, words, usual, spoken_until) if words else replace(segment, words=[]))
+        spoken_until = placed[-1].end if words else spoken_until
+    return placed
+
+
+def usual_seconds(timed: list[Timing]) -> float:
+    """How long the usual word is said; 0 if there is none."""
+    spans = [word.seconds for word in timed if word.seconds]
+    return min(LONGEST, float(np.median(spans))) if spans else 0.0
+
+
+def shorten_at_sentence_ends(timed: list[Timing], longest: float) -> None:
+    """A pause between sentences is given to the full stop, or to the word after it: take it away again."""
+    for previous, word in pairwise(timed):
+        if word.seconds > longest:
+            if word.text in SENTENCE_ENDS:
+                word.end = word.start + longest
+            elif previous.text in SENTENCE_ENDS:
+                word.start = word.end - longest
+
+
+def join_punctuation(timed: list[Timing]) -> None:
+    """Make punctuation part of its word; what it was is left without text and tokens."""
+    following = len(timed) - 1
+    for i in range(len(timed) - 2, -1, -1):
+        if timed[i].text.startswith(" ") and timed[i].text.strip() in BEFORE_WORD:
+            timed[following].text = timed[i].text + timed[following].text
+            timed[following].tokens = timed[i].tokens + timed[following].tokens
+            timed[i].text, timed[i].tokens = "", []
+        else:
+            following = i
+    previous = 0
+    for i in range(1, len(timed)):
+        if not timed[previous].text.endswith(" ") and timed[i].text in AFTER_WORD:
+            timed[previous].text += timed[i].text
+            timed[previous].tokens = timed[previous].tokens + timed[i].tokens
+            timed[i].text, timed[i].tokens = "", []
+        else:
+            previous = i
+
+
+def fit(segment: Segment, words: list[Word], usual: float, spoken_until: float) -> Segment:
+    """The segment from its first word to its last, where these are not too long to be true."""
+    first, longest = words[0], 2 * usual
+    if first.end - spoken_until > 4 * usual and (
+        first.end - first.start > longest or (len(words) > 1 and words[1].end - first.start > 2 * longest)
+    ):  # the pause before them was taken for a part of them
+        if len(words) > 1 and words[1].end - words[1].start > longest:
+            boundary = max(words[1].end / 2, words[1].end - longest)
+            first, words[1] = replace(first, end=boundary), replace(words[1], start=boundary)
+        first = replace(first, start=max(0.0, first.end - longest))
+    start, end = first.start, words[-1].end if len(words) > 1 else first.end
+    if segment.start < first.end and segment.start - 0.5 > first.start:
+        first = replace(first, start=max(0.0, min(first.end - usual, segment.start)))
+        start = segment.start
+    words[0] = first
+    last = words[-1]
+    if segment.end > last.start and segment.end + 0.5 < last.end:
+        words[-1] = replace(last, end=max(last.start + usual, segment.end))
+        end = segment.end
+    return replace(segment, start=start, end=end, words=words)

@@ -1,0 +1,111 @@
+"""Many windows at a time: a recording cut at its silences into windows that are decoded side by side.
+
+No window begins or ends within a word, so none needs to know where the one before it stopped, and no text is
+lost or written twice between them. Where the decoder all the same leaves speech at the end of a window (a
+segment that it began and did not end, or speech of over 30 s without a silence to cut it at), the rest is
+decoded once more, as a window of its own.
+"""
+
+from pathlib import Path
+
+import torch
+from alignment import add_words
+from audio import SAMPLE_RATE
+from decoding import Decoder
+from features import HOP, log_mel
+from formats import Segment, Transcript
+from segments import FRAMES_PER_TIMESTAMP, cut
+from torch import Tensor
+from vad import MARGIN, Stretch, windows
+from whisper import Whisper
+
+MOST = {"cuda": 160, "cpu": 16}  # windows at a time; more do not make it faster
+SHARE = 0.8  # of the free memory that may be used
+# Samples of speech worth decoding the rest of a window for: more than the margin that any speech has.
+LEAST_SPEECH = round((MARGIN + 0.1) * SAMPLE_RATE)
+
+
+@torch.inference_mode()
+def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch], language: str) -> Transcript:
+    """Write down the `speech` in [samples] at 16 kHz."""
+    queue = windows(speech)
+    segments: list[Segment] = []
+    total = sum(end - start for start, end in queue)
+    while queue:
+        # Batches of one size, not full ones and a small last one.
+        taken = queue[: -(-len(queue) // -(-len(queue) // decoder.size))]
+        try:
+            found, rest = decode(decoder, samples, taken, language)
+        except torch.OutOfMemoryError:
+            if decoder.size == 1:
+                raise
+            decoder.size = -(-len(taken) // 2)
+            decoder.forget()
+            if decoder.log:
+                decoder.log.info(f"out of memory; going on with {decoder.size} windows at a time")
+            continue
+        segments += found
+        # Of what is left of a window, only where there is speech is it worth looking again.
+        queue = [part for part in rest if heard(speech, part) >= LEAST_SPEECH] + queue[len(taken) :]
+        if decoder.log:
+            decoder.log.progress(1 - sum(end - start for start, end in queue) / total)
+    return Transcript(language, sorted(segments, key=lambda segment: segment.start))
+
+
+def decode(
+    decoder: Decoder, samples: Tensor, stretches: list[Stretch], language: str
+) -> tuple[list[Segment], list[Stretch]]:
+    """The segments of the first 30 s of each stretch, and of each what they do not settle."""
+    options, vocabulary = decoder.options, decoder.vocabulary
+    longest = decoder.network.dims.max_source_positions * FRAMES_PER_TIMESTAMP  # frames
+    before = vocabulary.encode(options.initial_prompt) if options.initial_prompt else []
+    features = encode(decoder.network, samples, stretches)
+    found: list[tuple[list[Segment], int]] = []
+    rest = []
+    results = decoder.decode(features, decoder.prompt(language, before))
+    for (start, end), result in zip(stretches, results, strict=True):
+        length = min((end - start) // HOP, longest)
+        segments, settled = cut(vocabulary, result, start // HOP, length)
+        if result.silent(options):
+            segments, settled = [], length
+        found.append((segments, length))
+        rest.append(Stretch(start + (settled or length) * HOP, end))
+    if options.word_timestamps:
+        return [s for segments in add_words(decoder, features, found, language) for s in segments], rest
+    return [s for segments, _ in found for s in segments], rest
+
+
+def encode(network: Whisper, samples: Tensor, stretches: list[Stretch]) -> Tensor:
+    """The features of the first 30 s of each stretch, [B, positions, d]; silence fills up shorter ones."""
+    size = network.dims.max_source_positions * FRAMES_PER_TIMESTAMP * HOP
+    sound = torch.zeros(len(stretches), size)
+    for row, (start, end) in zip(sound, stretches, strict=True):
+        part = samples[start : min(end, start + size)]
+        row[: len(part)] = part
+    return network.encode(log_mel(sound, network.window, network.filters))
+
+
+def heard(speech: list[Stretch], within: Stretch) -> int:
+    """Samples of speech in a stretch."""
+    return sum(max(0, min(s.end, within.end) - max(s.start, within.start)) for s in speech)
+
+
+def detect_language(decoder: Decoder, samples: Tensor, speech: list[Stretch]) -> str:
+    """The language of the first window of speech; of the first 30 s, if there is none."""
+    first = (windows(speech) or [Stretch(0, len(samples))])[0]
+    return decoder.detect_language(encode(decoder.network, samples, [first]))[0]
+
+
+def affordable(network: Whisper) -> int:
+    """How many windows to decode at a time, by the free memory."""
+    dims, bytes_each = network.dims, network.dtype.itemsize
+    cache = 2 * dims.decoder_layers * (dims.max_source_positions + dims.max_target_positions) * dims.d_model
+    # In the encoder at their greatest: the feed-forward layer's input, output and one copy; and the logits.
+    activations = dims.max_source_positions * (3 * dims.encoder_ffn_dim + 6 * dims.d_model)
+    needed = (cache + activations) * bytes_each + 6 * 4 * dims.vocab_size
+    if network.device.type == "cuda":
+        free = torch.cuda.mem_get_info(network.device)[0]
+    else:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
+    return max(1, min(int(SHARE * free) // needed, MOST[network.device.type]))

@@ -1,0 +1,32 @@
+"""Log-mel, as openai/whisper and transformers' WhisperFeatureExtractor compute it."""
+
+import torch
+import torch.nn.functional as F  # noqa: N812  torch users know it by no other name
+from torch import Tensor
+
+HOP = 160  # samples from one log-mel frame to the next: 10 ms
+FRAMES_PER_SECOND = 100
+BLOCK = 6000  # frames transformed at a time, one minute: hours of audio must fit in memory
+
+
+def log_mel(samples: Tensor, window: Tensor, filters: Tensor) -> Tensor:
+    """[…, samples] at 16 kHz → […, mel bins, samples // 160] log-mel, on the device of `filters`.
+
+    A frame is 10 ms. `window` [400] and `filters` [mel bins, 201] are those of the state file. The range ends
+    80 dB below the loudest point of each recording. What both references do before is the caller's: of a
+    window, WhisperFeatureExtractor fills up the samples with zeros to 30 s; to a whole recording,
+    openai/whisper adds 30 s of zeros.
+    """
+    frames = samples.shape[-1] // HOP
+    half = len(window) // 2
+    # torch.stft(center=True) would do the same padding, for the whole recording at once.
+    padded = F.pad(samples.to(filters.device).reshape(-1, samples.shape[-1]), (half, half), mode="reflect")
+    parts = []
+    for begin in range(0, frames, BLOCK):
+        end = min(begin + BLOCK, frames)
+        block = padded[:, begin * HOP : (end - 1) * HOP + len(window)]
+        spectrum = torch.stft(block, len(window), HOP, window=window, center=False, return_complex=True)
+        parts.append(filters @ spectrum.abs().square())
+    mel = torch.cat(parts, dim=-1).clamp(min=1e-10).log10()
+    mel = (mel.maximum(mel.amax(dim=(-2, -1), keepdim=True) - 8) + 4) / 4
+    return mel.reshape(*samples.shape[:-1], *mel.shape[1:])

@@ -1,0 +1,184 @@
+"""What the user can ask for: the command line, and the part of it that decoding wants to know."""
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from formats import WRITERS
+from loading import STRATEGIES
+
+RUNTIME = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to transcribe; the names and defaults are openai/whisper's."""
+
+    language: str | None = None  # None: the one detected
+    task: str = "transcribe"  # or "translate", to English
+    initial_prompt: str | None = None
+    condition_on_previous_text: bool = True  # in the sequential way only
+    temperature: tuple[float, ...] = (
+        0.0,
+        0.2,
+        0.4,
+        0.6,
+        0.8,
+        1.0,
+    )  # one after the other, while a result fails
+    best_of: int = 5  # samples at a temperature above 0
+    compression_ratio_threshold: float | None = 2.4  # above it, text is too repetitive
+    logprob_threshold: float | None = -1.0  # below it, text is too improbable
+    no_speech_threshold: float | None = 0.6  # above it, and with improbable text, there is no speech
+    word_timestamps: bool = False
+
+
+class UsageError(Exception):
+    """Options that do not go together, or name what there is not: one line with cause and cure."""
+
+
+def arguments(argv: list[str]) -> argparse.Namespace:
+    """The command line; leaves the process on --help, --version and what argparse itself finds wrong."""
+    parser = argparse.ArgumentParser(
+        prog="transcribe",
+        description="Write down what is said in recordings: wav, flac, mp3, ogg; others if ffmpeg is there.",
+        epilog="Exit codes: 0 all good, 1 some input failed, 2 wrong usage, 3 no usable model.",
+        allow_abbrev=False,
+    )
+    version = f"transcribe {(RUNTIME / 'VERSION').read_text().strip()}"
+    home = os.environ.get("TRANSCRIBE_HOME") or RUNTIME.parent
+    add = parser.add_argument
+    add("files", nargs="+", type=Path, metavar="FILE", help="a recording")
+    add("--version", action="version", version=version)
+    add("-o", dest="folder", type=Path, metavar="DIR", help="write to files there (default: to stdout)")
+    add("-f", dest="formats", type=formats, default="txt", metavar="FORMAT", help="txt, json or txt,json")
+    add("--timings", choices=("text", "json"), help="print each phase; --timings=json: as one line of JSON")
+    add("--quiet", action="store_true", help="on stderr, warnings and errors only")
+    add_decoding(parser)
+    add_model(parser, home)
+    # --timings may stand alone, but not take a FILE that follows for its value, as argparse would have it.
+    return parser.parse_args(["--timings=text" if word == "--timings" else word for word in argv])
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    """The options of `Options`, named as openai/whisper names them, and the two ways through a recording."""
+    group = parser.add_argument_group("how to transcribe")
+    defaults = Options()
+    ratio, logprob = defaults.compression_ratio_threshold, defaults.logprob_threshold
+    add = group.add_argument
+    add("--language", metavar="CODE", help="what is spoken, as in en (default: detected)")
+    add("--task", choices=("transcribe", "translate"), default=defaults.task, help="translate: to English")
+    add("--initial_prompt", metavar="TEXT", help="text to go before, for names and style")
+    add(
+        "--word_timestamps",
+        type=boolean,
+        default=False,
+        metavar="True",
+        help="when each word is said; in json",
+    )
+    add("--sequential", action="store_true", help="one window after the other, as openai/whisper does")
+    add(
+        "--condition_on_previous_text",
+        type=boolean,
+        metavar="False",
+        help="with --sequential: whether each window is told the text before it (default: True)",
+    )
+    add("--batch_size", type=count, metavar="N", help="windows at a time (default: by the free memory)")
+    add(
+        "--temperature",
+        type=temperatures,
+        default=defaults.temperature,
+        metavar="T[,T…]",
+        help="0 takes the most probable token; the next one is tried where text looks wrong (default: "
+        f"{','.join(f'{t:g}' for t in defaults.temperature)})",
+    )
+    add(
+        "--best_of",
+        type=count,
+        default=defaults.best_of,
+        metavar="N",
+        help="samples where T > 0 (default: 5)",
+    )
+    for name, default, meaning in (
+        ("compression_ratio", ratio, "text that zlib makes so many times smaller is wrong"),
+        ("logprob", logprob, "text of a lower mean log-probability is wrong"),
+        ("no_speech", defaults.no_speech_threshold, "or else silent, if that is more probable than this"),
+    ):
+        text = f"{meaning} (default: {default:g})"
+        add(f"--{name}_threshold", type=threshold, default=default, metavar="X|None", help=text)
+
+
+def add_model(parser: argparse.ArgumentParser, home: str | Path) -> None:
+    """Which model, from where, to where."""
+    add = parser.add_argument_group("the model").add_argument
+    add(
+        "--load",
+        choices=("auto", *STRATEGIES),
+        default="auto",
+        help="state file or checkpoint (default: state, if it works)",
+    )
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if there is a GPU")
+    add("--model", metavar="NAME", help="which model (default: the only one there is)")
+    add("--home", type=Path, default=home, metavar="DIR", help="has state/ and model/ (default: %(default)s)")
+
+
+def formats(text: str) -> list[str]:
+    """The value of -f."""
+    names = text.split(",")
+    if unknown := [name for name in names if name not in WRITERS]:
+        raise argparse.ArgumentTypeError(f"no format {unknown[0]!r}; there are {', '.join(WRITERS)}")
+    return names
+
+
+def boolean(text: str) -> bool:
+    """True or False, as openai/whisper's command line takes them."""
+    if text not in ("True", "False"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+    return text == "True"
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def temperatures(text: str) -> tuple[float, ...]:
+    """The value of --temperature."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or not all(0 <= value <= 1 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers from 0 to 1, as in 0,0.2,0.4")
+    return values
+
+
+def threshold(text: str) -> float | None:
+    """A number, or None to leave the test out."""
+    try:
+        return None if text == "None" else float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor None") from error
+
+
+def decoding(args: argparse.Namespace) -> Options:
+    """The part of the command line that decoding wants to know. Raises UsageError."""
+    if args.sequential and args.batch_size:
+        raise UsageError("--sequential decodes one window at a time; leave out --batch_size")
+    if args.condition_on_previous_text and not args.sequential:
+        raise UsageError("--condition_on_previous_text needs one window after the other: add --sequential")
+    return Options(
+        language=args.language,
+        task=args.task,
+        initial_prompt=args.initial_prompt,
+        condition_on_previous_text=args.condition_on_previous_text is not False,
+        temperature=args.temperature,
+        best_of=args.best_of,
+        compression_ratio_threshold=args.compression_ratio_threshold,
+        logprob_threshold=args.logprob_threshold,
+        no_speech_threshold=args.no_speech_threshold,
+        word_timestamps=args.word_timestamps,
+    )

@@ -1,0 +1,45 @@
+"""From the tokens of a window to segments of the recording: where each begins and ends."""
+
+from decoding import Result
+from features import FRAMES_PER_SECOND
+from formats import Segment
+from vocabulary import Vocabulary
+
+FRAMES_PER_TIMESTAMP = 2  # <|0.02|>, <|0.04|>, …
+
+
+def cut(vocabulary: Vocabulary, result: Result, seek: int, length: int) -> tuple[list[Segment], int]:
+    """The segments of a window, and how many of its `length` frames they settle; the next begins there.
+
+    A segment ends where two timestamps meet: its own end and the start of the next. If the window's end cuts
+    one off, it is left to the next window.
+    """
+    tokens = result.tokens
+    stamps = [token - vocabulary.first_timestamp for token in tokens]  # negative: not a timestamp
+    ends = [i for i in range(1, len(stamps)) if stamps[i - 1] >= 0 and stamps[i] >= 0]
+    settled = length
+    if not ends or stamps[-1] >= 0 > stamps[-2]:  # one timestamp at the end: nothing is said after it
+        ends.append(len(tokens))
+    else:
+        settled = stamps[ends[-1] - 1] * FRAMES_PER_TIMESTAMP
+    segments = []
+    for begin, end in zip([0, *ends], ends, strict=False):
+        text = vocabulary.text(tokens[begin:end])
+        times = [stamp * FRAMES_PER_TIMESTAMP for stamp in stamps[begin:end] if stamp >= 0]
+        first, last = times[0] if times else 0, times[-1] if len(times) > 1 else length
+        first, last = (seek + min(time, length) for time in (first, last))  # not beyond the recording
+        if text.strip():
+            segments.append(
+                Segment(
+                    seek=seek,
+                    start=first / FRAMES_PER_SECOND,
+                    end=last / FRAMES_PER_SECOND,
+                    text=text,
+                    tokens=tokens[begin:end],
+                    temperature=result.temperature,
+                    avg_logprob=result.avg_logprob,
+                    compression_ratio=result.compression_ratio,
+                    no_speech_prob=result.no_speech_prob,
+                )
+            )
+    return segments, settled

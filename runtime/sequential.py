@@ -1,0 +1,54 @@
+"""One window after the other: openai/whisper's seek loop.
+
+Each window begins where the last whole segment of the one before it ended, so that no word is cut in two, and
+is told what was said before.
+"""
+
+import torch
+import torch.nn.functional as F  # noqa: N812  torch users know it by no other name
+from alignment import add_words
+from decoding import Decoder
+from features import FRAMES_PER_SECOND, HOP, log_mel
+from formats import Segment, Transcript
+from segments import FRAMES_PER_TIMESTAMP, cut
+from torch import Tensor
+
+HOT = 0.5  # temperature above which text is not trusted to go before the next window's
+
+
+@torch.inference_mode()
+def transcribe(decoder: Decoder, samples: Tensor, language: str) -> Transcript:
+    """Write down [samples] at 16 kHz.
+
+    As there, the log-mel is that of the whole recording, and what is missing of the last window is filled
+    with zeros.
+    """
+    network, options = decoder.network, decoder.options
+    size = network.dims.max_source_positions * FRAMES_PER_TIMESTAMP
+    mel = log_mel(F.pad(samples, (0, size * HOP)), network.window, network.filters)
+    frames = mel.shape[-1] - size
+    before = decoder.vocabulary.encode(options.initial_prompt) if options.initial_prompt else []
+    segments: list[Segment] = []
+    seek, spoken_until = 0, 0.0
+    while seek < frames:
+        length = min(size, frames - seek)
+        features = network.encode(F.pad(mel[None, :, seek : seek + length], (0, size - length)))
+        (result,) = decoder.decode(features, decoder.prompt(language, before))
+        if result.silent(options):
+            seek += length
+            continue
+        found, settled = cut(decoder.vocabulary, result, seek, length)
+        if options.word_timestamps and found:
+            (found,) = add_words(decoder, features, [(found, length)], language, spoken_until)
+            spoken_until = found[-1].end
+            if settled < length:
+                settled = round(spoken_until * FRAMES_PER_SECOND) - seek
+        found = [segment for segment in found if segment.start < segment.end]
+        segments += found
+        before += [token for segment in found for token in segment.tokens]
+        if not options.condition_on_previous_text or result.temperature > HOT:
+            before = []
+        seek += max(settled, FRAMES_PER_TIMESTAMP)  # a window that settles nothing must not come again
+        if decoder.log:
+            decoder.log.progress(min(seek, frames) / frames)
+    return Transcript(language, segments)

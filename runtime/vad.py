@@ -1,0 +1,131 @@
+"""Where in a recording there is speech, and how it is cut into windows: at silences.
+
+The voice-activity detector is silero-vad's network (https://github.com/snakers4/silero-vad), run by
+onnxruntime over minutes of sound at a time. Neither needs torch: it works while torch is being imported.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime
+from audio import SAMPLE_RATE, Samples
+from numpy.typing import NDArray
+from reading import share
+
+FRAME = 512  # samples to which the detector gives one probability: 32 ms
+CONTEXT = 64  # samples before them that it hears again
+PIECE = 3750  # frames done in one call, two minutes: many calls at a time keep many cores busy
+WARM_UP = 125  # frames heard before a piece, 4 s: its memory is not quite as if it had heard all, but near
+
+# Of the detector's own choice of parameters, what it is better to lose nothing by.
+THRESHOLD, FALL = 0.25, 0.15  # speech begins above the one probability and ends below the other
+SHORTEST_SILENCE = 0.16  # s; anything shorter is part of the speech
+MARGIN = 0.3  # s of sound kept on both sides of speech: its soft beginnings and ends
+
+WINDOW = 30 * SAMPLE_RATE  # samples: what Whisper hears at a time
+LONGEST_SILENCE = 1.5  # s within a window
+LATE = 2 / 3  # of a window: where a cut is looked for, lest windows become many
+
+
+class Stretch(NamedTuple):
+    """A part of a recording: its first sample and the one after its last."""
+
+    start: int
+    end: int
+
+
+@dataclass
+class Detector:
+    """silero-vad's network, ready to run."""
+
+    session: onnxruntime.InferenceSession
+
+    @classmethod
+    def load(cls) -> "Detector":
+        """From the package's folder; the package itself is not imported, as that would import torch."""
+        spec = find_spec("silero_vad")
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError("no silero-vad in this venv: install it as its lock says")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # each call has a core of its own
+        network = Path(spec.origin).parent / "data" / "silero_vad_16k_sequence.onnx"
+        return cls(onnxruntime.InferenceSession(str(network), options, providers=["CPUExecutionProvider"]))
+
+    def probabilities(self, samples: Samples) -> NDArray[np.float32]:
+        """The probability of speech in each FRAME of [samples] at 16 kHz; the last one is filled up."""
+        frames = -(-len(samples) // FRAME)
+        padded = np.zeros(CONTEXT + frames * FRAME, np.float32)
+        padded[CONTEXT : CONTEXT + len(samples)] = samples
+        heard = np.lib.stride_tricks.sliding_window_view(padded, CONTEXT + FRAME)[::FRAME]
+        found = np.empty(frames, np.float32)
+        memory = np.zeros((1, 1, 128), np.float32)
+
+        def listen(pieces: Iterator[int]) -> None:
+            for at in pieces:
+                first = max(at - WARM_UP, 0)
+                inputs = {"input": np.ascontiguousarray(heard[first : at + PIECE]), "h": memory, "c": memory}
+                (probabilities,) = self.session.run(["speech_probs"], inputs)
+                found[at : at + PIECE] = probabilities.reshape(-1)[at - first :]
+
+        share(range(0, frames, PIECE), listen, os.cpu_count() or 1)
+        return found
+
+
+def spoken(probabilities: NDArray[np.float32], samples: int) -> list[Stretch]:
+    """The stretches of speech in a recording of so many samples, with margins, in order and apart."""
+    shortest, margin = round(SHORTEST_SILENCE * SAMPLE_RATE), round(MARGIN * SAMPLE_RATE)
+    found: list[Stretch] = []
+    for start, end in runs(probabilities):
+        if found and start * FRAME - found[-1].end < shortest:
+            found[-1] = Stretch(found[-1].start, end * FRAME)
+        else:
+            found.append(Stretch(start * FRAME, end * FRAME))
+    # Where two margins would overlap, each takes half of the silence.
+    edges = [0, *((a.end + b.start) // 2 for a, b in pairwise(found)), samples]
+    return [
+        Stretch(max(start - margin, edges[i]), min(end + margin, edges[i + 1]))
+        for i, (start, end) in enumerate(found)
+    ]
+
+
+def runs(probabilities: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
+    """First frame of each run of speech, and the one after its last: hysteresis."""
+    start: int | None = None
+    for frame, probability in enumerate(probabilities.tolist()):
+        if start is None and probability >= THRESHOLD:
+            start = frame
+        elif start is not None and probability < FALL:
+            yield start, frame
+            start = None
+    if start is not None:
+        yield start, len(probabilities)
+
+
+def windows(speech: list[Stretch]) -> list[Stretch]:
+    """The speech put together to stretches of at most WINDOW, cut at the longest silence of each last third.
+
+    Only speech without any silence gives a longer one. A long silence always ends a window: there is nothing
+    in it to be heard, only to be made up.
+    """
+    packed = []
+    rest = speech
+    while rest:
+        start = rest[0].start
+        pauses = [b.start - a.end for a, b in pairwise(rest)]
+        near = next(
+            (i for i, pause in enumerate(pauses, 1) if pause > LONGEST_SILENCE * SAMPLE_RATE), len(rest)
+        )
+        fitting = max(1, sum(stretch.end - start <= WINDOW for stretch in rest[:near]))
+        taken = fitting
+        if fitting < near:
+            late = [i for i in range(1, fitting + 1) if rest[i - 1].end - start > LATE * WINDOW]
+            taken = max(late, default=fitting, key=lambda i: pauses[i - 1])
+        packed.append(Stretch(start, rest[taken - 1].end))
+        rest = rest[taken:]
+    return packed

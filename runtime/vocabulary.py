@@ -1,0 +1,103 @@
+"""A checkpoint's tokens: the special ones, prompts made of them, the text and the words in them."""
+
+import json
+import re
+import string
+from typing import TYPE_CHECKING
+
+from tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LANGUAGE = re.compile(r"<\|[a-z]{2,3}\|>")  # the token of one: <|en|>, <|haw|>
+UNSPACED = ("zh", "ja", "th", "lo", "my", "yue")  # languages that put no space between words
+BROKEN = "\ufffd"  # what part of a character decodes to
+
+
+class Vocabulary:
+    """The tokens, and which of them mean something special; ids come from the tokenizer's own names."""
+
+    def __init__(self, metadata: dict[str, str]) -> None:
+        """`metadata` as statefile.py describes it. Raises ValueError if a special token is missing."""
+        self.tokenizer = Tokenizer.from_str(metadata["tokenizer"])
+        settings = json.loads(metadata["generation"])
+        added = self.tokenizer.get_added_tokens_decoder()
+        special = {token.content: id_ for id_, token in added.items()}
+        needed = ("<|endoftext|>", "<|startoftranscript|>", "<|transcribe|>", "<|notimestamps|>")
+        if missing := [name for name in needed if name not in special]:
+            raise ValueError(f"its tokenizer has no token {missing[0]}")
+        self.end, self.start, transcribe, self.no_timestamps = (special[name] for name in needed)
+        self.tasks = {"transcribe": transcribe}
+        if "<|translate|>" in special:
+            self.tasks["translate"] = special["<|translate|>"]
+        self.start_of_previous = special.get("<|startofprev|>")
+        self.first_timestamp = self.no_timestamps + 1  # <|0.00|>; not every tokenizer lists it
+        self.no_speech = special.get("<|nospeech|>", special.get("<|nocaptions|>"))
+        languages = {name[2:-2]: id_ for name, id_ in special.items() if LANGUAGE.fullmatch(name)}
+        multilingual = settings["is_multilingual"]
+        self.multilingual = bool(languages) if multilingual is None else bool(multilingual)
+        self.languages = languages if self.multilingual else {"en": self.start}
+        self.max_initial_timestamp = settings["max_initial_timestamp_index"]
+        # (decoder layer, head) pairs whose attention follows the sound; none if the checkpoint names none.
+        self.alignment_heads = [(int(layer), int(head)) for layer, head in settings["alignment_heads"] or []]
+        others = (self.start_of_previous, self.no_speech, self.no_timestamps, special.get("<|startoflm|>"))
+        never = {self.start, *self.tasks.values(), *others}
+        # Some checkpoints were given another vocabulary, but kept its predecessor's lists.
+        known = set(range(self.tokenizer.get_vocab_size()))
+        self.suppressed = sorted(known.intersection(never.union(settings["suppress_tokens"] or [])))
+        self.begin_suppressed = sorted(known.intersection(settings["begin_suppress_tokens"] or []))
+
+    def prompt(self, language: str, task: str, *, timestamps: bool) -> list[int]:
+        """The tokens that ask for a transcription (or translation to English) of a window."""
+        named = [self.languages[language], self.tasks[task]] if self.multilingual else []
+        return [self.start, *named, *([] if timestamps else [self.no_timestamps])]
+
+    def previous(self, tokens: list[int], positions: int) -> list[int]:
+        """What goes before a prompt: the text so far, as much as a decoder of so many positions is given."""
+        if not tokens or self.start_of_previous is None:
+            return []
+        return [self.start_of_previous, *tokens[-(positions // 2 - 1) :]]
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text that goes before others, as an initial prompt does."""
+        return list(self.tokenizer.encode(f" {text.strip()}", add_special_tokens=False).ids)
+
+    def text(self, tokens: "Sequence[int]") -> str:
+        """The words among the tokens."""
+        return str(self.tokenizer.decode([token for token in tokens if token < self.end]))
+
+    def words(self, tokens: list[int], language: str) -> list[tuple[str, list[int]]]:
+        """Text tokens as words with their tokens: split at spaces and punctuation, as openai/whisper does."""
+        pieces = self.characters(tokens)
+        if language in UNSPACED:
+            return pieces
+        words: list[tuple[str, list[int]]] = []
+        for text, piece in pieces:
+            if not words or text.startswith(" ") or text.strip() in string.punctuation:
+                words.append((text, piece))
+            else:
+                words[-1] = (words[-1][0] + text, words[-1][1] + piece)
+        return words
+
+    def characters(self, tokens: list[int]) -> list[tuple[str, list[int]]]:
+        """The shortest runs of tokens that decode to whole characters, each with its text."""
+        whole = self.text(tokens)
+        pieces: list[tuple[str, list[int]]] = []
+        run: list[int] = []
+        at = 0  # characters of `whole` that the pieces make up
+        for token in tokens:
+            run = [*run, token]
+            text = self.text(run)
+            # A character that really is U+FFFD stands in the whole text too.
+            if BROKEN in text and whole[at + text.index(BROKEN) :][:1] != BROKEN:
+                # After one that was never finished, the text goes on with the next.
+                text = text.lstrip(BROKEN)
+                if not text or not whole.startswith(text, at):
+                    continue
+            pieces.append((text, run))
+            run = []
+            at += len(text)
+        if run:  # the rest of one that was never finished
+            pieces[-1] = (pieces[-1][0], pieces[-1][1] + run)
+        return pieces

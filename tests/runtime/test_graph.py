@@ -1,0 +1,209 @@
+"""graph.py: a step is done once each time it is called, captured or not, and says the same."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import audio
+import checkpoint
+import decoding
+import graph
+import numpy as np
+import pytest
+import torch
+from decoding import Batch, Decoder, Kind
+from features import log_mel
+from graph import Step
+from layout import Dimensions
+from torch import Tensor
+from vocabulary import Vocabulary
+from whisper import Whisper
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+class Messages:
+    """A log."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.info = self.lines.append
+
+
+class Counter:
+    """What a step is done to."""
+
+    def __init__(self) -> None:
+        self.value = torch.zeros(1)
+        self.log: Any = Messages()
+
+    def add(self) -> None:
+        self.value += 1
+
+
+def test_on_the_cpu_each_call_goes_straight_through() -> None:
+    counter = Counter()
+    step = Step(counter.add, CPU, counter.log)
+    for wanted in range(1, 6):
+        step()
+        assert counter.value == wanted
+    assert not step.capturing and step.graph is None and counter.log.lines == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it needs a machine where capture fails")
+def test_where_capture_fails_it_goes_on_without() -> None:
+    """Told in one line, once; no step is left out or done twice."""
+    counter = Counter()
+    step = Step(counter.add, CUDA, counter.log)
+    assert step.capturing
+    for wanted in range(1, 6):
+        step()
+        assert counter.value == wanted
+    (line,) = counter.log.lines
+    assert line.startswith("no CUDA graph for the decode step, going on without: ")
+    assert "\n" not in line and not line.endswith(": ")
+    assert not step.capturing
+
+
+class Recorded:
+    """A stand-in for a CUDA graph: it does again what was noted, when it is replayed."""
+
+    made: list["Recorded"]
+
+    def __init__(self) -> None:
+        self.replays = 0
+        self.counter = Counter()
+        Recorded.made.append(self)
+
+    def replay(self) -> None:
+        self.replays += 1
+        self.counter.add()
+
+
+@pytest.fixture
+def recording(monkeypatch: pytest.MonkeyPatch) -> Counter:
+    """A counter that a stand-in for CUDA captures: meanwhile nothing is done to it."""
+    Recorded.made = []
+    counter = Counter()
+
+    @contextmanager
+    def capture(graph: Recorded) -> Iterator[None]:
+        graph.counter = counter
+        before = counter.value.clone()
+        yield
+        assert counter.value == before + 1, "exactly one step is captured"
+        counter.value.copy_(before)
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorded)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    return counter
+
+
+def test_the_second_call_captures_and_later_ones_replay(recording: Counter) -> None:
+    step = Step(recording.add, CUDA, recording.log)
+    for wanted in range(1, 6):
+        step()
+        assert recording.value == wanted
+        assert len(Recorded.made) == (wanted > 1)
+    assert Recorded.made[0].replays == 4
+    assert recording.log.lines == []
+
+
+def test_an_operation_that_cannot_be_captured_is_no_error(
+    recording: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an allocation in another stream, or a look from the host, would be; with or without a log."""
+
+    @contextmanager
+    def capture(graph: Recorded) -> Iterator[None]:
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore about it")
+        yield
+
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    for log in (recording.log, None):
+        step = Step(recording.add, CUDA, log)
+        for _ in range(5):
+            step()
+    assert recording.value == 10 and len(Recorded.made) == 2
+    (line,) = recording.log.lines
+    assert line.endswith("without: CUDA error: operation not permitted when stream is capturing")
+
+
+def test_running_out_of_memory_is_not_taken_for_it() -> None:
+    """batched.py has to learn of it."""
+
+    def step() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        Step(step, CUDA, None)()
+    captured = graph.Step(step, CUDA, None)
+    captured.warm = True
+    with pytest.raises(torch.OutOfMemoryError):
+        captured()
+
+
+def decoder_on(device: str, folder: Path) -> Decoder:
+    """The fixture model, float32 anywhere."""
+    tensors, metadata = checkpoint.pack(folder, torch.float32, device)
+    network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
+    return Decoder(network, Vocabulary(metadata))
+
+
+def heard(decoder: Decoder, samples: Path) -> Tensor:
+    """Features of three windows of the long sample."""
+    sound = audio.decode(samples / "long.flac")[: 75 * audio.SAMPLE_RATE].reshape(3, -1)
+    network = decoder.network
+    filled = torch.from_numpy(np.pad(sound, ((0, 0), (0, 5 * audio.SAMPLE_RATE))))
+    return network.encode(log_mel(filled, network.window, network.filters))
+
+
+Found = list[tuple[list[int], float]]
+
+
+def finish(batch: Batch, features: Tensor, prompt: list[int]) -> Found:
+    """All tokens of each row and their log-probability."""
+    with torch.inference_mode():
+        batch.begin(features, prompt)
+        return batch.finish()
+
+
+def assert_same(found: Found, wanted: Found) -> None:
+    assert [tokens for tokens, _ in found] == [tokens for tokens, _ in wanted]
+    assert [logprob for _, logprob in found] == pytest.approx([p for _, p in wanted], abs=1e-2)
+
+
+def test_the_step_that_is_captured_says_what_the_other_does(checkpoint_folder: Path, samples: Path) -> None:
+    """Over the whole of the cache, behind a mask; here without capture, and twice, as a graph is used."""
+    decoder = decoder_on("cpu", checkpoint_folder)
+    features, prompt = heard(decoder, samples), decoder.prompt("en", [])
+    kind = Kind(len(features), decoding.capacity(decoder.network, len(prompt)), True, 0.0)
+    wanted = finish(Batch(decoder.network, decoder.vocabulary, kind, None), features, prompt)
+    assert all(len(set(tokens)) > 8 for tokens, _ in wanted)
+    batch = Batch(decoder.network, decoder.vocabulary, kind, None)
+    batch.captured = True
+    assert_same(finish(batch, features.flip(0), prompt), wanted[::-1])
+    assert_same(finish(batch, features, prompt), wanted)
+    longer = [*decoder.vocabulary.previous(wanted[0][0][:20], 448), *prompt]
+    assert finish(batch, features, longer) != wanted
+    assert_same(finish(batch, features, prompt), wanted)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="only a GPU can capture a graph")
+def test_captured_steps_say_what_eager_ones_do(checkpoint_folder: Path, samples: Path) -> None:
+    decoder = decoder_on("cuda", checkpoint_folder)
+    features, prompt = heard(decoder, samples), decoder.prompt("en", [])
+    kind = Kind(len(features), decoding.capacity(decoder.network, len(prompt)), True, 0.0)
+    eager = Batch(decoder.network, decoder.vocabulary, kind, None)
+    eager.step.capturing = False
+    wanted = finish(eager, features, prompt)
+    log: Any = Messages()
+    batch = Batch(decoder.network, decoder.vocabulary, kind, log)
+    for _ in range(2):  # the second time, the graph of the first is replayed from the start
+        assert_same(finish(batch, features.flip(0), prompt), wanted[::-1])
+        assert_same(finish(batch, features, prompt), wanted)
+    assert batch.step.graph is not None and log.lines == []
+    at_home = decoder_on("cpu", checkpoint_folder)
+    near = finish(Batch(at_home.network, at_home.vocabulary, kind, None), features.cpu(), prompt)
+    assert_same(wanted, near)

@@ -1,0 +1,202 @@
+"""The way through a recording is openai/whisper's: same tokens, same numbers, same times of words."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import alignment
+import audio
+import checkpoint
+import numpy as np
+import pytest
+import reference
+import sequential
+import torch
+from audio import Samples
+from decoding import Decoder, Result
+from layout import Dimensions
+from options import Options
+from vocabulary import Vocabulary
+from whisper import Whisper
+
+GREEDY = Options(temperature=(0.0,))
+
+
+@pytest.fixture(scope="module")
+def decoder(checkpoint_folder: Path) -> Decoder:
+    """Ours, float32."""
+    tensors, metadata = checkpoint.pack(checkpoint_folder, torch.float32)
+    network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
+    return Decoder(network, Vocabulary(metadata), GREEDY)
+
+
+@pytest.fixture(scope="module")
+def theirs(checkpoint_folder: Path, decoder: Decoder) -> Any:
+    """openai/whisper's model with the same weights."""
+    return reference.load(checkpoint_folder, decoder.vocabulary)
+
+
+@pytest.fixture(scope="module", params=["short", "long", "noise", "cut"])
+def sound(request: pytest.FixtureRequest, samples: Path) -> Samples:
+    """A recording; `cut` ends within a word, 19 s into its last window."""
+    if request.param == "cut":
+        return audio.decode(samples / "long.flac")[: 49 * audio.SAMPLE_RATE]
+    return audio.decode(samples / f"{request.param}.flac")
+
+
+def both(decoder: Decoder, theirs: Any, sound: Samples, options: Options) -> tuple[list[Any], list[Any]]:
+    """What either writes down: segments, theirs without those that they emptied."""
+    found = theirs.transcribe(
+        sound,
+        language="en",
+        task=options.task,
+        temperature=0.0,
+        initial_prompt=options.initial_prompt,
+        condition_on_previous_text=options.condition_on_previous_text,
+        word_timestamps=options.word_timestamps,
+        no_speech_threshold=options.no_speech_threshold,
+        logprob_threshold=options.logprob_threshold,
+        suppress_tokens=",".join(map(str, decoder.vocabulary.suppressed)),
+        fp16=False,
+    )
+    wanted = [segment for segment in found["segments"] if segment["text"]]
+    ours = sequential.transcribe(replace(decoder, options=options), torch.from_numpy(sound), "en")
+    return list(ours.segments), wanted
+
+
+@pytest.mark.parametrize("changes", [
+    {},
+    {"condition_on_previous_text": False},
+    {"initial_prompt": " alpha nine "},
+    {"task": "translate"},
+    {"no_speech_threshold": None},
+    {"no_speech_threshold": 1e-5, "logprob_threshold": -0.2},
+    {"logprob_threshold": None},
+], ids=str)  # fmt: skip
+def test_segments_agree(changes: dict[str, Any], decoder: Decoder, theirs: Any, sound: Samples) -> None:
+    ours, wanted = both(decoder, theirs, sound, replace(GREEDY, **changes))
+    assert [segment.tokens for segment in ours] == [segment["tokens"] for segment in wanted]
+    for found, segment in zip(ours, wanted, strict=True):
+        assert (found.text, found.seek) == (segment["text"], segment["seek"])
+        for name in ("avg_logprob", "compression_ratio", "no_speech_prob", "temperature"):
+            assert getattr(found, name) == pytest.approx(segment[name], rel=1e-3, abs=1e-5), name
+        # They let a window's only segment begin with the window; ours begins where the decoder says.
+        times = [token for token in found.tokens if token >= decoder.vocabulary.first_timestamp]
+        if len(times) > 1:
+            length = len(sound) / audio.SAMPLE_RATE
+            assert found.end == pytest.approx(min(segment["end"], length), abs=0.011)
+        if segment is not wanted[-1]:
+            assert found.start == pytest.approx(segment["start"], abs=0.011)
+
+
+@pytest.mark.parametrize("condition", [False, True], ids=["alone", "on previous text"])
+def test_words_agree(condition: bool, decoder: Decoder, theirs: Any, sound: Samples) -> None:
+    """Which words, when each is said, how sure it is, and how that moves segments and windows."""
+    options = replace(GREEDY, word_timestamps=True, condition_on_previous_text=condition)
+    ours, wanted = both(decoder, theirs, sound, options)
+    assert [segment.tokens for segment in ours] == [segment["tokens"] for segment in wanted]
+    for found, segment in zip(ours, wanted, strict=True):
+        assert (found.start, found.end) == pytest.approx((segment["start"], segment["end"]), abs=0.011)
+        assert found.words is not None and len(found.words) == len(segment["words"])
+        for word, other in zip(found.words, segment["words"], strict=True):
+            assert word.word == other["word"]
+            assert (word.start, word.end) == pytest.approx((other["start"], other["end"]), abs=1e-6)
+            assert word.probability == pytest.approx(other["probability"], rel=1e-3, abs=1e-5)
+
+
+def test_words_of_several_windows_at_once(decoder: Decoder, samples: Path) -> None:
+    """The batch gives each window what it gets alone, whatever the others' lengths."""
+    import batched  # noqa: PLC0415  only here
+    from vad import Stretch  # noqa: PLC0415  only here
+
+    sound = torch.from_numpy(audio.decode(samples / "long.flac"))
+    worded = replace(decoder, options=replace(GREEDY, word_timestamps=True))
+    stretches = [
+        Stretch(round(a * 16000), round(b * 16000)) for a, b in ((0.6, 21.6), (41.3, 44.9), (58.5, 72.9))
+    ]
+    together, _ = batched.decode(worded, sound, stretches, "en")
+    alone = [
+        segment for stretch in stretches for segment in batched.decode(worded, sound, [stretch], "en")[0]
+    ]
+    assert len(together) == len(alone) > 5
+    for one, other in zip(together, alone, strict=True):
+        assert (one.text, one.start, one.end) == (other.text, other.start, other.end)
+        assert one.words and other.words
+        assert [(w.word, w.start, w.end) for w in one.words] == [
+            (w.word, w.start, w.end) for w in other.words
+        ]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (5, 5), (7, 40), (40, 7), (120, 1500)])
+def test_time_warping_agrees(shape: tuple[int, int], theirs: Any) -> None:
+    """Where each row of the cheapest path begins; with ties, as integers make them."""
+    import sys  # noqa: PLC0415  only here
+
+    timing = sys.modules[f"{reference.NAME}.timing"]
+    random = np.random.default_rng(shape)
+    for cost in (random.normal(size=shape), random.integers(-3, 3, shape).astype(float)):
+        rows, columns = timing.dtw(torch.from_numpy(cost))
+        wanted = [int(columns[list(rows).index(row)]) for row in range(shape[0])]
+        assert alignment.token_starts(cost).tolist() == wanted
+
+
+def test_when_a_result_fails() -> None:
+    """openai/whisper's `needs_fallback` and `should_skip`, threshold by threshold."""
+    good = Result([], avg_logprob=-0.5, no_speech_prob=0.1, compression_ratio=1.5)
+    usual = Options()
+    assert not good.fails(usual) and not good.silent(usual)
+    repetitive, improbable = replace(good, compression_ratio=2.5), replace(good, avg_logprob=-1.1)
+    assert repetitive.fails(usual) and improbable.fails(usual)
+    assert not repetitive.fails(replace(usual, compression_ratio_threshold=None))
+    assert not improbable.fails(replace(usual, logprob_threshold=None))
+    silent = replace(improbable, no_speech_prob=0.7)
+    assert silent.silent(usual) and not silent.fails(usual)
+    assert not silent.silent(replace(usual, no_speech_threshold=None))
+    assert silent.fails(replace(usual, no_speech_threshold=None))
+    sure = replace(good, no_speech_prob=0.7)
+    assert not sure.silent(usual)
+    assert sure.silent(replace(usual, logprob_threshold=None))
+    assert replace(silent, compression_ratio=2.5).fails(usual) is False
+    assert replace(sure, compression_ratio=2.5).fails(usual)
+
+
+def test_fallback_tries_only_what_failed(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Window by window, one temperature after the other, the last result being kept however bad."""
+    bad, good = Result([1], -2.0, 0.0), Result([2], -0.1, 0.0)
+    answers = {0.0: [bad, good, bad], 0.2: [good, bad], 0.4: [bad], 1.0: [bad]}
+    tried: list[tuple[float, list[float]]] = []
+
+    def once(features: torch.Tensor, prompt: list[int], temperature: float) -> list[Result]:
+        tried.append((temperature, features[:, 0, 0].tolist()))
+        return [replace(result, temperature=temperature) for result in answers[temperature]]
+
+    stubborn = replace(decoder, options=Options(temperature=(0.0, 0.2, 0.4, 1.0)))
+    monkeypatch.setattr(stubborn, "decode_once", once)
+    results = stubborn.decode(torch.arange(3.0)[:, None, None], [0])
+    assert tried == [(0.0, [0, 1, 2]), (0.2, [0, 2]), (0.4, [2]), (1.0, [2])]
+    assert [(r.tokens, r.temperature) for r in results] == [([2], 0.2), ([2], 0.0), ([1], 1.0)]
+
+
+def test_the_best_of_several_samples(decoder: Decoder, samples: Path) -> None:
+    """At a temperature the samples differ, the most probable one is taken, and a seed repeats it."""
+    import batched  # noqa: PLC0415  only here
+    from vad import Stretch  # noqa: PLC0415  only here
+
+    sound = torch.from_numpy(audio.decode(samples / "long.flac"))
+    features = batched.encode(decoder.network, sound, [Stretch(0, 480_000), Stretch(480_000, 960_000)])
+    prompt = decoder.prompt("en", [])
+    hot = replace(decoder, options=Options(best_of=1))
+    many = replace(decoder, options=Options(best_of=8))
+    torch.manual_seed(1)
+    singles = [hot.decode_once(features, prompt, 1.0) for _ in range(8)]
+    assert len({tuple(single[0].tokens) for single in singles}) > 1
+    torch.manual_seed(1)
+    first = many.decode_once(features, prompt, 1.0)
+    torch.manual_seed(1)
+    assert many.decode_once(features, prompt, 1.0) == first
+    for window in range(2):
+        mean = sum(single[window].avg_logprob for single in singles) / len(singles)
+        assert first[window].avg_logprob > mean
+    # Nearly no temperature at all is no temperature.
+    (cold, _), (greedy, _) = many.decode_once(features, prompt, 1e-4), many.decode_once(features, prompt)
+    assert cold.tokens == greedy.tokens
