@@ -192,9 +192,11 @@ def openai(args: argparse.Namespace, log: Log) -> Transcriber:
         import torch  # noqa: F401  so that it shows as a phase of its own
     with log.phase("import whisper"):
         import whisper
+
+        from bench import openai_weights
     with log.phase("load model"):
-        model = whisper.Whisper(openai_dimensions(args.checkpoint, whisper))
-        model.load_state_dict(openai_tensors(args.model))
+        model = whisper.Whisper(openai_weights.dimensions(args.checkpoint, whisper))
+        model.load_state_dict(openai_weights.tensors(args.model))
         model = model.to(args.device).eval()
         windows = counter(model)
         settle(args.device)
@@ -211,58 +213,6 @@ def openai(args: argparse.Namespace, log: Log) -> Transcriber:
         return Heard(found["text"], sum(windows), tokens)
 
     return transcribe
-
-
-def openai_dimensions(checkpoint: Path, whisper: Any) -> Any:
-    """Its ModelDimensions, from transformers' configuration."""
-    import json
-
-    config = json.loads((checkpoint / "config.json").read_text())
-    return whisper.ModelDimensions(
-        n_mels=config["num_mel_bins"],
-        n_audio_ctx=config["max_source_positions"],
-        n_audio_state=config["d_model"],
-        n_audio_head=config["encoder_attention_heads"],
-        n_audio_layer=config["encoder_layers"],
-        n_vocab=config["vocab_size"],
-        n_text_ctx=config["max_target_positions"],
-        n_text_state=config["d_model"],
-        n_text_head=config["decoder_attention_heads"],
-        n_text_layer=config["decoder_layers"],
-    )
-
-
-OPENAI_NAMES = (  # in this order: some are parts of others
-    ("model.", ""),
-    ("layers.", "blocks."),
-    ("encoder_attn_layer_norm", "cross_attn_ln"),
-    ("self_attn_layer_norm", "attn_ln"),
-    ("final_layer_norm", "mlp_ln"),
-    ("encoder_attn.", "cross_attn."),
-    ("self_attn.", "attn."),
-    ("q_proj", "query"),
-    ("k_proj", "key"),
-    ("v_proj", "value"),
-    ("out_proj", "out"),
-    ("fc1", "mlp.0"),
-    ("fc2", "mlp.2"),
-    ("encoder.layer_norm", "encoder.ln_post"),
-    ("decoder.layer_norm", "decoder.ln"),
-    ("embed_positions.weight", "positional_embedding"),
-    ("embed_tokens", "token_embedding"),
-)
-
-
-def openai_tensors(model: Path) -> dict[str, Any]:
-    """The checkpoint's tensors under openai's names."""
-    from safetensors.torch import load_file
-
-    tensors = {}
-    for name, tensor in load_file(model / "model.safetensors").items():
-        for theirs, ours in OPENAI_NAMES:
-            name = name.replace(theirs, ours)  # noqa: PLW2901  one after the other
-        tensors[name] = tensor
-    return tensors
 
 
 def counter(model: Any) -> list[int]:
