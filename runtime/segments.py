@@ -8,17 +8,25 @@ from vocabulary import Vocabulary
 FRAMES_PER_TIMESTAMP = 2  # <|0.02|>, <|0.04|>, …
 
 
-def cut(vocabulary: Vocabulary, result: Result, seek: int, length: int) -> tuple[list[Segment], int]:
+def closed(vocabulary: Vocabulary, result: Result) -> bool:
+    """Whether a window ends with one timestamp: nothing is said after it."""
+    stamped = [token >= vocabulary.first_timestamp for token in result.tokens[-2:]]
+    return stamped == [False, True]
+
+
+def cut(
+    vocabulary: Vocabulary, result: Result, seek: int, length: int, *, textless: bool = False
+) -> tuple[list[Segment], int]:
     """The segments of a window, and how many of its `length` frames they settle; the next begins there.
 
     A segment ends where two timestamps meet: its own end and the start of the next. If the window's end cuts
-    one off, it is left to the next window.
+    one off, it is left to the next window. Segments without text are left out unless `textless`.
     """
     tokens = result.tokens
     stamps = [token - vocabulary.first_timestamp for token in tokens]  # negative: not a timestamp
     ends = [i for i in range(1, len(stamps)) if stamps[i - 1] >= 0 and stamps[i] >= 0]
     settled = length
-    if not ends or stamps[-1] >= 0 > stamps[-2]:  # one timestamp at the end: nothing is said after it
+    if not ends or closed(vocabulary, result):
         ends.append(len(tokens))
     else:
         settled = stamps[ends[-1] - 1] * FRAMES_PER_TIMESTAMP
@@ -27,8 +35,10 @@ def cut(vocabulary: Vocabulary, result: Result, seek: int, length: int) -> tuple
         text = vocabulary.text(tokens[begin:end])
         times = [stamp * FRAMES_PER_TIMESTAMP for stamp in stamps[begin:end] if stamp >= 0]
         first, last = times[0] if times else 0, times[-1] if len(times) > 1 else length
+        if not text.strip() and len(times) == 1:  # nothing is said until then
+            first, last = 0, times[0] or length
         first, last = (seek + min(time, length) for time in (first, last))  # not beyond the recording
-        if text.strip():
+        if textless or text.strip():
             segments.append(
                 Segment(
                     seek=seek,

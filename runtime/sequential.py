@@ -10,7 +10,7 @@ from alignment import add_words
 from decoding import Decoder
 from features import FRAMES_PER_SECOND, HOP, log_mel
 from formats import Segment, Transcript
-from segments import FRAMES_PER_TIMESTAMP, cut
+from segments import FRAMES_PER_TIMESTAMP, closed, cut
 from torch import Tensor
 
 HOT = 0.5  # temperature above which text is not trusted to go before the next window's
@@ -37,13 +37,15 @@ def transcribe(decoder: Decoder, samples: Tensor, language: str) -> Transcript:
         if result.silent(options):
             seek += length
             continue
-        found, settled = cut(decoder.vocabulary, result, seek, length)
+        # A segment without text has no words, but an end, where openai/whisper goes on.
+        found, settled = cut(decoder.vocabulary, result, seek, length, textless=options.word_timestamps)
         if options.word_timestamps and found:
             (found,) = add_words(decoder, features, [(found, length)], language, spoken_until)
-            spoken_until = found[-1].end
-            if settled < length:
+            # Where the last word ends, which is not always where its segment does.
+            spoken_until = next((s.words[-1].end for s in reversed(found) if s.words), found[-1].end)
+            if not closed(decoder.vocabulary, result) and spoken_until * FRAMES_PER_SECOND > seek:
                 settled = round(spoken_until * FRAMES_PER_SECOND) - seek
-        found = [segment for segment in found if segment.start < segment.end]
+        found = [segment for segment in found if segment.start < segment.end and segment.text.strip()]
         segments += found
         before += [token for segment in found for token in segment.tokens]
         if not options.condition_on_previous_text or result.temperature > HOT:
