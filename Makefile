@@ -29,7 +29,7 @@ ssh: setup ## Boot the image on a throw-away overlay and open a shell on it
 test: setup lint image ## Everything: lint, runtime, roles, image
 	@$(PYTEST) tests
 
-test-fast: setup lint test-runtime ## Lint and runtime tests, within 3 minutes
+test-fast: setup lint test-runtime ## Lint and runtime tests, in about ten minutes
 
 test-runtime: setup ## Tests of what runs on the image
 	@$(PYTEST) tests/runtime
