@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from layout import FFT_SAMPLES, Dimensions, layout
 from torch import Tensor
-from vocabulary import Vocabulary
+from vocabulary import BYTES, Vocabulary
 
 if TYPE_CHECKING:
     from transformers import WhisperConfig, WhisperFeatureExtractor
@@ -82,6 +82,7 @@ def pack(folder: Path, dtype: torch.dtype, device: str = "cpu") -> Packed:
         metadata = {
             "dtype": str(dtype).removeprefix("torch."),
             "dimensions": json.dumps(asdict(dims)),
+            "tokens": json.dumps(names(tokenizer.get_vocab())),
             "tokenizer": tokenizer.backend_tokenizer.to_str(),
             "generation": json.dumps(settings),
             "provenance": json.dumps({**origin, **versions}),
@@ -122,6 +123,14 @@ def check(
         raise ValueError(
             f"<|endoftext|> is {vocabulary.end} in its tokenizer, {config.eos_token_id} in its config"
         )
+    if strange := set().union(*vocabulary.tokens[: vocabulary.end]).difference(BYTES):
+        raise ValueError(f"its tokens hold {min(strange)!r}, they are not those of a byte-level encoding")
+
+
+def names(vocabulary: dict[str, int]) -> list[str]:
+    """The tokens of a tokenizer by id; what has none is empty."""
+    by_id = {id_: token for token, id_ in vocabulary.items()}
+    return [by_id.get(id_, "") for id_ in range(max(by_id) + 1)]
 
 
 def fuse(

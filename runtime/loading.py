@@ -72,7 +72,7 @@ class Loading:
         with self.log.phase("import network"):
             import checkpoint  # noqa: PLC0415  needs torch
             import statefile  # noqa: PLC0415  as state
-            import vocabulary  # noqa: PLC0415  needs the tokenizer
+            import vocabulary  # noqa: PLC0415  small
             import whisper  # noqa: PLC0415  needs torch
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ModelError(

@@ -14,7 +14,8 @@ What makes it a state file is which tensors it holds and what its `__metadata__`
     version      "2"; a reader refuses any other
     dtype        "float32", "float16" or "bfloat16"
     dimensions   JSON object, the fields of layout.Dimensions
-    tokenizer    the text of a tokenizer.json
+    tokens       JSON list: the tokens by id, as the tokenizer writes them; all that decoding needs
+    tokenizer    the text of a tokenizer.json, to encode with
     generation   JSON object: suppress_tokens, begin_suppress_tokens, alignment_heads ([[layer, head], …]),
                  is_multilingual, max_initial_timestamp_index; null where the checkpoint says nothing
     provenance   JSON object: name of the checkpoint's folder, hub_id and revision (null if unknown),
@@ -108,7 +109,7 @@ def read_header(file: BinaryIO) -> Header:
         raise ValueError(f"is of the format {found}, this program reads {(FORMAT, VERSION)}")
     if metadata["digest"] != (actual := digest(raw, metadata["digest"])):
         raise ValueError(f"has a changed header: its digest is {actual}, it says {metadata['digest']!r}")
-    if wrong := [key for key in ("tokenizer", "generation", "provenance") if key not in metadata]:
+    if wrong := [key for key in ("tokens", "tokenizer", "generation", "provenance") if key not in metadata]:
         raise ValueError(f"says nothing of its {wrong[0]}")
     if wrong := [key for key, value in metadata.items() if not isinstance(value, str)]:
         raise ValueError(f"has no text for its {wrong[0]}")

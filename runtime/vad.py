@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime
 from audio import SAMPLE_RATE, Samples
 from numpy.typing import NDArray
 from reading import share
+
+# Or it reports its use to its maker, and keeps a number of this machine in ~/.cache. It looks when imported.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
 
 FRAME = 512  # samples to which the detector gives one probability: 32 ms
 CONTEXT = 64  # samples before them that it hears again

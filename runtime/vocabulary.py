@@ -3,16 +3,23 @@
 import json
 import re
 import string
+from functools import cached_property
 from typing import TYPE_CHECKING
-
-from tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tokenizers import Tokenizer
+
 LANGUAGE = re.compile(r"<\|[a-z]{2,3}\|>")  # the token of one: <|en|>, <|haw|>
 UNSPACED = ("zh", "ja", "th", "lo", "my", "yue")  # languages that put no space between words
 BROKEN = "\ufffd"  # what part of a character decodes to
+
+# A token is written with a character for each of its bytes, in the alphabet of GPT-2's byte-level encoding
+# (https://github.com/openai/gpt-2/blob/master/src/encoder.py): printable bytes stand for themselves.
+PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+OTHERS = sorted(set(range(256)).difference(PRINTABLE))
+BYTES = {chr(byte): byte for byte in PRINTABLE} | {chr(256 + i): byte for i, byte in enumerate(OTHERS)}
 
 
 class Vocabulary:
@@ -20,10 +27,10 @@ class Vocabulary:
 
     def __init__(self, metadata: dict[str, str]) -> None:
         """`metadata` as statefile.py describes it. Raises ValueError if a special token is missing."""
-        self.tokenizer = Tokenizer.from_str(metadata["tokenizer"])
+        self._tokenizer = metadata["tokenizer"]
+        self.tokens: list[str] = json.loads(metadata["tokens"])  # by id
         settings = json.loads(metadata["generation"])
-        added = self.tokenizer.get_added_tokens_decoder()
-        special = {token.content: id_ for id_, token in added.items()}
+        special = {token: id_ for id_, token in enumerate(self.tokens) if token.startswith("<|")}
         needed = ("<|endoftext|>", "<|startoftranscript|>", "<|transcribe|>", "<|notimestamps|>")
         if missing := [name for name in needed if name not in special]:
             raise ValueError(f"its tokenizer has no token {missing[0]}")
@@ -44,7 +51,7 @@ class Vocabulary:
         others = (self.start_of_previous, self.no_speech, self.no_timestamps, special.get("<|startoflm|>"))
         never = {self.start, *self.tasks.values(), *others}
         # Some checkpoints were given another vocabulary, but kept its predecessor's lists.
-        known = set(range(self.tokenizer.get_vocab_size()))
+        known = set(range(len(self.tokens)))
         self.suppressed = sorted(known.intersection(never.union(settings["suppress_tokens"] or [])))
         self.begin_suppressed = sorted(known.intersection(settings["begin_suppress_tokens"] or []))
 
@@ -59,13 +66,21 @@ class Vocabulary:
             return []
         return [self.start_of_previous, *tokens[-(positions // 2 - 1) :]]
 
+    @cached_property
+    def tokenizer(self) -> "Tokenizer":
+        """The whole tokenizer. It takes longer to make than all the tensors; only to encode is it needed."""
+        from tokenizers import Tokenizer  # noqa: PLC0415  as above
+
+        return Tokenizer.from_str(self._tokenizer)
+
     def encode(self, text: str) -> list[int]:
         """The tokens of a text that goes before others, as an initial prompt does."""
         return list(self.tokenizer.encode(f" {text.strip()}", add_special_tokens=False).ids)
 
     def text(self, tokens: "Sequence[int]") -> str:
         """The words among the tokens."""
-        return str(self.tokenizer.decode([token for token in tokens if token < self.end]))
+        written = "".join(self.tokens[token] for token in tokens if token < self.end)
+        return bytes(map(BYTES.__getitem__, written)).decode(errors="replace")
 
     def words(self, tokens: list[int], language: str) -> list[tuple[str, list[int]]]:
         """Text tokens as words with their tokens: split at spaces and punctuation, as openai/whisper does."""

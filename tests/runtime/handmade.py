@@ -35,6 +35,7 @@ def small(path: Path, dtype: str = "float32") -> Packed:
     metadata = {
         "dtype": dtype,
         "dimensions": json.dumps(vars(DIMENSIONS)),
+        "tokens": json.dumps(["é", "alpha"]),
         "tokenizer": json.dumps({"model": {"vocab": {"é": 0, "alpha": 1}}}),
         "generation": json.dumps({"is_multilingual": True}),
         "provenance": json.dumps({"name": "small"}),

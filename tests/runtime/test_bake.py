@@ -234,11 +234,11 @@ def test_bake_needs_no_home_and_no_rights(baked: Path) -> None:
         state.verify(output / "a.safetensors")
 
 
-def reconfigure(old: str, new: str) -> Callable[[Path], object]:
-    """Damage: another word in config.json."""
+def replace(name: str, old: str, new: str) -> Callable[[Path], object]:
+    """Damage: another word in one of the files."""
 
     def change(model: Path) -> None:
-        path = model / "config.json"
+        path = model / name
         assert old in path.read_text()
         path.write_text(path.read_text().replace(old, new))
 
@@ -249,11 +249,12 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda m: (m / "config.json").unlink(), "config.json"),
     "no weights": (lambda m: (m / "model.safetensors").unlink(), "model.safetensors"),
     "no tokenizer": (lambda m: (m / "tokenizer.json").unlink(), "in its tokenizer"),
+    "not of bytes": (replace("tokenizer.json", "Ġ", "▁"), "its tokens hold '▁'"),
     "config not JSON": (lambda m: (m / "config.json").write_text("{"), "JSON"),
     "weights cut": (lambda m: os.truncate(m / "model.safetensors", 100_000), "incomplete"),
-    "another family": (reconfigure('"whisper"', '"bart"'), "bart"),
-    "another activation": (reconfigure('"gelu"', '"relu"'), "activation_function is relu"),
-    "a layer missing": (reconfigure('"decoder_layers": 2', '"decoder_layers": 3'), "tensors are missing"),
+    "another family": (replace("config.json", '"whisper"', '"bart"'), "bart"),
+    "another activation": (replace("config.json", '"gelu"', '"relu"'), "activation_function is relu"),
+    "a layer missing": (replace("config.json", '"decoder_layers": 2', '"decoder_layers": 3'), "tensors are missing"),
 }
 
 

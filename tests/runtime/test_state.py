@@ -64,7 +64,7 @@ def test_it_is_laid_out_as_described(file: Path, checkpoint_folder: Path) -> Non
     weights = (checkpoint_folder / "model.safetensors").read_bytes()
     assert provenance["sha256"] == {"model.safetensors": hashlib.sha256(weights).hexdigest()}
     assert provenance["torch"] == torch.__version__
-    for name in ("tokenizer", "generation"):
+    for name in ("tokens", "tokenizer", "generation"):
         json.loads(metadata[name])
 
 
@@ -122,7 +122,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "middle of the data": flip(lambda c: (data_start(c) + len(c)) // 2, bit=7),
     "last byte": flip(lambda c: len(c) - 1, bit=3),
     "a digit of an offset": flip(lambda c: c.index(b'"data_offsets":[') + 17),
-    "a letter of the tokenizer": flip(lambda c: c.index(b"alpha")),
+    "a letter of a token": flip(lambda c: c.index(b"alpha")),
     "a checksum": flip(lambda c: c.index(b'"xxh3_64":"[') + 14),
     "the digest": flip(lambda c: c.index(b'"digest":"') + 12),
     "the header's length": flip(lambda c: 1),
@@ -204,7 +204,8 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "not text": (lie(lambda h, m: h["__metadata__"].update(tokenizer=[])), "no text for its tokenizer"),
     "not an object": (lie(lambda h, m: m.update(generation="[]")), "no JSON object for its generation"),
     "many lines": (lie(lambda h, m: h.update({"a\nb": "c\n"})), "a b is c in the file|a b is c"),
-    "no metadata": (lie(lambda h, m: m.pop("tokenizer")), "nothing of its tokenizer"),
+    "no tokenizer": (lie(lambda h, m: m.pop("tokenizer")), "nothing of its tokenizer"),
+    "no tokens": (lie(lambda h, m: m.pop("tokens")), "nothing of its tokens"),
 }
 
 
