@@ -63,6 +63,7 @@ def pack(folder: Path, dtype: torch.dtype, device: str = "cpu") -> Packed:
     # but nothing here uses, makes no folder of its own for a cache.
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
+    import torch._meta_registrations  # noqa: PLC0415  loading.py leaves it out
     import transformers  # noqa: PLC0415  see the top of this file
 
     logging: Any = transformers.logging  # its functions have no types

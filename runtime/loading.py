@@ -6,9 +6,11 @@
 Both fill the same network. A state file that cannot be used is a warning as long as there is a checkpoint.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import gpu
 from layout import Dimensions
@@ -68,7 +70,7 @@ class Loading:
     def model(self) -> Model:
         """The model by the first strategy that works. Raises ModelError."""
         with self.log.phase("import torch"):
-            import torch  # noqa: PLC0415  --help, a wrong option or a missing file should not wait for it
+            torch = import_torch()
         with self.log.phase("import network"):
             import checkpoint  # noqa: PLC0415  needs torch
             import statefile  # noqa: PLC0415  as state
@@ -109,3 +111,20 @@ class Loading:
         # The precision that state files are made in for either.
         dtype = getattr(torch, state.best_dtype(self.device))
         return checkpoint.pack(self.home / "model" / self.name, dtype, self.device)
+
+
+def import_torch() -> Any:
+    """Import torch and return it; --help, a wrong option or a missing file should not wait for it.
+
+    A fifth of the time goes into what torch registers for tensors that have a shape and no data, as
+    torch.compile and transformers use; nothing here does. So torch is given an empty module in its place, and
+    whoever needs the real one can import it as usual afterwards, as checkpoint.py does.
+    """
+    name = "torch._meta_registrations"
+    if "torch" not in sys.modules:
+        sys.modules[name] = ModuleType(name)
+        import torch  # noqa: PLC0415  as above
+
+        del sys.modules[name]
+        vars(torch).pop("_meta_registrations", None)
+    return sys.modules["torch"]

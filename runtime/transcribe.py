@@ -7,6 +7,7 @@ Only light modules are imported up here: what costs time comes when nothing chea
 """
 
 import argparse
+import gc
 import os
 import sys
 from collections import Counter
@@ -48,6 +49,7 @@ def main(argv: list[str]) -> int:
 
 def run(args: argparse.Namespace, asked: "Options", log: Log) -> int:
     """All the work, what is cheap and may fail first; returns the exit code."""
+    gc.disable()  # imports make 300,000 objects that stay; to look for garbage among them takes time
     check_outputs(args)
     inputs = [path for path in args.files if passes(path)]
     if not inputs:
@@ -64,6 +66,7 @@ def run(args: argparse.Namespace, asked: "Options", log: Log) -> int:
     ahead = listening.Listening(inputs[0], detector, log)  # while torch is imported
     model = loading.model()
     check_asked(asked, model)
+    gc.enable()
     ready = now()
     decoder = prepare(model, asked, args.batch_size, log)
     seconds = []

@@ -254,7 +254,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "weights cut": (lambda m: os.truncate(m / "model.safetensors", 100_000), "incomplete"),
     "another family": (replace("config.json", '"whisper"', '"bart"'), "bart"),
     "another activation": (replace("config.json", '"gelu"', '"relu"'), "activation_function is relu"),
-    "a layer missing": (replace("config.json", '"decoder_layers": 2', '"decoder_layers": 3'), "tensors are missing"),
+    "a layer missing": (
+        replace("config.json", '"decoder_layers": 2', '"decoder_layers": 3'),
+        "tensors are missing",
+    ),
 }
 
 

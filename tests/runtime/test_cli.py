@@ -472,6 +472,13 @@ def test_the_next_recording_is_listened_to_meanwhile(main: Run, samples: Path) -
     assert max(phase["start_s"] for phase in phases if phase["name"] == "decode audio") < transcribed
 
 
+def test_standard_loading_says_nothing_else(main: Run, samples: Path) -> None:
+    """Not even at the end, when what transformers imported is taken down: the last line is the report."""
+    done = main("--timings=json", "--quiet", "--load", "standard", samples / "short.flac")
+    (line,) = done.stderr.splitlines()
+    assert json.loads(line)["strategy"] == "standard"
+
+
 def test_timings_alone_print_a_table(main: Run, samples: Path) -> None:
     """And do not take the file that follows for their value."""
     done = main("--quiet", "--timings", samples / "short.flac")
