@@ -1,6 +1,7 @@
 """What the user can ask for: the command line, and the part of it that decoding wants to know."""
 
 import argparse
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,10 +159,15 @@ def temperatures(text: str) -> tuple[float, ...]:
 
 def threshold(text: str) -> float | None:
     """A number, or None to leave the test out."""
+    if text == "None":
+        return None
     try:
-        return None if text == "None" else float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor None") from error
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if math.isnan(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor None")
+    return value
 
 
 def decoding(args: argparse.Namespace) -> Options:

@@ -30,8 +30,7 @@ class History:
 
     def clear(self) -> None:
         """Begin anew: what is missing before the first token counts as a timestamp."""
-        self.last.fill_(True)
-        self.before.fill_(True)
+        self.last.fill_(True)  # and moves to `before` with the first one
         self.latest.zero_()
 
     def add(self, tokens: Tensor, first_timestamp: int) -> None:

@@ -116,19 +116,18 @@ def windows(speech: list[Stretch]) -> list[Stretch]:
     Only speech without any silence gives a longer one. A long silence always ends a window: there is nothing
     in it to be heard, only to be made up.
     """
-    packed = []
-    rest = speech
-    while rest:
-        start = rest[0].start
-        pauses = [b.start - a.end for a, b in pairwise(rest)]
-        near = next(
-            (i for i, pause in enumerate(pauses, 1) if pause > LONGEST_SILENCE * SAMPLE_RATE), len(rest)
-        )
-        fitting = max(1, sum(stretch.end - start <= WINDOW for stretch in rest[:near]))
-        taken = fitting
-        if fitting < near:
-            late = [i for i in range(1, fitting + 1) if rest[i - 1].end - start > LATE * WINDOW]
-            taken = max(late, default=fitting, key=lambda i: pauses[i - 1])
-        packed.append(Stretch(start, rest[taken - 1].end))
-        rest = rest[taken:]
+    pauses = [b.start - a.end for a, b in pairwise(speech)]  # after each stretch but the last
+    near = [pause <= LONGEST_SILENCE * SAMPLE_RATE for pause in pauses] + [False]
+    packed: list[Stretch] = []
+    first = 0
+    while first < len(speech):
+        start = speech[first].start
+        last = first
+        while near[last] and speech[last + 1].end - start <= WINDOW:
+            last += 1
+        if near[last]:  # it goes on, but no more fits
+            late = [i for i in range(first, last + 1) if speech[i].end - start > LATE * WINDOW]
+            last = max(late, default=last, key=pauses.__getitem__)
+        packed.append(Stretch(start, speech[last].end))
+        first = last + 1
     return packed
