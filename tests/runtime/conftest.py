@@ -4,20 +4,19 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
+from console import Done, Run
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "runtime"
 sys.path.insert(0, str(RUNTIME))  # flat modules, as `python runtime/transcribe.py` finds them
 os.environ.pop("PYTHONUNBUFFERED", None)  # no user has it set, and it hides what buffers do at the end
 os.environ["OMP_NUM_THREADS"] = "1"  # torch's threads only get in each other's way on a model this small
-
-Done = subprocess.CompletedProcess[str]
-Run = Callable[..., Done]
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +52,13 @@ def home(baked: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def silence(tmp_path: Path) -> Path:
+    """A second of nothing."""
+    soundfile.write(tmp_path / "silence.wav", np.zeros(16000), 16000)
+    return tmp_path / "silence.wav"
+
+
+@pytest.fixture
 def run(baked: Path) -> Run:
     """Run transcribe.py in a process of its own, on the baked home unless the arguments name another."""
 
@@ -71,6 +77,7 @@ def main(baked: Path, capfd: pytest.CaptureFixture[str]) -> Run:
     """As `run`, but in this process, which has torch already."""
 
     def main(*arguments: str | Path) -> Done:
+        import torch  # noqa: F401, PLC0415  all of it, which loading.import_torch would not
         import transcribe  # noqa: PLC0415  on the path since above
 
         home = [] if "--home" in arguments else ["--home", str(baked)]

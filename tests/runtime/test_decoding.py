@@ -28,6 +28,7 @@ def test_silence_takes_both_thresholds() -> None:
 
 
 def test_a_result_fails_by_either_threshold() -> None:
+    """As openai/whisper's `needs_fallback` has it."""
     options = Options()
     improbable, repetitive = replace(SPEECH, avg_logprob=-1.1), replace(SPEECH, compression_ratio=2.5)
     assert not SPEECH.fails(options)
@@ -35,7 +36,11 @@ def test_a_result_fails_by_either_threshold() -> None:
     assert not improbable.fails(Options(logprob_threshold=None))
     assert repetitive.fails(options)
     assert not repetitive.fails(Options(compression_ratio_threshold=None))
-    assert not EMPTY.fails(options)  # improbable words where there is no speech are no reason
+    # Improbable words where there is no speech are no reason, be they repetitive or not.
+    assert not EMPTY.fails(options)
+    assert not replace(EMPTY, compression_ratio=2.5).fails(options)
+    assert EMPTY.fails(Options(no_speech_threshold=None))
+    assert replace(repetitive, no_speech_prob=0.7).fails(options)
 
 
 def tried(outcomes: dict[tuple[int, float], Result], options: Options) -> tuple[list[Result], list[Any]]:

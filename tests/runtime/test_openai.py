@@ -13,7 +13,7 @@ import reference
 import sequential
 import torch
 from audio import Samples
-from decoding import Decoder, Result
+from decoding import Decoder
 from layout import Dimensions
 from options import Options
 from vocabulary import Vocabulary
@@ -138,43 +138,6 @@ def test_time_warping_agrees(shape: tuple[int, int], theirs: Any) -> None:
         rows, columns = timing.dtw(torch.from_numpy(cost))
         wanted = [int(columns[list(rows).index(row)]) for row in range(shape[0])]
         assert alignment.token_starts(cost).tolist() == wanted
-
-
-def test_when_a_result_fails() -> None:
-    """openai/whisper's `needs_fallback` and `should_skip`, threshold by threshold."""
-    good = Result([], avg_logprob=-0.5, no_speech_prob=0.1, compression_ratio=1.5)
-    usual = Options()
-    assert not good.fails(usual) and not good.silent(usual)
-    repetitive, improbable = replace(good, compression_ratio=2.5), replace(good, avg_logprob=-1.1)
-    assert repetitive.fails(usual) and improbable.fails(usual)
-    assert not repetitive.fails(replace(usual, compression_ratio_threshold=None))
-    assert not improbable.fails(replace(usual, logprob_threshold=None))
-    silent = replace(improbable, no_speech_prob=0.7)
-    assert silent.silent(usual) and not silent.fails(usual)
-    assert not silent.silent(replace(usual, no_speech_threshold=None))
-    assert silent.fails(replace(usual, no_speech_threshold=None))
-    sure = replace(good, no_speech_prob=0.7)
-    assert not sure.silent(usual)
-    assert sure.silent(replace(usual, logprob_threshold=None))
-    assert replace(silent, compression_ratio=2.5).fails(usual) is False
-    assert replace(sure, compression_ratio=2.5).fails(usual)
-
-
-def test_fallback_tries_only_what_failed(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Window by window, one temperature after the other, the last result being kept however bad."""
-    bad, good = Result([1], -2.0, 0.0), Result([2], -0.1, 0.0)
-    answers = {0.0: [bad, good, bad], 0.2: [good, bad], 0.4: [bad], 1.0: [bad]}
-    tried: list[tuple[float, list[float]]] = []
-
-    def once(features: torch.Tensor, prompt: list[int], temperature: float) -> list[Result]:
-        tried.append((temperature, features[:, 0, 0].tolist()))
-        return [replace(result, temperature=temperature) for result in answers[temperature]]
-
-    stubborn = replace(decoder, options=Options(temperature=(0.0, 0.2, 0.4, 1.0)))
-    monkeypatch.setattr(stubborn, "decode_once", once)
-    results = stubborn.decode(torch.arange(3.0)[:, None, None], [0])
-    assert tried == [(0.0, [0, 1, 2]), (0.2, [0, 2]), (0.4, [2]), (1.0, [2])]
-    assert [(r.tokens, r.temperature) for r in results] == [([2], 0.2), ([2], 0.0), ([1], 1.0)]
 
 
 def test_the_best_of_several_samples(decoder: Decoder, samples: Path) -> None:

@@ -1,0 +1,93 @@
+"""loading.py as the user of transcribe.py meets it: which model, by which way, and what if it cannot be."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import transcribe
+from console import NAME, Run, errors
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it checks the error where there is no GPU")
+def test_no_gpu(main: Run, silence: Path) -> None:
+    done = main("--device", "cuda", silence)
+    assert done.returncode == 3
+    assert "torch finds no GPU; see what nvidia-smi says, or use --device cpu" in errors(done)[-1]
+
+
+def test_standard_loading_says_nothing_else(main: Run, samples: Path) -> None:
+    """Not even at the end, when what transformers imported is taken down: the last line is the report."""
+    done = main("--timings=json", "--quiet", "--load", "standard", samples / "short.flac")
+    (line,) = done.stderr.splitlines()
+    assert json.loads(line)["strategy"] == "standard"
+
+
+def damage(path: Path) -> None:
+    """Flip one bit in the middle of the data."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def make_folder(path: Path) -> None:
+    """Put a folder in its place."""
+    path.unlink()
+    path.mkdir()
+
+
+TROUBLES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "flipped": (damage, "is damaged: chunk 0"),
+    "cut": (lambda path: os.truncate(path, 4_000_000), "bytes of tensors, its header says"),
+    "missing": (lambda path: path.unlink(), "No such file or directory"),
+    "a folder": (make_folder, "Is a directory"),
+}
+
+
+@pytest.mark.parametrize("kind", TROUBLES)
+def test_a_bad_state_file_is_a_warning(kind: str, home: Path, main: Run, samples: Path) -> None:
+    """The same words come by standard loading; --load state would rather fail."""
+    wanted = main("--quiet", samples / "short.flac").stdout
+    state = home / f"state/{NAME}.safetensors"
+    trouble, words = TROUBLES[kind]
+    trouble(state)
+    done = main("--quiet", "--home", home, "--timings=json", samples / "short.flac")
+    assert (done.returncode, done.stdout) == (0, wanted)
+    warning, timings = done.stderr.splitlines()
+    assert str(state) in warning and words in warning
+    assert warning.endswith("run state.py bake again; going on with standard loading")
+    assert json.loads(timings)["strategy"] == "standard"
+    done = main("--home", home, "--load", "state", samples / "short.flac")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert words in errors(done)[-1]
+
+
+def test_neither_state_file_nor_checkpoint(home: Path, main: Run, samples: Path) -> None:
+    damage(home / f"state/{NAME}.safetensors")
+    (home / "model" / NAME / "model.safetensors").unlink()
+    done = main("--home", home, samples / "short.flac")
+    assert (done.returncode, done.stdout) == (3, "")
+    last = errors(done)[-1]
+    assert "is damaged: chunk 0" in last and "run state.py bake again; and no usable checkpoint" in last
+    assert last.endswith("fetch the model again")
+
+
+def test_which_model(home: Path, main: Run, silence: Path) -> None:
+    shutil.copytree(home / "model" / NAME, home / "model/other")
+    assert "2 models in" in errors(done := main("--home", home, silence))[-1] and done.returncode == 3
+    assert main("--home", home, "--model", NAME, silence).returncode == 0
+    done = main("--home", home, "--model", "../model/other", silence)
+    assert done.returncode == 3
+    assert errors(done)[-1].endswith(f"choose one with --model: other, {NAME}")
+    shutil.rmtree(home / "model")
+    shutil.rmtree(home / "state")
+    done = main("--home", home, silence)
+    assert done.returncode == 3 and "name the folder that holds them with --home" in errors(done)[-1]
+
+
+def test_home_by_the_environment(home: Path, silence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSCRIBE_HOME", str(home))
+    assert transcribe.main(["--quiet", str(silence)]) == 0

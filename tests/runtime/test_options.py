@@ -1,0 +1,188 @@
+"""options.py as the user of transcribe.py meets it: what can be asked for, one line for each mistake."""
+
+import inspect
+import json
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import options
+import pytest
+import reference
+import transcribe
+from console import NAME, Run, errors
+from options import Options
+
+LAZY = """
+import sys
+sys.path.insert(0, {runtime!r})
+import transcribe
+try:
+    code = transcribe.main({arguments!r})
+except SystemExit as leaving:
+    code = leaving.code
+heavy = {{"torch", "transformers", "soundfile", "tokenizers", "numpy", "onnxruntime"}} & set(sys.modules)
+print(code, *sorted(heavy))
+"""
+
+
+def imported_by(*arguments: str) -> list[str]:
+    """Exit code and costly modules imported, of a process with these arguments."""
+    code = LAZY.format(runtime=str(Path(transcribe.__file__).parent), arguments=list(arguments))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout.splitlines()[-1].split()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], "0"),
+        (["--version"], "0"),
+        (["--no-such-option"], "2"),
+        (["/none.wav"], "1"),
+        (["--home", "/none", "/etc/hostname"], "3"),
+    ],
+)
+def test_nothing_costly_is_imported_for_it(arguments: list[str], code: str) -> None:
+    assert imported_by(*arguments) == [code]
+
+
+def test_version(main: Run) -> None:
+    version = (Path(transcribe.__file__).parent / "VERSION").read_text()
+    assert main("--version").stdout == f"transcribe {version}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "required: FILE"),
+        (["--load", "magic", "a.wav"], "invalid choice"),
+        (["-f", "srt", "a.wav"], "no format 'srt'; there are txt, json"),
+        (["-f", "txt,json", "a.wav"], "-o DIR"),
+        (["-f", "json", "a.wav", "b.wav"], "-o DIR"),
+        (["-o", "out", "x/a.wav", "y/a.mp3"], "2 recordings would be written to out/a.*"),
+        (["-o", "/dev/null/out", "a.wav"], "no folder /dev/null/out: Not a directory"),
+        (["--timings=yaml", "a.wav"], "invalid choice"),
+        (["--batch_size", "2", "--sequential", "a.wav"], "one window at a time; leave out --batch_size"),
+        (["--condition_on_previous_text", "True", "a.wav"], "one window after the other: add --sequential"),
+        (["--task", "dictate", "a.wav"], "invalid choice"),
+        (["--temperature", "hot", "a.wav"], "'hot' is not a list of numbers from 0 to 1, as in 0,0.2,0.4"),
+        (["--temperature", "0,1.5", "a.wav"], "'0,1.5' is not a list of numbers from 0 to 1"),
+        (["--temperature", "-1", "a.wav"], "'-1' is not a list of numbers from 0 to 1"),
+        (["--temperature", "nan", "a.wav"], "'nan' is not a list of numbers from 0 to 1"),
+        (["--temperature", "", "a.wav"], "'' is not a list of numbers from 0 to 1"),
+        (["--logprob_threshold", "low", "a.wav"], "'low' is neither a number nor None"),
+        (["--logprob_threshold", "nan", "a.wav"], "'nan' is neither a number nor None"),
+        (["--no_speech_threshold", "", "a.wav"], "'' is neither a number nor None"),
+        (["--compression_ratio_threshold", "none", "a.wav"], "'none' is neither a number nor None"),
+        (["--word_timestamps", "yes", "a.wav"], "'yes' is neither True nor False"),
+        (["--condition_on_previous_text", "false", "a.wav"], "'false' is neither True nor False"),
+        (["--batch_size", "0", "a.wav"], "'0' is not a whole number from 1 on"),
+        (["--batch_size", "1.5", "a.wav"], "'1.5' is not a whole number from 1 on"),
+        (["--best_of", "-1", "a.wav"], "'-1' is not a whole number from 1 on"),
+        (["--word", "True", "a.wav"], "unrecognized arguments: --word"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], words: str, main: Run, tmp_path: Path) -> None:
+    done = main(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr.splitlines()[-1]
+    assert not Path("out").exists()
+
+
+def test_unknown_language(main: Run, silence: Path) -> None:
+    done = main("--language", "tlh", silence)
+    assert done.returncode == 2
+    (line,) = errors(done)
+    assert "no language tlh" in line and "de, " in line
+
+
+def asked(*arguments: str) -> Options:
+    """What decoding is told of a command line."""
+    return options.decoding(options.arguments([*arguments, "a.wav"]))
+
+
+def test_options_are_handed_on() -> None:
+    assert asked() == Options()
+    numbers = ["--temperature", "0.5,1", "--best_of", "3", "--logprob_threshold", "None"]
+    numbers += ["--compression_ratio_threshold", "-1.5", "--no_speech_threshold", "1e-3"]
+    words = [
+        "--language",
+        "de",
+        "--task",
+        "translate",
+        "--initial_prompt",
+        "Zürich",
+        "--word_timestamps",
+        "True",
+    ]
+    assert asked(*numbers, *words, "--sequential", "--condition_on_previous_text", "False") == Options(
+        language="de",
+        task="translate",
+        initial_prompt="Zürich",
+        condition_on_previous_text=False,
+        temperature=(0.5, 1.0),
+        best_of=3,
+        compression_ratio_threshold=-1.5,
+        logprob_threshold=None,
+        no_speech_threshold=1e-3,
+        word_timestamps=True,
+    )
+    assert asked("--sequential", "--condition_on_previous_text", "True") == Options()
+
+
+def test_defaults_are_those_of_openai_whisper() -> None:
+    theirs = inspect.signature(reference.package().transcribe).parameters
+    ours = {field.name: field.default for field in fields(Options)}
+    shared = ours.keys() & theirs.keys()
+    assert shared == ours.keys() - {"language", "task", "best_of"}
+    assert {name: ours[name] for name in shared} == {name: theirs[name].default for name in shared}
+    # The rest has its defaults in the command line, where they stand in help texts and code.
+    source = Path(str(inspect.getsourcefile(reference.package().transcribe))).read_text()
+    assert '"--best_of", type=optional_int, default=5' in source
+    assert '"--task", type=str, default="transcribe"' in source
+    assert '"--language", type=str, default=None' in source
+
+
+def test_help_names_every_option(main: Run) -> None:
+    """And its percent signs are no trap."""
+    text = main("--help").stdout
+    names = [f"--{field.name}" for field in fields(Options)]
+    names += ["--sequential", "--batch_size", "--load", "--home"]
+    assert [
+        name for name in [*names, "--sequential", "--batch_size", "--load", "--home"] if name not in text
+    ] == []
+
+
+def test_a_model_that_cannot_translate(home: Path, main: Run, silence: Path) -> None:
+    """One of English only; and one whose tokenizer has no word for it."""
+    path = home / "model" / NAME / "generation_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps(settings | {"is_multilingual": False}))
+    translate = ["--home", home, "--load", "standard", "--task", "translate", silence]
+    done = main(*translate)
+    assert done.returncode == 2
+    wanted = f"transcribe: {NAME} cannot translate; leave out --task translate"
+    assert errors(done)[-1] == wanted
+    assert main("--home", home, "--load", "standard", silence).returncode == 0
+    path.write_text(json.dumps(settings))
+    assert main(*translate).returncode == 0
+    vocabulary = SimpleNamespace(multilingual=True, tasks={"transcribe": 1}, languages={"en": 2})
+    model: Any = SimpleNamespace(name=NAME, vocabulary=vocabulary)
+    transcribe.check_asked(Options(), model)
+    with pytest.raises(options.UsageError, match="cannot translate; leave out --task translate"):
+        transcribe.check_asked(Options(task="translate"), model)
+
+
+def test_thresholds_arrive(main: Run, samples: Path) -> None:
+    """No text is good enough, so that all windows are tried at the last temperature."""
+    picky = ["--temperature", "0,0.1", "--logprob_threshold", "0", "--no_speech_threshold", "None"]
+    document = json.loads(main("--quiet", *picky, "-f", "json", samples / "short.flac").stdout)
+    assert {segment["temperature"] for segment in document["segments"]} == {0.1}
+    silent = ["--no_speech_threshold", "0", "--logprob_threshold", "0"]
+    assert main("--quiet", *silent, samples / "short.flac").stdout == ""
