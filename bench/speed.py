@@ -2,9 +2,10 @@
 
     .venv/bin/python -m bench.speed [--model turbo] [--minutes 10] [--runs 5]
 
-transcribes the fixture recording, repeated, with each system in turn, in fresh processes. `--model` is a
-shape with random weights that say 100 tokens in each window (shapes.py), or the folder of any checkpoint:
-then the words mean something, and word error rates are printed. Writes every run to build/bench/speed.json.
+transcribes the fixture's short recording, repeated (talk without a long pause), with each system in turn, in
+fresh processes. `--model` is a shape with random weights that say 100 tokens in each window (shapes.py), or
+the folder of any checkpoint: then the words mean something, and word error rates are printed. Writes every
+run to build/bench/speed.json.
 
 RTFx is seconds of audio by seconds of model time: from samples to text, loading excluded, the first window's
 extra cost included. Beside it stands the wall time, from the start of the process to the written text. All
@@ -51,17 +52,18 @@ SYSTEMS = [
     "openai",
 ]
 OPENAI_TOKENS = 51865  # openai/whisper and CTranslate2 take a smaller vocabulary for that of an English model
-HEAD = ("system", "precision", "windows", "tokens", "model time", "RTFx", "wall", f"to {BASE}", "WER")
+COUNTS = ("windows", "tokens", "tokens/s")
+HEAD = ("system", "precision", *COUNTS, "model time", "RTFx", "wall", f"to {BASE}", "WER")
 
 
 def recording(minutes: float, folder: Path) -> tuple[Path, str]:
-    """A wav of about so many minutes, and what is said in it: the fixture recording as a whole, repeated."""
-    audio, rate = soundfile.read(SAMPLES / "long.flac", dtype="int16")
+    """A wav of about so many minutes, and what is said in it: the short recording, repeated."""
+    audio, rate = soundfile.read(SAMPLES / "short.flac", dtype="int16")
     copies = max(1, round(minutes * 60 * rate / len(audio)))
-    path = folder / f"long-{copies}.wav"
+    path = folder / f"short-{copies}.wav"
     folder.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, np.tile(audio, copies), rate)
-    return path, " ".join([(SAMPLES / "long.txt").read_text().strip()] * copies)
+    return path, " ".join([(SAMPLES / "short.txt").read_text().strip()] * copies)
 
 
 def suited(checkpoint: Path) -> list[str]:
@@ -116,7 +118,8 @@ def rows(runs: list[Facts], reference: str | None) -> list[list[str]]:
         seconds, first = median(mine, "decode_s"), mine[0]
         rate = f"{100 * jiwer.wer(reference, first['text']):.1f} %" if reference else ""
         ratio = f"{base / seconds:.2f}" if base else ""
-        line = [system, first["dtype"], str(first["windows"]), str(first["tokens"]), f"{seconds:.2f} s"]
+        line = [system, first["dtype"], str(first["windows"]), str(first["tokens"])]
+        line += [f"{first['tokens'] / seconds:.0f}", f"{seconds:.2f} s"]
         line += [f"{first['audio_s'] / seconds:.1f}", f"{median(mine, 'total_s'):.2f} s", ratio, rate]
         lines.append(line)
     return lines
