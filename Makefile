@@ -1,11 +1,13 @@
 # The front door: every job is a target. The logic lives in factory/, ansible/ and tests/.
 .DEFAULT_GOAL := help
-.PHONY: help setup image demo ssh test test-fast test-runtime test-roles test-image lint lock clean
+.PHONY: help setup image demo ssh ami ami-clean test test-fast test-slow test-runtime test-roles test-image test-ami
+.PHONY: lint readme lock clean
 MAKEFLAGS += --no-print-directory
 
 # make image VARS=my-model.yml   bakes another model (see ansible/models/)
 # make image PACKER=path         builds with another Packer than the one on PATH
-export VARS PACKER
+# make ami AMI=my.pkrvars.hcl    says where and how to build the AMI (see packer/variables.pkr.hcl)
+export VARS PACKER AMI REMOVE
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -23,13 +25,22 @@ image: setup ## Build the local disk image: build/preheat-VERSION.raw and .qcow2
 demo: setup ## Build the image, boot it, transcribe a sample on it over ssh
 	@$(PYTHON) -m factory demo
 
+ami: setup ## Build an AMI on a GPU instance of EC2, copy and share it
+	@$(PYTHON) -m factory ami
+
+ami-clean: setup ## List the AMIs that were made; with REMOVE=yes remove the old ones
+	@$(PYTHON) -m factory ami-clean
+
 ssh: setup ## Boot the image on a throw-away overlay and open a shell on it
 	@$(PYTHON) -m factory ssh
 
-test: setup lint image ## Everything: lint, runtime, roles, image
+test: setup lint image ## Everything: lint, runtime, roles, image, AMI
 	@$(PYTEST) tests
 
 test-fast: setup lint test-runtime ## Lint and runtime tests, in about ten minutes
+
+test-slow: setup ## Tests that take long: the real driver, built by dkms
+	@$(PYTEST) -m slow tests
 
 test-runtime: setup ## Tests of what runs on the image
 	@$(PYTEST) tests/runtime
@@ -37,11 +48,17 @@ test-runtime: setup ## Tests of what runs on the image
 test-roles: setup ## Tests of the Ansible roles, each in a container of its own
 	@$(PYTEST) tests/roles
 
+test-ami: image ## Tests of make ami, against a stand-in for AWS
+	@$(PYTEST) tests/ami
+
 test-image: image ## Tests of the finished image: boots it and looks over ssh
 	@$(PYTEST) tests/image
 
 lint: setup ## ruff, mypy, shellcheck, yamllint, ansible-lint, packer
 	@tests/lint.sh
+
+readme: setup ## Write README's table of variables anew
+	@$(PYTHON) -m factory readme
 
 lock: setup ## Write the lock files anew from pyproject.toml
 	@factory/lock.sh

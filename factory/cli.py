@@ -7,11 +7,14 @@ import subprocess
 import sys
 from types import FrameType
 
+from factory.ami import ami
 from factory.basedisk import rootfs
 from factory.console import BUILD, FactoryError, say
 from factory.demo import demo
 from factory.image import ARTIFACT, image
 from factory.machine import booted, workspace
+from factory.retire import ami_clean
+from factory.settings import readme
 
 MOLECULE_IMAGE = "localhost/preheat-base"  # as molecule/podman.yml names it
 
@@ -40,7 +43,16 @@ def clean() -> None:
     shutil.rmtree(BUILD, ignore_errors=True)
 
 
-COMMANDS = {"rootfs": base, "image": image, "demo": demo, "ssh": ssh, "clean": clean}
+COMMANDS = {
+    "rootfs": base,
+    "image": image,
+    "demo": demo,
+    "ssh": ssh,
+    "ami": ami,
+    "ami-clean": ami_clean,
+    "readme": readme,
+    "clean": clean,
+}
 
 
 def main() -> None:

@@ -7,16 +7,30 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from factory.console import BUILD, ROOT, FactoryError, first_line, say, tail
 
 TEMPLATE = ROOT / "packer"
+PROJECT = ROOT  # whose play is run
 OLDEST = (1, 6, 6)  # Debian 12's
 PLUGIN_BLOCKS_SINCE = (1, 7)
 
-# What a Packer older than 1.7 cannot read, in one place: the pins of plugins, which were then built in.
-MODERN_ONLY = ("plugins.pkr.hcl",)
+# What a Packer older than 1.7 cannot read, in one place: the pins of plugins, which were then built in, and
+# the settings of instance metadata. Such a Packer serves for the local image, and for the tests of the AMI.
+MODERN_FILES = ("plugins.pkr.hcl",)
+MODERN_SETTINGS = ("imds_support", "metadata_options")
+
+# What is worth telling of Packer's output: the tasks of the play, and what the amazon-ebs source is about.
+STEP = re.compile(r"(?:TASK|RUNNING HANDLER) \[(.+?)\]|^==> amazon-ebs\.ami: (\w.+)")
+
+# What EC2 says when a zone has no instance of the type left, on demand and for spot.
+NO_CAPACITY = re.compile(r"InsufficientInstanceCapacity|UnfulfillableCapacity|InsufficientHostCapacity")
+
+
+class NoCapacityError(FactoryError):
+    """There is no such instance in this zone at the moment; another type or zone may have one."""
 
 
 def packer() -> Path:
@@ -42,59 +56,116 @@ def version(program: Path) -> tuple[int, ...]:
 
 
 def template(program: Path) -> Path:
-    """The folder that this Packer builds from: packer/, or for an old one a copy less MODERN_ONLY."""
+    """The folder that this Packer builds from: packer/, or for an old one a copy less what it cannot read."""
     if version(program) >= PLUGIN_BLOCKS_SINCE:
         return TEMPLATE
     staged = BUILD / "packer"
     shutil.rmtree(staged, ignore_errors=True)
-    shutil.copytree(TEMPLATE, staged, ignore=shutil.ignore_patterns(*MODERN_ONLY))
+    staged.mkdir(parents=True)
+    for path in TEMPLATE.glob("*.hcl"):
+        if path.name not in MODERN_FILES:
+            (staged / path.name).write_text(without_modern(path.read_text()))
     return staged
 
 
-def build(source: str, variables: Mapping[str, str | int], log: Path) -> None:
-    """Run `packer build` for one source; task names go to the console, everything to the log.
+def without_modern(text: str) -> str:
+    """A template less the lines and blocks of MODERN_SETTINGS, which `packer fmt` indents by two spaces."""
+    names = "|".join(MODERN_SETTINGS)
+    return re.sub(rf"^  (?:{names})\b(?: *=.*| \{{\n(?:    .*\n)*  \}})\n", "", text, flags=re.MULTILINE)
 
-    Raises FactoryError with the failed task's words, and kills Packer if this program is interrupted.
-    """
-    program = packer()
+
+def validate(program: Path, source: str, var_file: Path | None) -> None:
+    """Get the plugins that the template pins, check it with the user's values; FactoryError if it fails."""
     folder = template(program)
-    values = BUILD / "run" / f"{source}.pkrvars.json"
-    values.parent.mkdir(parents=True, exist_ok=True)
-    values.write_text(json.dumps({**variables, "project": str(ROOT)}, indent=2))
-    env = {
+    if folder == TEMPLATE:
+        checked(program, "init", folder)
+    project = f"-var=project={PROJECT}"
+    checked(program, "validate", f"-only={source}", project, *var_files(var_file), folder)
+
+
+def checked(program: Path, *arguments: str | Path) -> None:
+    """Run one of Packer's quick commands; FactoryError with what it printed if it fails."""
+    done = subprocess.run(
+        [program, *arguments], env=environment(), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise FactoryError(
+            f"packer {arguments[0]} failed:\n{tail(done.stdout + done.stderr)}",
+            "Correct what it names: a value of yours, or for init the way to GitHub, where plugins are",
+        )
+
+
+def var_files(*paths: Path | None) -> list[str]:
+    """Packer's options for files of values, of which a later one wins."""
+    return [f"-var-file={path}" for path in paths if path]
+
+
+def environment() -> dict[str, str]:
+    """What Packer runs with."""
+    return {
         **os.environ,
         # Ansible comes from the project's own venv.
         "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
         "CHECKPOINT_DISABLE": "1",
         "PACKER_NO_COLOR": "1",
     }
+
+
+def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: Path | None = None) -> None:
+    """Run `packer build` for one source; task names go to the console, everything to the log.
+
+    The user's var_file is read first, so that `variables` win. Raises FactoryError with the failed task's
+    words, NoCapacityError where EC2 has no instance; stops Packer in order if this program is interrupted.
+    """
+    program = packer()
+    folder = template(program)
+    values = BUILD / "run" / f"{source}.pkrvars.json"
+    values.parent.mkdir(parents=True, exist_ok=True)
+    values.write_text(json.dumps({**variables, "project": str(PROJECT)}, indent=2))
     if folder == TEMPLATE:
-        subprocess.run([program, "init", folder], env=env, check=True)
-    command: list[str | Path] = [program, "build", f"-only={source}", f"-var-file={values}", folder]
+        checked(program, "init", folder)
+    options = [f"-only={source}", *var_files(var_file, values)]
     say(f"packer {'.'.join(map(str, version(program)))}: {source}; log {log}")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as sink:
         process = subprocess.Popen(
-            command, env=env, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL, start_new_session=True,
+            [program, "build", *options, folder], env=environment(), cwd=ROOT, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
         )  # fmt: skip
         try:
             for line in process.stdout or ():
                 sink.write(line)
                 sink.flush()
-                if task := re.search(r"(?:TASK|RUNNING HANDLER) \[(.+?)\]", line):
-                    say(f"  {task[1]}")
+                if step := STEP.search(line):
+                    say(f"  {step[1] or step[2]}")
             failed = process.wait()
         except BaseException:
-            # The whole group: Packer has its own session here, with Ansible and its ssh in it.
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
+            stop(process)
             raise
-    if failed:
-        raise FactoryError(
-            f"the build failed (packer's exit code {failed}):\n{what_failed(log.read_text())}",
-            f"The whole log is {log}",
-        )
+    if not failed:
+        return
+    text = log.read_text()
+    if NO_CAPACITY.search(text):
+        raise NoCapacityError("EC2 has no such instance there at the moment", "Try again later")
+    raise FactoryError(
+        f"the build failed (packer's exit code {failed}):\n{what_failed(text)}", f"The whole log is {log}"
+    )
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """Let Packer remove what it has launched, as it does after Ctrl-C; another interruption kills it.
+
+    The signal goes to the whole group, with Ansible and its ssh in it. It is not SIGTERM, of which Packer's
+    plugins would die before they have cleaned up.
+    """
+    say("stopping Packer, which takes down what it has launched")
+    try:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def what_failed(log: str) -> str:

@@ -5,7 +5,7 @@ locals {
 }
 
 build {
-  sources = ["source.null.local"]
+  sources = ["source.null.local", "source.amazon-ebs.ami"]
 
   provisioner "ansible" {
     playbook_file = "${local.project}/ansible/image.yml"
@@ -13,7 +13,7 @@ build {
     # Packer's own ssh proxy is many times slower and offers a key type that OpenSSH refuses today.
     use_proxy = false
     # Otherwise the user who runs Packer.
-    user = var.local_user
+    user = var.user
 
     # A file each, not one long string: the same two serve to replay the play by hand.
     extra_arguments = [
@@ -27,6 +27,12 @@ build {
       "ANSIBLE_HOST_KEY_CHECKING=False",
       "ANSIBLE_NOCOLOR=True",
     ]
+  }
+
+  provisioner "file" {
+    direction   = "download"
+    source      = "/opt/transcribe/image.json"
+    destination = var.record
   }
 
   post-processor "manifest" {

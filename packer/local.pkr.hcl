@@ -3,7 +3,7 @@
 source "null" "local" {
   ssh_host             = var.local_host
   ssh_port             = var.local_port
-  ssh_username         = var.local_user
+  ssh_username         = var.user
   ssh_private_key_file = var.local_key
   ssh_agent_auth       = var.local_key == ""
 }

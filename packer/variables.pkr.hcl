@@ -1,68 +1,181 @@
-# What the build is told. `make image` sets all of these; the defaults let `packer validate` read the directory.
+# What you choose for an AMI: `make ami AMI=my.pkrvars.hcl`. README's table of variables is made from this file.
+# The patterns are tried with regex_replace, which the oldest Packer in use has, too.
 
-variable "version" {
+variable "region" {
   type        = string
-  default     = "0.0.0"
-  description = "Version of preheat, as in runtime/VERSION; recorded in the manifest."
-}
-
-variable "git_commit" {
-  type        = string
-  default     = "unknown"
-  description = "Commit that the image is built from; recorded in the manifest."
-}
-
-variable "vars_file" {
-  type        = string
-  default     = "ansible/models/whisper-nato.yml"
-  description = "Ansible variables that say what to bake: the model, and any other input of the roles."
-}
-
-variable "facts_file" {
-  type        = string
-  default     = "build/run/image/facts.json"
-  description = "Ansible variables that only the build host knows: commit, source image, certificates."
-}
-
-variable "manifest" {
-  type        = string
-  default     = "build/manifest.json"
-  description = "Where Packer writes what it built."
-}
-
-variable "project" {
-  type        = string
-  default     = ""
-  description = "The project's folder; empty is the folder above this one. Set for a staged copy of the template."
-}
-
-# A null source without a host fails `packer validate` for every source, hence the harmless defaults below.
-
-variable "local_host" {
-  type        = string
-  default     = "127.0.0.1"
-  description = "Address at which the local machine answers ssh."
-}
-
-variable "local_port" {
-  type        = number
-  default     = 22
-  description = "Port at which the local machine answers ssh."
+  default     = "us-east-1"
+  description = "Region to build in."
 
   validation {
-    condition     = var.local_port > 0 && var.local_port < 65536
-    error_message = "The port must be between 1 and 65535."
+    condition     = var.region != "" && regex_replace(var.region, "^[a-z]{2}(-[a-z]+)+-[0-9]+$", "") == ""
+    error_message = "The region must be a region's code, such as us-east-1."
   }
 }
 
-variable "local_user" {
-  type        = string
-  default     = "admin"
-  description = "User of the local machine, with sudo and no password."
+variable "instance_types" {
+  type        = list(string)
+  default     = ["g6.xlarge", "g5.xlarge"]
+  description = "Instance types to build on: the first one that some zone has capacity for."
+
+  validation {
+    condition     = length(var.instance_types) > 0
+    error_message = "The list instance_types must name an instance type, such as g6.xlarge."
+  }
 }
 
-variable "local_key" {
+variable "spot" {
+  type        = bool
+  default     = false
+  description = "Build on a spot instance, cheaper but sometimes taken away in the middle."
+}
+
+variable "subnet_ids" {
+  type        = list(string)
+  default     = []
+  description = "Subnets to build in, tried in turn; each must have a route to the internet. Empty: the default VPC's, one in each zone."
+
+  validation {
+    condition     = length([for id in var.subnet_ids : id if id == "" || regex_replace(id, "^subnet-[0-9a-f]+$", "") != ""]) == 0
+    error_message = "The list subnet_ids must hold ids of subnets, such as subnet-0123456789abcdef0."
+  }
+}
+
+variable "ssh_cidrs" {
+  type        = list(string)
+  default     = []
+  description = "Networks that may reach the builder's ssh port. Empty: the address you have on the internet, alone."
+
+  validation {
+    condition     = length([for cidr in var.ssh_cidrs : cidr if cidr == "" || regex_replace(cidr, "^([0-9]{1,3}[.]){3}[0-9]{1,3}/[0-9]{1,2}$", "") != ""]) == 0
+    error_message = "The list ssh_cidrs must hold networks, such as 203.0.113.7/32."
+  }
+}
+
+variable "source_ami" {
   type        = string
   default     = ""
-  description = "Private ssh key that the local machine's user accepts; empty: ask the ssh agent."
+  description = "Id of the AMI to start from. Empty: the newest one by source_ami_name."
+
+  validation {
+    condition     = regex_replace(var.source_ami, "^ami-[0-9a-f]+$", "") == ""
+    error_message = "The source_ami must be the id of an AMI, such as ami-0123456789abcdef0."
+  }
+}
+
+variable "source_ami_name" {
+  type        = string
+  default     = "debian-12-amd64-*"
+  description = "Name of the AMI to start from, with wildcards; it must be Debian 12 for x86_64."
+}
+
+variable "source_ami_owner" {
+  type        = string
+  default     = "136693071363"
+  description = "Account that must own the AMI to start from. The default is Debian's."
+
+  validation {
+    condition     = var.source_ami_owner != "" && regex_replace(var.source_ami_owner, "^[0-9]{12}$", "") == ""
+    error_message = "The source_ami_owner must be an account id of 12 digits."
+  }
+}
+
+variable "volume_size" {
+  type        = number
+  default     = 24
+  description = "Size of the root volume, in GiB. System, driver and venv take 9; large-v3 and its state file 6."
+
+  validation {
+    condition     = var.volume_size >= 16 && var.volume_size <= 16384
+    error_message = "The volume_size must be between 16 and 16384 GiB."
+  }
+}
+
+variable "volume_iops" {
+  type        = number
+  default     = 3000
+  description = "Operations per second of the gp3 volume, of the builder and of every instance started from the AMI."
+
+  validation {
+    condition     = var.volume_iops >= 3000 && var.volume_iops <= 16000
+    error_message = "The volume_iops must be between 3000 and 16000."
+  }
+}
+
+variable "volume_throughput" {
+  type        = number
+  default     = 500
+  description = "Throughput of the gp3 volume, in MiB/s, likewise: the rate at which a state file is read cold."
+
+  validation {
+    condition     = var.volume_throughput >= 125 && var.volume_throughput <= 1000
+    error_message = "The volume_throughput must be between 125 and 1000 MiB/s."
+  }
+}
+
+variable "encrypted" {
+  type        = bool
+  default     = true
+  description = "Encrypt the AMI's snapshot, and every copy of it."
+}
+
+variable "kms_key_id" {
+  type        = string
+  default     = ""
+  description = "KMS key to encrypt with, in the region of the build. Empty: the account's default key, which others cannot use."
+}
+
+variable "copy_regions" {
+  type        = map(string)
+  default     = {}
+  description = "Regions to copy the AMI to, each with the KMS key to use there (empty: the account's default key)."
+}
+
+variable "share_with" {
+  type        = list(string)
+  default     = []
+  description = "Accounts that may launch the AMI. Empty: yours alone."
+
+  validation {
+    condition     = length([for id in var.share_with : id if id == "" || regex_replace(id, "^[0-9]{12}$", "") != ""]) == 0
+    error_message = "The list share_with must hold account ids of 12 digits."
+  }
+}
+
+variable "name_prefix" {
+  type        = string
+  default     = "preheat"
+  description = "What the AMI's name begins with; version and a digest of the inputs follow."
+
+  validation {
+    condition     = var.name_prefix != "" && regex_replace(var.name_prefix, "^[A-Za-z0-9][A-Za-z0-9._/-]{0,59}$", "") == ""
+    error_message = "The name_prefix must be 1 to 60 letters, digits and ._/- and begin with a letter or digit."
+  }
+}
+
+variable "tags" {
+  type        = map(string)
+  default     = {}
+  description = "More tags for the AMI, its snapshots and the builder."
+}
+
+variable "ssm_parameter" {
+  type        = string
+  default     = "/preheat/ami"
+  description = "SSM parameter that is set to the AMI's id, in each region."
+
+  validation {
+    condition     = var.ssm_parameter != "" && regex_replace(var.ssm_parameter, "^(/[A-Za-z0-9._-]+)+$", "") == ""
+    error_message = "The ssm_parameter must be a path such as /preheat/ami."
+  }
+}
+
+variable "deprecate_after" {
+  type        = number
+  default     = 180
+  description = "Days until the AMI is deprecated: still usable, no longer listed."
+
+  validation {
+    condition     = var.deprecate_after >= 1 && var.deprecate_after <= 3650
+    error_message = "The deprecate_after must be between 1 and 3650 days."
+  }
 }

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from factory import packer
 from factory.basedisk import make_base_disk
 from factory.console import BUILD, ROOT, FactoryError
 from factory.image import build_on
@@ -122,19 +121,6 @@ def test_a_disk_that_does_not_boot_shows_its_console(
         pass
     assert "console" in str(error.value)
     assert leftovers() == []
-
-
-def test_staged_template_lacks_nothing_but_the_listed_files() -> None:
-    """For a Packer older than 1.7: the rest of the template is the same, byte for byte."""
-    if packer.version(packer.packer()) >= packer.PLUGIN_BLOCKS_SINCE:
-        assert packer.template(packer.packer()) == packer.TEMPLATE
-        return
-    staged = packer.template(packer.packer())
-    tree = {path.name: path.read_bytes() for path in packer.TEMPLATE.iterdir()}
-    assert {path.name: path.read_bytes() for path in staged.iterdir()} == {
-        name: text for name, text in tree.items() if name not in packer.MODERN_ONLY
-    }
-    assert set(packer.MODERN_ONLY) <= tree.keys()
 
 
 def test_a_failing_play_says_what_failed_and_where_the_log_is(

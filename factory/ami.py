@@ -1,0 +1,97 @@
+"""`make ami`: the image as an AMI on EC2, in every region that wants it.
+
+Everything it does can be done again. The AMI's name says by a digest what it is made from, so an AMI or a
+copy that is there is not made anew; what an interrupted run has left is removed first.
+"""
+
+from factory import images, inputs, packer
+from factory.aws import client, endpoint, explained
+from factory.builder import Run, make_security_group, noted, remove_noted
+from factory.console import BUILD, LOGS, FactoryError, say
+from factory.machine import workspace
+from factory.preflight import Plan, check
+from factory.publish import publish
+from factory.report import Report
+from factory.settings import Settings, read_settings
+
+LOG = LOGS / "ami.log"
+RECORDS = BUILD / "ami"  # a manifest and an image.json for each AMI, by its name
+
+
+def ami() -> None:
+    """Make an AMI on EC2, copy and share it; run again after an interruption, it goes on."""
+    settings = read_settings()
+    report = Report()
+    with workspace("ami") as folder:
+        note = folder / "run.json"
+        remove_noted(note)
+        with report.step("checks", settings.region) as line:
+            plan = check(settings)
+            line.result = plan.name
+        record = RECORDS / f"{plan.name}.image.json"
+        try:
+            if is_there(plan, settings):
+                say(f"{plan.name} is there already, made from the same inputs")
+            else:
+                with noted(plan, settings.region, note) as run:
+                    build(run, plan, settings, report)
+            publish(plan.name, settings, record, report)
+        finally:
+            print(report.table())
+
+
+def is_there(plan: Plan, settings: Settings) -> bool:
+    """Whether the AMI was built before; FactoryError if another one has taken its name."""
+    with explained():
+        image = images.named(client("ec2", settings.region), plan.name)
+    if image and images.tags(image).get("preheat:inputs") != plan.inputs:
+        raise FactoryError(
+            f"{image['ImageId']} has the name {plan.name}, and was not made by `make ami`",
+            "Deregister it, or set another name_prefix",
+        )
+    return image is not None
+
+
+def build(run: Run, plan: Plan, settings: Settings, report: Report) -> None:
+    """Build the AMI on the first instance that is to be had; FactoryError if none is, or the build fails."""
+    for kind, subnet in plan.places:
+        with report.step(f"build on {kind}", subnet) as line:
+            try:
+                with explained():
+                    group = make_security_group(run, settings, subnet)
+                packer.build("amazon-ebs.ami", variables(run, plan, kind, subnet, group), LOG, settings.path)
+            except packer.NoCapacityError:
+                line.result = "no capacity"
+                continue
+            line.result = plan.name
+        return
+    tried = ", ".join(f"{kind} in {subnet}" for kind, subnet in plan.places)
+    raise FactoryError(
+        f"EC2 has no capacity for any of: {tried}",
+        "Try again later, or set more instance_types, subnets in more zones, or another region",
+    )
+
+
+def variables(run: Run, plan: Plan, kind: str, subnet: str, group: str) -> dict[str, str | int]:
+    """Packer's variables for one try."""
+    facts = {
+        "image_source_id": plan.source["ImageId"],
+        "image_source_name": plan.source["Name"],
+        # The instance has a network of its own, from which this host's proxy is seldom to be reached.
+        "image_ca_bundle": "",
+        "image_proxies": {},
+    }
+    return {
+        **inputs.variables(facts, RECORDS / f"{plan.name}.facts.json"),
+        "manifest": str(RECORDS / f"{plan.name}.manifest.json"),
+        "record": str(RECORDS / f"{plan.name}.image.json"),
+        "source_ami": plan.source["ImageId"],
+        "source_ami_owner": plan.source["OwnerId"],
+        "instance_type": kind,
+        "subnet_id": subnet,
+        "security_group_id": group,
+        "ami_name": plan.name,
+        "inputs": plan.inputs,
+        "run": run.id,
+        "ec2_endpoint": endpoint(),
+    }

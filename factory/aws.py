@@ -1,0 +1,90 @@
+"""AWS: clients, and its errors in words that name the cure."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOTokenLoadError,
+    TokenRetrievalError,
+)
+
+from factory.console import FactoryError
+
+Client = Any  # boto3 makes its clients when it runs; they have no type
+
+POLICY = "docs/builder-policy.json"
+SIGN_IN = "Sign in anew (aws sso login), or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+
+EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+UNKNOWN = {
+    *("AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch"),
+    "IncompleteSignature",
+}
+CREDENTIALS = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOTokenLoadError,
+    TokenRetrievalError,
+)
+DENIED = {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}
+
+
+def endpoint() -> str:
+    """The address of a stand-in for EC2, as AWS's own SDKs are told of it; empty for EC2 itself."""
+    return os.environ.get("AWS_ENDPOINT_URL_EC2") or os.environ.get("AWS_ENDPOINT_URL") or ""
+
+
+def client(service: str, region: str) -> Client:
+    """A client that waits and tries again when it is told to slow down."""
+    return boto3.client(
+        service, region_name=region, config=Config(retries={"mode": "standard", "max_attempts": 6})
+    )
+
+
+def code(error: ClientError) -> str:
+    """AWS's name for what went wrong, such as InvalidAMIID.NotFound."""
+    name: str = error.response["Error"]["Code"]
+    return name
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn errors of boto3 into a FactoryError."""
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        raise explain(error) from error
+
+
+def explain(error: ClientError | BotoCoreError) -> FactoryError:
+    """What went wrong, and what to do about it."""
+    if isinstance(error, ClientError):
+        return refused(error)
+    if isinstance(error, CREDENTIALS):
+        return FactoryError(f"there are no AWS credentials: {error}", SIGN_IN)
+    return FactoryError(f"AWS does not answer: {error}", "Check the network and the name of the region")
+
+
+def refused(error: ClientError) -> FactoryError:
+    """What AWS has refused to do, and what to do about it."""
+    said = error.response["Error"].get("Message", "")
+    if code(error) in EXPIRED:
+        return FactoryError("the AWS credentials have expired", SIGN_IN)
+    if code(error) in UNKNOWN:
+        return FactoryError(f"AWS does not know these credentials ({code(error)}: {said})", SIGN_IN)
+    if code(error) in DENIED:
+        return FactoryError(
+            f"these AWS credentials may not do {error.operation_name}: {said}",
+            f"Attach the policy {POLICY} to them (README, 'An AMI in one command')",
+        )
+    return FactoryError(f"AWS refused {error.operation_name} ({code(error)}): {said}", "Run it again")

@@ -1,0 +1,121 @@
+"""What a run of `make ami` has on EC2 while it builds: instance, volume, key pair, security group.
+
+All of it is named or tagged by the run, and a note of the run is written before any of it is made. So it can
+be removed whatever happens: when the build has failed, and by the next run when this one was killed.
+"""
+
+import ipaddress
+import json
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from factory import images
+from factory.aws import client, explained
+from factory.console import FactoryError, say
+from factory.preflight import Plan
+from factory.settings import Settings
+
+ADDRESS = "https://checkip.amazonaws.com"  # Amazon's own service; it answers with the caller's address
+SSH = 22
+
+
+@dataclass(frozen=True)
+class Run:
+    """One try to build an AMI: its name, which everything that it makes bears, and what it was to make."""
+
+    id: str
+    region: str
+    ami_name: str
+    inputs: str
+
+
+@contextmanager
+def noted(plan: Plan, region: str, note: Path) -> Iterator[Run]:
+    """A run whose note is there as long as anything of it may be; at the end all of it is removed."""
+    run = Run(f"preheat-{uuid.uuid4().hex[:12]}", region, plan.name, plan.inputs)
+    note.write_text(json.dumps(asdict(run), indent=2))
+    try:
+        yield run
+    finally:
+        try:
+            remove_noted(note)
+        except FactoryError as error:  # what went wrong before is the better thing to hear of
+            say(f"not everything of {run.id} could be removed; the next make ami does it. {error}")
+
+
+def remove_noted(note: Path) -> None:
+    """Remove what the run with this note has left on EC2, and then the note; nothing if there is none."""
+    if not note.exists():
+        return
+    run = Run(**json.loads(note.read_text()))
+    with explained():
+        remove(run)
+    note.unlink()
+
+
+def remove(run: Run) -> None:
+    """Remove everything of a run that is still there: in order, since one thing holds the other."""
+    ec2 = client("ec2", run.region)
+    tagged = [{"Name": "tag:preheat:run", "Values": [run.id]}]
+    alive = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
+    reservations = ec2.describe_instances(Filters=tagged + alive)["Reservations"]
+    if instances := [i["InstanceId"] for r in reservations for i in r["Instances"]]:
+        say(f"remove the builder {', '.join(instances)}")
+        ec2.terminate_instances(InstanceIds=instances)
+        ec2.get_waiter("instance_terminated").wait(InstanceIds=instances)
+    for volume in ec2.describe_volumes(Filters=tagged)["Volumes"]:
+        say(f"remove the builder's volume {volume['VolumeId']}")
+        ec2.delete_volume(VolumeId=volume["VolumeId"])
+    for group in ec2.describe_security_groups(Filters=tagged)["SecurityGroups"]:
+        ec2.delete_security_group(GroupId=group["GroupId"])
+    ec2.delete_key_pair(KeyName=run.id)  # no error where there is none
+    image = images.named(ec2, run.ami_name)
+    if image and images.tags(image).get("preheat:inputs") != run.inputs:  # Packer tags it as the last thing
+        say(f"remove the unfinished {image['ImageId']}")
+        images.remove(ec2, image)
+
+
+def make_security_group(run: Run, settings: Settings, subnet: str) -> str:
+    """A security group in the subnet's network that lets in ssh from the caller alone; its id."""
+    ec2 = client("ec2", run.region)
+    vpc = ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]["VpcId"]
+    own = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "tag:preheat:run", "Values": [run.id]}]
+    for group in ec2.describe_security_groups(Filters=own)["SecurityGroups"]:
+        return str(group["GroupId"])  # of an earlier try, in another zone
+    group = ec2.create_security_group(
+        GroupName=run.id,
+        Description=f"ssh to the builder of {run.ami_name}",
+        VpcId=vpc,
+        TagSpecifications=[
+            {"ResourceType": "security-group", "Tags": [{"Key": "preheat:run", "Value": run.id}]},
+        ],
+    )["GroupId"]
+    networks = settings.ssh_cidrs or [f"{own_address()}/32"]
+    ec2.authorize_security_group_ingress(
+        GroupId=group,
+        IpPermissions=[
+            {
+                "IpProtocol": "tcp",
+                "FromPort": SSH,
+                "ToPort": SSH,
+                "IpRanges": [{"CidrIp": network} for network in networks],
+            }
+        ],
+    )
+    return str(group)
+
+
+def own_address() -> str:
+    """This host's IPv4 address as AWS sees it; FactoryError if that cannot be found out."""
+    try:
+        with urllib.request.urlopen(ADDRESS, timeout=10) as answer:
+            return str(ipaddress.IPv4Address(answer.read().decode().strip()))
+    except (OSError, ValueError) as error:
+        raise FactoryError(
+            f"{ADDRESS} does not say which address this host has on the internet: {error}",
+            'Set ssh_cidrs to the network that you reach EC2 from, such as ["203.0.113.7/32"]',
+        ) from error

@@ -1,0 +1,39 @@
+"""AMIs as EC2 describes them: by name, their tags and snapshots, and how to remove one."""
+
+from datetime import datetime
+from typing import Any
+
+from factory.aws import Client
+
+Image = dict[str, Any]
+
+
+def named(ec2: Client, name: str) -> Image | None:
+    """The account's own AMI of this name, of which there is one at most; None if there is none."""
+    found: list[Image] = ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": [name]}])[
+        "Images"
+    ]
+    return found[0] if found else None
+
+
+def tags(image: Image) -> dict[str, str]:
+    """The tags of an AMI as a dictionary."""
+    return {tag["Key"]: tag["Value"] for tag in image.get("Tags", [])}
+
+
+def snapshots(image: Image) -> list[str]:
+    """The ids of an AMI's snapshots; there are none yet while it is pending."""
+    disks = [mapping.get("Ebs", {}) for mapping in image.get("BlockDeviceMappings", [])]
+    return [disk["SnapshotId"] for disk in disks if disk.get("SnapshotId")]
+
+
+def created(image: Image) -> datetime:
+    """When an AMI was made."""
+    return datetime.fromisoformat(image["CreationDate"])
+
+
+def remove(ec2: Client, image: Image) -> None:
+    """Deregister an AMI and delete its snapshots; instances that run from it go on."""
+    ec2.deregister_image(ImageId=image["ImageId"])
+    for snapshot in snapshots(image):
+        ec2.delete_snapshot(SnapshotId=snapshot)

@@ -1,0 +1,60 @@
+"""What an image is made from: this tree, and the variables file that says what to bake."""
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from factory.console import ROOT, FactoryError
+
+VERSION = (ROOT / "runtime/VERSION").read_text().strip()
+DEFAULT_VARS = "ansible/models/whisper-nato.yml"
+
+# When none of it has changed, the image that is there is the image.
+INPUTS = (
+    *("ansible", "factory/basedisk.py", "factory/image.py", "packer", "runtime"),
+    *("tests/fixtures/samples", "tests/fixtures/whisper-nato"),
+)
+
+
+def variables(facts: Mapping[str, object], facts_file: Path) -> dict[str, str | int]:
+    """Packer's variables for any image; the facts, Ansible's variables, are written to their file."""
+    facts_file.parent.mkdir(parents=True, exist_ok=True)
+    facts_file.write_text(json.dumps({**facts, "image_git_commit": git_commit()}, indent=2))
+    return {
+        "version": VERSION,
+        "git_commit": git_commit(),
+        "facts_file": str(facts_file),
+        "vars_file": str((ROOT / vars_file()).resolve()),
+    }
+
+
+def vars_file() -> str:
+    """The Ansible variables file that says what to bake: $VARS, else the small model of the tests."""
+    chosen = os.environ.get("VARS") or DEFAULT_VARS
+    if not (ROOT / chosen).is_file():
+        raise FactoryError(
+            f"VARS={chosen}: no such file", f"Name an Ansible variables file such as {DEFAULT_VARS}"
+        )
+    return chosen
+
+
+def git_commit() -> str:
+    """The commit checked out, with `-dirty` when files differ from it; `unknown` outside a checkout."""
+    done = subprocess.run(
+        ["git", "-C", ROOT, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def fingerprint() -> str:
+    """A digest of every file that the image is made from, and of the variables file."""
+    digest = hashlib.sha256()
+    files = [path for name in INPUTS for path in [ROOT / name, *(ROOT / name).rglob("*")]]
+    for path in sorted([*files, ROOT / vars_file()]):
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(os.path.relpath(path, ROOT).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()

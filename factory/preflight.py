@@ -1,0 +1,186 @@
+"""What is checked before `make ami` launches anything, and the plan that comes of it."""
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import yaml
+from botocore.exceptions import ClientError
+from huggingface_hub import HfApi
+
+from factory import packer
+from factory.aws import Client, client, code, endpoint, explained
+from factory.console import ROOT, FactoryError, say
+from factory.inputs import VERSION, fingerprint, vars_file
+from factory.settings import Settings
+
+NEEDED = (1, 11)  # what plugins.pkr.hcl asks for: IMDSv2 settings, plugins by `packer init`
+
+# Quotas in vCPUs of running instances, by the first letters of the instance type: on demand, spot.
+QUOTAS = {
+    ("g", "vt"): ("L-DB2E81BA", "L-3819A6DF"),
+    ("p",): ("L-417A185B", "L-7212CCBC"),
+    ("a", "c", "d", "h", "i", "m", "r", "t", "z"): ("L-1216C47A", "L-34B43A08"),
+}
+
+DEFAULT_SUBNETS = [{"Name": "default-for-az", "Values": ["true"]}]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is going to be built from what, and where it may be tried."""
+
+    name: str
+    inputs: str
+    account: str
+    source: dict[str, Any]  # of the source AMI, as DescribeImages gives it
+    places: list[tuple[str, str]]  # instance type and subnet, in the order to try them
+
+
+def check(settings: Settings) -> Plan:
+    """Check all that can be known before anything costs money; FactoryError names the first thing wrong."""
+    check_packer(settings)
+    check_model()
+    check_sharing(settings)
+    with explained():
+        account = client("sts", settings.region).get_caller_identity()["Account"]
+        say(f"account {account}, region {settings.region}")
+        ec2 = client("ec2", settings.region)
+        source = find_source(ec2, settings)
+        say(f"source {source['ImageId']}, {source['Name']}")
+        places = find_places(ec2, settings)
+        check_quota(ec2, settings, sorted({kind for kind, _ in places}))
+        for region in settings.copy_regions:
+            client("ec2", region).describe_images(Owners=["self"], MaxResults=5)
+    inputs = digest(settings, source)
+    return Plan(f"{settings.name_prefix}-{VERSION}-{inputs[:12]}", inputs, account, source, places)
+
+
+def digest(settings: Settings, source: dict[str, Any]) -> str:
+    """A digest of all that decides what is in the AMI: the same inputs give the AMI that is already there."""
+    keys = ("volume_size", "volume_iops", "volume_throughput", "encrypted", "kms_key_id")
+    choices = {key: getattr(settings, key) for key in keys}
+    text = json.dumps([fingerprint(), source["ImageId"], choices])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_packer(settings: Settings) -> None:
+    """Packer is new enough for the real EC2, has its plugins, and finds nothing wrong with the choices."""
+    program = packer.packer()
+    if packer.version(program) < NEEDED and not endpoint():
+        raise FactoryError(
+            f"{program} is Packer {'.'.join(map(str, packer.version(program)))}; an AMI needs"
+            f" {'.'.join(map(str, NEEDED))} or newer",
+            "Get it from HashiCorp's apt repository (developer.hashicorp.com/packer/install), and set"
+            " PACKER=path where it is not the one on PATH",
+        )
+    packer.validate(program, "amazon-ebs.ami", settings.path)
+
+
+def check_model() -> None:
+    """The model of the variables file is a folder here, or can be reached on the hub."""
+    values = yaml.safe_load((ROOT / vars_file()).read_text()) or {}
+    source, revision = str(values.get("model_source", "")), str(values.get("model_revision", ""))
+    if Path(source).is_absolute() and not Path(source).is_dir():
+        raise FactoryError(
+            f"model_source is {source}, and there is no such folder", f"Correct model_source in {vars_file()}"
+        )
+    if not source or Path(source).is_absolute() or "{{" in source:  # the model role says what is wrong
+        return
+    try:
+        HfApi().model_info(source, revision=revision or None, timeout=30)
+    except (httpx2.HTTPError, OSError) as error:
+        raise FactoryError(
+            f"the model {source} at {revision} is not to be had: {str(error).splitlines()[0]}",
+            f"Check model_source and model_revision in {vars_file()}, and the way to the hub",
+        ) from error
+
+
+def check_sharing(settings: Settings) -> None:
+    """An AMI that is encrypted with an account's default key cannot be used by another account."""
+    without = [region for region, key in settings.keys.items() if not key]
+    if settings.share_with and settings.encrypted and without:
+        raise FactoryError(
+            f"share_with names accounts, but in {', '.join(without)} the AMI is encrypted with the default"
+            " key, which no other account can use",
+            "Set kms_key_id, and a key for each of copy_regions, that they may use; or encrypted = false",
+        )
+
+
+def find_source(ec2: Client, settings: Settings) -> dict[str, Any]:
+    """The AMI to start from, found as packer/ami.pkr.hcl finds it: by id, or the newest of a name."""
+    wanted = settings.source_ami or settings.source_ami_name
+    filters = [{"Name": "image-id" if settings.source_ami else "name", "Values": [wanted]}]
+    found = ec2.describe_images(Owners=[settings.source_ami_owner], Filters=filters)["Images"]
+    if not found:
+        raise FactoryError(
+            f"account {settings.source_ami_owner} has no AMI {wanted} in {settings.region}",
+            "Check region, source_ami or source_ami_name, and source_ami_owner",
+        )
+    return max(found, key=lambda image: image["CreationDate"])
+
+
+def find_places(ec2: Client, settings: Settings) -> list[tuple[str, str]]:
+    """Each instance type with each subnet whose zone offers it: an earlier type everywhere before a later."""
+    asked = {"SubnetIds": settings.subnet_ids} if settings.subnet_ids else {"Filters": DEFAULT_SUBNETS}
+    found = ec2.describe_subnets(**asked)["Subnets"]
+    if not found:
+        raise FactoryError(
+            f"{settings.region} has no default VPC in this account",
+            "Set subnet_ids, or make one: aws ec2 create-default-vpc",
+        )
+    order = {subnet: number for number, subnet in enumerate(settings.subnet_ids)}
+    subnets = sorted(found, key=lambda s: (order.get(s["SubnetId"], 0), s["AvailabilityZone"]))
+    offers = ec2.get_paginator("describe_instance_type_offerings").paginate(
+        LocationType="availability-zone",
+        Filters=[{"Name": "instance-type", "Values": settings.instance_types}],
+    )
+    offered = {(o["InstanceType"], o["Location"]) for page in offers for o in page["InstanceTypeOfferings"]}
+    places = [
+        (kind, subnet["SubnetId"])
+        for kind, subnet in product(settings.instance_types, subnets)
+        if (kind, subnet["AvailabilityZone"]) in offered
+    ]
+    if not places:
+        zones = ", ".join(sorted({subnet["AvailabilityZone"] for subnet in subnets}))
+        raise FactoryError(
+            f"none of {', '.join(settings.instance_types)} is offered in {zones}",
+            "Set other instance_types (see aws ec2 describe-instance-type-offerings), or another region",
+        )
+    return places
+
+
+def check_quota(ec2: Client, settings: Settings, kinds: list[str]) -> None:
+    """The account may run instances of these types; a quota that cannot be read is said and let pass."""
+    described = ec2.describe_instance_types(InstanceTypes=kinds)["InstanceTypes"]
+    needed = {item["InstanceType"]: item["VCpuInfo"]["DefaultVCpus"] for item in described}
+    quotas = client("service-quotas", settings.region)
+    for kind in kinds:
+        quota = quota_code(kind, spot=settings.spot)
+        if not quota:
+            continue
+        try:
+            allowed = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=quota)["Quota"]["Value"]
+        except ClientError as error:
+            say(f"the quota {quota} for {kind} cannot be read ({code(error)}); going on")
+            continue
+        if allowed < needed.get(kind, math.inf):
+            raise FactoryError(
+                f"the account may run {allowed:.0f} vCPUs of the family of {kind} in {settings.region},"
+                f" which has {needed[kind]}",
+                "Ask for more: aws service-quotas request-service-quota-increase --service-code ec2"
+                f" --quota-code {quota} --desired-value {needed[kind]} --region {settings.region}",
+            )
+
+
+def quota_code(kind: str, *, spot: bool) -> str | None:
+    """The quota that an instance type counts towards; None for a family that is not listed here."""
+    letters = re.match("[a-z]*", kind)
+    family = letters[0] if letters else ""
+    return next((codes[spot] for families, codes in QUOTAS.items() if family in families), None)

@@ -1,0 +1,47 @@
+"""What was made, where, and how long each step took: the table at the end of `make ami`."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from factory.console import say
+
+
+@dataclass
+class Line:
+    """One step: what was done, in which region, with which result, in how many seconds."""
+
+    step: str
+    region: str
+    result: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class Report:
+    """The steps so far."""
+
+    lines: list[Line] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str, region: str) -> Iterator[Line]:
+        """Time a step; the block says the result. A step that fails is told as failed."""
+        line = Line(name, region, "failed")
+        self.lines.append(line)
+        started = time.monotonic()
+        try:
+            yield line
+        finally:
+            line.seconds = time.monotonic() - started
+        say(f"{name}, {region}: {line.result}")
+
+    def table(self) -> str:
+        """The steps as columns."""
+        rows = [("step", "region", "result", "time")]
+        rows += [(line.step, line.region, line.result, f"{line.seconds:.0f} s") for line in self.lines]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        return "\n".join(
+            "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]])
+            for row in rows
+        )

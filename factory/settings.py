@@ -1,0 +1,116 @@
+"""What the user has chosen for an AMI: packer/variables.pkr.hcl's defaults, and the file named by $AMI."""
+
+import json
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import hcl2
+from lark.exceptions import UnexpectedInput
+
+from factory.console import ROOT, FactoryError
+
+VARIABLES = ROOT / "packer/variables.pkr.hcl"
+README = ROOT / "README.md"
+MARKS = "<!-- variables of packer/variables.pkr.hcl, by `make readme` -->", "<!-- end of variables -->"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The choices that factory/ acts on itself. Packer reads and checks all of them, from the same file."""
+
+    path: Path | None
+    region: str
+    instance_types: list[str]
+    spot: bool
+    subnet_ids: list[str]
+    ssh_cidrs: list[str]
+    source_ami: str
+    source_ami_name: str
+    source_ami_owner: str
+    volume_size: int
+    volume_iops: int
+    volume_throughput: int
+    encrypted: bool
+    kms_key_id: str
+    copy_regions: dict[str, str]
+    share_with: list[str]
+    name_prefix: str
+    tags: dict[str, str]
+    ssm_parameter: str
+    deprecate_after: int
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Every region that gets the AMI, the region of the build first, with the KMS key to use there."""
+        return {self.region: self.kms_key_id, **self.copy_regions}
+
+
+def read_settings() -> Settings:
+    """The settings by $AMI, an HCL or JSON file of values for Packer's variables; without it, the defaults.
+
+    Raises FactoryError for a file that is missing, not HCL, or names a variable that there is not.
+    """
+    values = {name: variable["default"] for name, variable in variables().items()}
+    chosen = os.environ.get("AMI", "")
+    path = (ROOT / chosen).resolve() if chosen else None
+    if path:
+        given = read_hcl(path)
+        if unknown := sorted(given.keys() - values.keys()):
+            raise FactoryError(
+                f"{path} sets {', '.join(unknown)}, which are no variables of an AMI",
+                f"The variables are {', '.join(values)}",
+            )
+        values |= given
+    return Settings(path, **{f.name: values[f.name] for f in fields(Settings) if f.name != "path"})
+
+
+def variables() -> dict[str, dict[str, Any]]:
+    """The variables of packer/variables.pkr.hcl in their order: name → default, description, type."""
+    blocks: list[dict[str, dict[str, Any]]] = read_hcl(VARIABLES)["variable"]
+    return {name: body for block in blocks for name, body in block.items()}
+
+
+def read_hcl(path: Path) -> dict[str, Any]:
+    """An HCL file, or a JSON file by its name, as a dictionary; FactoryError where it is not one."""
+    options = hcl2.SerializationOptions(with_comments=False, strip_string_quotes=True)
+    try:
+        text = path.read_text()
+        if path.suffix == ".json":
+            parsed: dict[str, Any] = json.loads(text)
+        else:
+            parsed = hcl2.loads(text, serialization_options=options)
+    except OSError as error:
+        raise FactoryError(
+            f"{path} cannot be read: {error.strerror}",
+            "Name a file of values, such as packer/example.pkrvars.hcl: make ami AMI=my.pkrvars.hcl",
+        ) from error
+    except (UnexpectedInput, json.JSONDecodeError) as error:
+        line = getattr(error, "line", None) or getattr(error, "lineno", "?")
+        raise FactoryError(
+            f"{path}, line {line}: this is not a file of values for Packer",
+            'It has lines such as region = "eu-west-1", as packer/example.pkrvars.hcl shows',
+        ) from error
+    return parsed
+
+
+def table() -> str:
+    """README's table of variables, as Markdown."""
+    rows = [
+        f"| `{name}` | {body['description']} | `{json.dumps(body['default'])}` |"
+        for name, body in variables().items()
+    ]
+    return "\n".join(["| variable | meaning | default |", "|---|---|---|", *rows])
+
+
+def with_table(text: str) -> str:
+    """README's text with the table between its marks written anew."""
+    before, _, rest = text.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    return f"{before}{MARKS[0]}\n{table()}\n{MARKS[1]}{after}"
+
+
+def readme() -> None:
+    """Write README's table of variables anew from packer/variables.pkr.hcl."""
+    README.write_text(with_table(README.read_text()))

@@ -1,0 +1,81 @@
+# An EC2 instance with a GPU, and the AMI made of it. One try, on one instance type in one subnet: factory/ami.py goes
+# through the choices, and afterwards copies the AMI to other regions, shares it and sets its deprecation date.
+source "amazon-ebs" "ami" {
+  region        = var.region
+  instance_type = var.instance_type
+  spot_price    = var.spot ? "auto" : null
+  subnet_id     = var.subnet_id
+
+  # The owner is asked for in either case: anybody can publish an AMI under any name.
+  source_ami_filter {
+    owners      = [var.source_ami_owner]
+    most_recent = true
+    filters     = var.source_ami != "" ? { image-id = var.source_ami } : { name = var.source_ami_name }
+  }
+
+  # The builder's volume is the AMI's, and that of the instances started from it.
+  launch_block_device_mappings {
+    device_name           = "/dev/xvda"
+    volume_type           = "gp3"
+    volume_size           = var.volume_size
+    iops                  = var.volume_iops
+    throughput            = var.volume_throughput
+    encrypted             = var.encrypted
+    kms_key_id            = var.kms_key_id
+    delete_on_termination = true
+  }
+
+  # Nobody else gets in while it is built, nor by its key afterwards.
+  associate_public_ip_address = true
+  security_group_id           = var.security_group_id
+  temporary_key_pair_name     = var.run
+  temporary_key_pair_type     = "ed25519"
+  ssh_clear_authorized_keys   = true
+  ssh_username                = var.user
+  ssh_timeout                 = "10m"
+  ssh_host                    = var.instance_host
+  ssh_port                    = var.instance_port
+
+  ami_name        = var.ami_name
+  ami_description = "preheat ${var.version}, commit ${var.git_commit}"
+  tags            = merge(var.tags, local.ami_tags)
+  snapshot_tags   = merge(var.tags, local.ami_tags)
+  run_tags        = merge(var.tags, local.run_tags)
+  run_volume_tags = merge(var.tags, local.run_tags)
+
+  # An AMI of this size takes minutes, and hours when the snapshot service is busy.
+  aws_polling {
+    delay_seconds = 10
+    max_attempts  = 1440
+  }
+
+  # A zone without an instance answers like a server in trouble; the next zone is the better thing to try.
+  max_retries = 5
+
+  custom_endpoint_ec2     = var.ec2_endpoint
+  skip_region_validation  = var.ec2_endpoint != ""
+  skip_metadata_api_check = var.ec2_endpoint != ""
+
+  # Only signed requests reach the metadata: on the builder, and on instances started from the AMI.
+  imds_support = "v2.0"
+  metadata_options {
+    http_endpoint               = "enabled"
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 1
+  }
+}
+
+locals {
+  ami_tags = {
+    Name                      = var.ami_name
+    "preheat:inputs"          = var.inputs
+    "preheat:version"         = var.version
+    "preheat:git-commit"      = var.git_commit
+    "preheat:source-ami"      = "{{ .SourceAMI }}"
+    "preheat:source-ami-name" = "{{ .SourceAMIName }}"
+  }
+  run_tags = {
+    Name          = "${var.run} (builds ${var.ami_name})"
+    "preheat:run" = var.run
+  }
+}

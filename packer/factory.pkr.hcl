@@ -1,0 +1,131 @@
+# What factory/ tells Packer: it sets all of these itself. The defaults let `packer validate` read the directory.
+# What a user chooses for an AMI stands in variables.pkr.hcl.
+
+variable "version" {
+  type        = string
+  default     = "0.0.0"
+  description = "Version of preheat, as in runtime/VERSION; recorded in the manifest."
+}
+
+variable "git_commit" {
+  type        = string
+  default     = "unknown"
+  description = "Commit that the image is built from; recorded in the manifest."
+}
+
+variable "vars_file" {
+  type        = string
+  default     = "ansible/models/whisper-nato.yml"
+  description = "Ansible variables that say what to bake: the model, and any other input of the roles."
+}
+
+variable "facts_file" {
+  type        = string
+  default     = "build/run/image/facts.json"
+  description = "Ansible variables that only the build host knows: commit, source image, certificates."
+}
+
+variable "manifest" {
+  type        = string
+  default     = "build/manifest.json"
+  description = "Where Packer writes what it built."
+}
+
+variable "record" {
+  type        = string
+  default     = "build/image.json"
+  description = "Where the image's own record of what is in it is put: image.json."
+}
+
+variable "project" {
+  type        = string
+  default     = ""
+  description = "The project's folder; empty is the folder above this one. Set for a staged copy of the template."
+}
+
+# A null source without a host fails `packer validate` for every source, hence the harmless defaults below.
+
+variable "local_host" {
+  type        = string
+  default     = "127.0.0.1"
+  description = "Address at which the local machine answers ssh."
+}
+
+variable "local_port" {
+  type        = number
+  default     = 22
+  description = "Port at which the local machine answers ssh."
+
+  validation {
+    condition     = var.local_port > 0 && var.local_port < 65536
+    error_message = "The port must be between 1 and 65535."
+  }
+}
+
+variable "user" {
+  type        = string
+  default     = "admin"
+  description = "User of the machine, with sudo and no password; as Debian's cloud-init makes it."
+}
+
+variable "local_key" {
+  type        = string
+  default     = ""
+  description = "Private ssh key that the local machine's user accepts; empty: ask the ssh agent."
+}
+
+# The amazon-ebs source: one try, on one type in one subnet.
+
+variable "instance_type" {
+  type        = string
+  default     = "g6.xlarge"
+  description = "Type of the instance that this try launches, one of instance_types."
+}
+
+variable "subnet_id" {
+  type        = string
+  default     = ""
+  description = "Subnet that this try launches it in; empty: the default one."
+}
+
+variable "security_group_id" {
+  type        = string
+  default     = "none"
+  description = "Security group that lets this host in by ssh, and nobody else."
+}
+
+variable "ami_name" {
+  type        = string
+  default     = "preheat"
+  description = "Name of the AMI; it says by a digest what the AMI is made from."
+}
+
+variable "inputs" {
+  type        = string
+  default     = "unknown"
+  description = "Digest of all that the AMI is made from; a tag of the AMI."
+}
+
+variable "run" {
+  type        = string
+  default     = "preheat"
+  description = "Name of this run: of its key pair, and in a tag of all that it makes, so that it can be removed."
+}
+
+variable "ec2_endpoint" {
+  type        = string
+  default     = ""
+  description = "Address of a stand-in for EC2; empty: EC2 itself."
+}
+
+variable "instance_host" {
+  type        = string
+  default     = ""
+  description = "Address of a stand-in for the instance; empty: the instance itself."
+}
+
+variable "instance_port" {
+  type        = number
+  default     = 22
+  description = "Port at which the instance answers ssh."
+}

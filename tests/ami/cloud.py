@@ -1,0 +1,172 @@
+"""EC2, SSM and STS for the tests: moto's server, whose every request is recorded.
+
+A test can look at a request, interrupt something by it, or answer in AWS's place. What `make ami` needs and
+moto does not do is answered here: the deprecation date, IMDSv2 on an AMI, quotas.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+from urllib.parse import parse_qs
+
+import boto3
+from moto.backends import get_backend
+from moto.moto_api._internal.models import moto_api_backend
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+
+ACCOUNT = "123456789012"  # moto's
+DEBIAN = "136693071363"
+HOME, ABROAD = "us-east-1", "eu-west-1"
+CREDENTIALS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+
+XML, JSON = "text/xml", "application/x-amz-json-1.1"
+REFUSED = (
+    "<Response><Errors><Error><Code>{0.code}</Code><Message>{0.message}</Message></Error></Errors>"
+    "<Error><Code>{0.code}</Code><Message>{0.message}</Message></Error><RequestID>1</RequestID></Response>"
+)
+DONE = '<Response xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><return>true</return></Response>'
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call: the service and action as IAM names them, the region, the parameters."""
+
+    action: str
+    region: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error in AWS's words."""
+
+    code: str
+    message: str = "as the test wants it"
+    status: int = 400
+
+
+Hook = Callable[[Request], Refusal | None]
+
+
+@dataclass
+class Cloud:
+    """The server; `url` is what AWS_ENDPOINT_URL is set to."""
+
+    url: str = ""
+    quota: float = 64.0  # vCPUs of every family
+    requests: list[Request] = field(default_factory=list)
+    before: dict[str, Hook] = field(default_factory=dict)  # by action; a Refusal is the answer
+    after: dict[str, Hook] = field(default_factory=dict)
+    all_actions: set[str] = field(default_factory=set)  # since the server was started
+    moto: DomainDispatcherApplication = field(
+        default_factory=lambda: DomainDispatcherApplication(create_backend_app)
+    )
+
+    def reset(self) -> None:
+        """Begin anew: no instances, no AMIs but Debian's, no hooks."""
+        moto_api_backend.reset()
+        self.requests.clear()
+        self.before.clear()
+        self.after.clear()
+        self.quota = 64.0
+
+    def calls(self, action: str) -> list[Request]:
+        """The requests for an action so far."""
+        return [request for request in self.requests if request.action == action]
+
+    def client(self, service: str, region: str = HOME) -> Any:
+        """A client for the test's own questions."""
+        return boto3.client(service, region_name=region, endpoint_url=self.url, **CREDENTIALS)
+
+    def public_key(self, name: str, region: str = HOME) -> str:
+        """The public half of a key pair, which EC2 puts on an instance that is launched with it."""
+        key: str = get_backend("ec2")[ACCOUNT][region].key_pairs[name].public_key
+        return key.strip()
+
+    def leftovers(self) -> list[str]:
+        """What a build may not leave: instances, volumes, key pairs, security groups, snapshots of no AMI."""
+        ec2 = self.client("ec2")
+        instances = [i for r in ec2.describe_instances()["Reservations"] for i in r["Instances"]]
+        groups = ec2.describe_security_groups()["SecurityGroups"]
+        return [
+            *(i["InstanceId"] for i in instances if i["State"]["Name"] != "terminated"),
+            *(volume["VolumeId"] for volume in ec2.describe_volumes()["Volumes"]),
+            *(key["KeyName"] for key in ec2.describe_key_pairs()["KeyPairs"]),
+            *(group["GroupName"] for group in groups if group["GroupName"] != "default"),
+        ]
+
+    def own_amis(self, region: str = HOME) -> list[dict[str, Any]]:
+        """The AMIs of the account."""
+        found: list[dict[str, Any]] = self.client("ec2", region).describe_images(Owners=["self"])["Images"]
+        return found
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer one request, as WSGI has it."""
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = BytesIO(body)
+        request = parsed(environ, body)
+        self.requests.append(request)
+        self.all_actions.add(request.action)
+        hook = self.before.get(request.action)
+        if refusal := hook(request) if hook else None:
+            return answer(start, refusal.status, refused(request, refusal))
+        own = self.own_answer(request)
+        reply = answer(start, 200, own) if own else list(self.moto(environ, start))
+        if request.action in self.after:
+            self.after[request.action](request)
+        return reply
+
+    def own_answer(self, request: Request) -> str | None:
+        """The answer to what moto does not know."""
+        if request.action == "servicequotas:GetServiceQuota":
+            return json.dumps({"Quota": {"Value": self.quota}})
+        if request.action == "ec2:EnableImageDeprecation" or "ImdsSupport.Value" in request.parameters:
+            return DONE
+        return None
+
+
+def parsed(environ: dict[str, Any], body: bytes) -> Request:
+    """What a request asks for: EC2 and STS send a form, the others JSON and a header with the action."""
+    scope = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].split(",")[0].split("/")
+    region, service = scope[2:4] if len(scope) > 3 else ("", "")
+    if target := environ.get("HTTP_X_AMZ_TARGET"):
+        action, parameters = target.rpartition(".")[2], json.loads(body or b"{}")
+    else:
+        parameters = {key: values[0] for key, values in parse_qs(body.decode()).items()}
+        action = parameters.get("Action", "")
+    return Request(f"{service}:{action}", region, parameters)
+
+
+def refused(request: Request, refusal: Refusal) -> str:
+    """An error in the form of the service."""
+    if request.action.startswith(("ssm:", "servicequotas:")):
+        return json.dumps({"__type": refusal.code, "message": refusal.message})
+    return REFUSED.format(refusal)
+
+
+def answer(start: Callable[..., Any], status: int, text: str) -> list[bytes]:
+    """Answer a request with a status and a text."""
+    start(f"{status} as told", [("Content-Type", XML if text.startswith("<") else JSON)])
+    return [text.encode()]
+
+
+@contextmanager
+def served() -> Iterator[Cloud]:
+    """A cloud that answers on a loopback port."""
+    cloud = Cloud()
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = make_server("127.0.0.1", 0, cloud, threaded=True, request_handler=MotoRequestHandler)
+    cloud.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield cloud
+    finally:
+        server.shutdown()
+        thread.join()

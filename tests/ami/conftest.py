@@ -1,0 +1,148 @@
+"""`make ami` against a stand-in for AWS, with a throw-away copy of the local image as the instance.
+
+moto answers for AWS (cloud.py); Packer, Ansible, ssh and the machine are real.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ["MOTO_AMIS_PATH"] = str(Path(__file__).parent / "source-amis.json")  # moto reads it when imported
+
+import pytest
+import yaml
+from cloud import ABROAD, HOME, Cloud, Request, served
+
+from factory.console import ROOT
+from factory.image import ARTIFACT, image
+from factory.machine import booted
+
+KEYS = {region: f"arn:aws:kms:{region}:123456789012:key/ours" for region in (HOME, ABROAD)}
+PARTNER = "210987654321"
+CHOICES: dict[str, Any] = {
+    "region": HOME,
+    "ssh_cidrs": ["192.0.2.7/32"],
+    "kms_key_id": KEYS[HOME],
+    "copy_regions": {ABROAD: KEYS[ABROAD]},
+    "share_with": [PARTNER],
+    "tags": {"team": "speech"},
+}
+# `factory` with another play: what is tested is what happens around it.
+WITH_PLAY = """
+import sys
+from pathlib import Path
+from factory import cli, packer
+packer.PROJECT = Path({project!r})
+cli.main()
+"""
+
+
+@dataclass
+class Command:
+    """`make ami` and its kin, as processes of their own that talk to the cloud of the test."""
+
+    cloud: Cloud
+    folder: Path
+    choices: dict[str, Any] = field(default_factory=lambda: dict(CHOICES))
+    bake: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    project: Path = ROOT
+
+    def start(self, command: str = "ami") -> subprocess.Popen[str]:
+        """Start it."""
+        (self.folder / "ami.pkrvars.json").write_text(json.dumps(self.choices))
+        nato = yaml.safe_load((ROOT / "ansible/models/whisper-nato.yml").read_text())
+        (self.folder / "vars.yml").write_text(
+            yaml.safe_dump({**nato, "image_accelerator": "cpu", **self.bake})
+        )
+        env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        env |= {
+            "AMI": str(self.folder / "ami.pkrvars.json"),
+            "VARS": str(self.folder / "vars.yml"),
+            "AWS_ENDPOINT_URL": self.cloud.url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+            **self.environment,
+        }
+        return subprocess.Popen(
+            [sys.executable, "-c", WITH_PLAY.format(project=str(self.project)), command],
+            cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def run(self, command: str = "ami") -> tuple[int, str]:
+        """Run it to its end: exit code and everything it printed."""
+        process = self.start(command)
+        printed, _ = process.communicate()
+        return process.returncode, printed
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Cloud]:
+    """The cloud, for all tests."""
+    with served() as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def cloud(server: Cloud) -> Cloud:
+    """The cloud, with nothing in it."""
+    server.reset()
+    return server
+
+
+@pytest.fixture
+def command(cloud: Cloud, tmp_path: Path) -> Command:
+    """`make ami` with the usual choices."""
+    return Command(cloud, tmp_path)
+
+
+@contextmanager
+def instance(command: Command) -> Iterator[None]:
+    """A machine that stands in for the instance, and lets in the key pair that is made for it."""
+    image()
+    with booted(ARTIFACT.raw, "instance", keep=False) as machine:
+
+        def authorize(request: Request) -> None:
+            key = command.cloud.public_key(request.parameters["KeyName"], request.region)
+            machine.run(f"echo '{key} {request.parameters['KeyName']}' >>~/.ssh/authorized_keys")
+
+        command.cloud.after["ec2:CreateKeyPair"] = authorize
+        command.environment |= {
+            "PKR_VAR_instance_host": "127.0.0.1",
+            "PKR_VAR_instance_port": str(machine.port),
+        }
+        yield
+
+
+@pytest.fixture
+def quick(command: Command, tmp_path: Path) -> Iterator[Command]:
+    """`make ami` on an instance, with a play that does nothing."""
+    project = tmp_path / "project"
+    (project / "ansible").mkdir(parents=True)
+    (project / "ansible/image.yml").write_text(PLAY)
+    (project / "ansible/ansible.cfg").write_text((ROOT / "ansible/ansible.cfg").read_text())
+    command.project = project
+    with instance(command):
+        yield command
+
+
+PLAY = """
+- name: Do next to nothing
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: The play has begun
+      ansible.builtin.wait_for:
+        timeout: 1
+"""

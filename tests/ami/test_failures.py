@@ -1,0 +1,153 @@
+"""Builds that fail on the way: each says why, leaves nothing behind, and the next run goes on."""
+
+import signal
+import subprocess
+from collections.abc import Callable
+
+import pytest
+from cloud import ABROAD, Refusal, Request
+from conftest import Command, instance
+
+from factory.console import BUILD
+
+
+def test_a_failing_role_is_named(command: Command) -> None:
+    command.bake = {"model_sha256": "0" * 64}
+    with instance(command):
+        code, printed = command.run()
+    assert code == 1
+    assert "Get the checkpoint again, or correct model_sha256" in printed.partition("error: ")[2]
+    assert str(BUILD / "logs/ami.log") in printed
+    assert command.cloud.leftovers() == []
+    assert command.cloud.own_amis() == []
+
+
+def no_capacity(places: int) -> Callable[[Request], Refusal | None]:
+    """EC2 without an instance in the first places that are asked."""
+    asked: list[tuple[str, str]] = []
+
+    def refuse(request: Request) -> Refusal | None:
+        subnet = next(value for value in request.parameters.values() if value.startswith("subnet-"))
+        place = (request.parameters["InstanceType"], subnet)
+        if place not in asked:
+            asked.append(place)
+        return Refusal("InsufficientInstanceCapacity", status=500) if len(asked) <= places else None
+
+    return refuse
+
+
+def test_without_capacity_the_next_place_is_tried(quick: Command) -> None:
+    quick.cloud.before["ec2:RunInstances"] = no_capacity(2)
+    code, printed = quick.run()
+    assert code == 0, printed
+    rows = [line.split() for line in printed.splitlines() if line.startswith("build on")]
+    assert [row[4:6] for row in rows[:2]] == [["no", "capacity"]] * 2
+    assert len(rows) == 3
+    assert len({row[3] for row in rows}) == 3, "three subnets, each in a zone of its own"
+    assert quick.cloud.leftovers() == []
+
+
+def test_without_any_capacity_it_says_what_was_tried(quick: Command) -> None:
+    quick.choices["instance_types"] = ["g6.xlarge"]
+    quick.cloud.before["ec2:RunInstances"] = no_capacity(1000)
+    code, printed = quick.run()
+    assert code == 1
+    assert "EC2 has no capacity for any of: g6.xlarge in subnet-" in printed
+    assert quick.cloud.leftovers() == []
+
+
+def test_a_copy_that_fails_is_made_by_the_next_run(quick: Command) -> None:
+    quick.cloud.before["ec2:CopyImage"] = lambda _: Refusal("ResourceLimitExceeded", "too many copies")
+    code, printed = quick.run()
+    assert code == 1
+    assert (
+        f"not finished in {ABROAD}: AWS refused CopyImage (ResourceLimitExceeded): too many copies" in printed
+    )
+    (ami,) = quick.cloud.own_amis()
+    parameter = quick.cloud.client("ssm").get_parameter(Name="/preheat/ami")["Parameter"]
+    assert parameter["Value"] == ami["ImageId"], "the region of the build is finished"
+
+    del quick.cloud.before["ec2:CopyImage"]
+    quick.cloud.requests.clear()
+    code, printed = quick.run()
+    assert code == 0, printed
+    assert not quick.cloud.calls("ec2:RunInstances")
+    (copy,) = quick.cloud.own_amis(ABROAD)
+    parameter = quick.cloud.client("ssm", ABROAD).get_parameter(Name="/preheat/ami")["Parameter"]
+    assert parameter["Value"] == copy["ImageId"]
+
+
+def test_credentials_that_expire_on_the_way(quick: Command) -> None:
+    quick.cloud.before["ec2:CreateTags"] = lambda r: Refusal("RequestExpired") if r.region == ABROAD else None
+    code, printed = quick.run()
+    assert code == 1
+    assert f"not finished in {ABROAD}: the AWS credentials have expired" in printed
+    assert "Sign in" in printed
+    quick.cloud.before.clear()
+    assert quick.run()[0] == 0
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "ec2:CreateSecurityGroup",
+        "ec2:CreateKeyPair",
+        "ec2:RunInstances",
+        "the play",
+        "ec2:StopInstances",
+        "ec2:CreateImage",
+        "ec2:CopyImage",
+    ],
+)
+def test_an_interruption_leaves_nothing(quick: Command, stage: str) -> None:
+    """Ctrl-C at each stage; then it is run again and goes through."""
+    process = quick.start()
+    interrupted = [False]
+
+    def interrupt(_request: Request) -> None:
+        if not interrupted[0]:
+            interrupted[0] = True
+            process.send_signal(signal.SIGINT)
+
+    if stage == "the play":
+        wait_for_play(process)
+        process.send_signal(signal.SIGINT)
+    else:
+        quick.cloud.after[stage] = interrupt
+    printed, _ = process.communicate()
+    assert process.returncode == 130, printed
+    assert quick.cloud.leftovers() == []
+    if stage != "ec2:CopyImage":
+        assert quick.cloud.own_amis() == []
+
+
+def wait_for_play(process: subprocess.Popen[str]) -> None:
+    """Wait until the play runs on the instance; what is printed until then is taken."""
+    assert process.stdout is not None
+    assert any("The play has begun" in line for line in process.stdout)
+
+
+@pytest.mark.parametrize("action", ["ec2:RunInstances", "ec2:CreateImage"])
+def test_a_killed_packer_leaves_nothing(quick: Command, action: str) -> None:
+    def kill(_request: Request) -> None:
+        subprocess.run(["pkill", "-KILL", "packer"], check=False)
+
+    quick.cloud.after[action] = kill
+    code, printed = quick.run()
+    assert code == 1
+    assert "the build failed (packer's exit code -9)" in printed
+    assert quick.cloud.leftovers() == []
+    assert quick.cloud.own_amis() == []
+
+
+def test_the_next_run_removes_what_a_killed_one_left(quick: Command) -> None:
+    process = quick.start()
+    wait_for_play(process)
+    process.kill()
+    process.communicate()
+    subprocess.run(["pkill", "-KILL", "packer"], check=False)
+    assert quick.cloud.leftovers()
+    code, printed = quick.run()
+    assert code == 0, printed
+    assert "remove the builder i-" in printed
+    assert quick.cloud.leftovers() == []

@@ -1,0 +1,146 @@
+"""What `make ami` refuses before anything is launched, and how it says so."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cloud import HOME, Refusal
+from conftest import Command
+
+NOTHING_LAUNCHED = {"ec2:RunInstances", "ec2:CreateFleet", "ec2:CreateKeyPair", "ec2:CreateSecurityGroup"}
+
+
+def refused(command: Command, *says: str) -> None:
+    """It fails with these words, without a traceback, before anything was made."""
+    command.cloud.before["ec2:CreateSecurityGroup"] = lambda _: Refusal("Enough")  # were it not refused
+    code, printed = command.run()
+    assert code == 1, printed
+    assert "Traceback" not in printed
+    error = printed.partition("error: ")[2]
+    for words in says:
+        assert words in error, printed
+    assert not {request.action for request in command.cloud.requests} & NOTHING_LAUNCHED
+
+
+@pytest.mark.parametrize(
+    ("choices", "says"),
+    [
+        ({"instance_type": "g6.xlarge"}, "sets instance_type, which are no variables of an AMI"),
+        ({"instance_types": []}, "must name an instance type"),
+        ({"instance_types": ["t2.nosuch"]}, "none of t2.nosuch is offered in us-east-1a"),
+        ({"region": "Ohio"}, "must be a region's code"),
+        ({"source_ami": "debian"}, "must be the id of an AMI"),
+        ({"source_ami": "ami-0123456789abcdef0"}, "has no AMI ami-0123456789abcdef0 in us-east-1"),
+        ({"source_ami_owner": "111122223333"}, "account 111122223333 has no AMI debian-12-amd64-*"),
+        ({"share_with": ["everybody"]}, "account ids of 12 digits"),
+        ({"kms_key_id": ""}, "in us-east-1 the AMI is encrypted with the default key"),
+        ({"subnet_ids": ["subnet-1", "vpc-1"]}, "must hold ids of subnets"),
+        ({"subnet_ids": ["subnet-0123456789abcdef0"]}, "subnet-0123456789abcdef0"),
+        ({"ssh_cidrs": ["home"]}, "must hold networks"),
+        ({"volume_size": 8}, "between 16 and 16384"),
+        ({"volume_throughput": 2000}, "between 125 and 1000"),
+        ({"ssm_parameter": "preheat"}, "must be a path"),
+        ({"name_prefix": "pre heat"}, "letters, digits"),
+        ({"deprecate_after": 0}, "between 1 and 3650"),
+    ],
+)
+def test_a_wrong_choice(command: Command, choices: dict[str, Any], says: str) -> None:
+    command.choices |= choices
+    refused(command, says)
+
+
+def test_a_file_that_is_not_there(command: Command, tmp_path: Path) -> None:
+    command.environment["AMI"] = str(tmp_path / "none.hcl")
+    refused(command, "none.hcl cannot be read", "example.pkrvars.hcl")
+
+
+def test_a_file_that_is_not_hcl(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "broken.pkrvars.hcl").write_text('region = "us-east-1"\ntags = {\n')
+    command.environment["AMI"] = str(tmp_path / "broken.pkrvars.hcl")
+    refused(command, "broken.pkrvars.hcl, line", "not a file of values")
+
+
+def test_no_credentials(command: Command) -> None:
+    command.environment |= {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": "/nonexistent"}
+    refused(command, "there are no AWS credentials", "aws sso login")
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("ExpiredToken", "credentials have expired"),
+        ("InvalidClientTokenId", "does not know these credentials"),
+        ("AccessDenied", "may not do GetCallerIdentity"),
+    ],
+)
+def test_credentials_that_do_not_serve(command: Command, code: str, says: str) -> None:
+    command.cloud.before["sts:GetCallerIdentity"] = lambda _: Refusal(code, status=403)
+    refused(command, says)
+
+
+def test_an_identity_that_may_not(command: Command) -> None:
+    command.cloud.before["ec2:DescribeSubnets"] = lambda _: Refusal("UnauthorizedOperation", status=403)
+    refused(command, "may not do DescribeSubnets", "docs/builder-policy.json")
+
+
+def test_a_quota_too_small(command: Command) -> None:
+    command.cloud.quota = 0
+    refused(command, "may run 0 vCPUs of the family of g5.xlarge", "request-service-quota-increase")
+
+
+def test_a_quota_that_cannot_be_read_is_said(command: Command) -> None:
+    command.cloud.before["servicequotas:GetServiceQuota"] = lambda _: Refusal("AccessDeniedException")
+    command.cloud.before["ec2:CreateSecurityGroup"] = lambda _: Refusal("Enough")
+    code, printed = command.run()
+    assert code == 1
+    assert "the quota L-DB2E81BA for g6.xlarge cannot be read (AccessDeniedException)" in printed
+
+
+def test_a_network_without_subnets(command: Command) -> None:
+    ec2 = command.cloud.client("ec2")
+    for subnet in ec2.describe_subnets()["Subnets"]:
+        ec2.delete_subnet(SubnetId=subnet["SubnetId"])
+    refused(command, f"{HOME} has no default VPC", "Set subnet_ids")
+
+
+def test_a_model_that_cannot_be_reached(command: Command) -> None:
+    command.bake = {"model_source": "nobody/nothing", "model_revision": "1" * 40}
+    command.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
+    refused(command, "the model nobody/nothing at 111", "model_source and model_revision")
+
+
+def test_a_model_that_is_not_there(command: Command) -> None:
+    command.bake = {"model_source": "/nowhere"}
+    refused(command, "model_source is /nowhere", "no such folder")
+
+
+def test_an_old_packer_for_the_real_ec2(command: Command, tmp_path: Path) -> None:
+    old = tmp_path / "packer"
+    old.write_text("#!/bin/sh\necho Packer v1.9.5\n")
+    old.chmod(0o755)
+    command.environment |= {"PACKER": str(old), "AWS_ENDPOINT_URL": ""}
+    refused(
+        command, "is Packer 1.9.5; an AMI needs 1.11 or newer", "HashiCorp's apt repository", "PACKER=path"
+    )
+    assert not command.cloud.requests
+
+
+def test_a_name_that_is_taken(command: Command) -> None:
+    """By an AMI of another maker: found by a first run that gets no further than the name."""
+    command.cloud.before["ec2:CreateSecurityGroup"] = lambda _: Refusal("Enough")
+    _, printed = command.run()
+    name = next(line.split()[2] for line in printed.splitlines() if line.startswith("checks"))
+    ec2 = command.cloud.client("ec2")
+    ec2.copy_image(Name=name, SourceImageId="ami-0deb1a00000000012", SourceRegion=HOME)
+    command.cloud.requests.clear()
+    refused(command, f"has the name {name}, and was not made by `make ami`", "another name_prefix")
+
+
+def test_the_address_of_this_host_is_not_to_be_found_out(command: Command) -> None:
+    command.choices["ssh_cidrs"] = []
+    command.environment |= {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    code, printed = command.run()
+    assert code == 1
+    assert "does not say which address this host has" in printed
+    assert "Set ssh_cidrs" in printed
+    assert command.cloud.leftovers() == []
