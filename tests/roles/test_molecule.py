@@ -10,10 +10,13 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 SCENARIOS = sorted(path.parent.name for path in PROJECT.glob("molecule/*/molecule.yml"))
 CONFIG = PROJECT / ".config/molecule/config.yml"
+SLOW = {"nvidia-debian"}  # builds NVIDIA's kernel module: minutes; `make test-slow` runs it
 TAIL = 60  # lines: enough to see which step failed, and why
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(
+    "scenario", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in SCENARIOS]
+)
 def test_scenario(scenario: str) -> None:
     log = PROJECT / f"build/logs/molecule-{scenario}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,8 @@
 """Run by the venv's Python: exit with what is wrong, unless the venv is what its lock says and can be used.
 
-Run it with -B, lest Python compiles what it finds not compiled.
+    python -B - ACCELERATOR    cuda: torch must compute on the GPU too; cpu: it need not
+
+-B lest Python compiles what it finds not compiled.
 """
 
 import importlib
@@ -37,6 +39,26 @@ def is_python(module: Path) -> bool:
     return True
 
 
+def what_ails_the_gpu() -> str:
+    """Why torch cannot multiply two matrices on the GPU, with what to do about it; nothing if it can."""
+    torch = importlib.import_module("torch")
+    try:
+        ones = torch.ones(64, 64, device="cuda")
+        product = (ones @ ones).sum().item()
+        if torch.cuda.is_available() and product == ones.shape[0] ** 3:
+            return ""
+        reason = f"64 times 64 ones make {product}"
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+    driver = Path("/sys/module/nvidia/version")
+    return (
+        f"torch cannot compute on the GPU: {reason}. The loaded driver is "
+        f"{driver.read_text().strip() if driver.exists() else 'none'}, torch is made for CUDA "
+        f"{torch.version.cuda}. Take a newer driver (nvidia_driver_version), a machine with a GPU, or set "
+        "image_accelerator to cpu"
+    )
+
+
 lock = (Path(sys.prefix) / "requirements.txt").read_text()
 wanted = {normal(name): version for name, version in re.findall(r"^(\S+)==(\S+)", lock, re.MULTILINE)}
 installed = {normal(found.metadata["Name"]): found.version for found in distributions()}
@@ -55,4 +77,6 @@ wrong += [
     for module in Path(sys.prefix).rglob("*.py")
     if not Path(cache_from_source(str(module))).exists() and is_python(module)
 ]
+if sys.argv[1] == "cuda" and "torch" in sys.modules and (ailment := what_ails_the_gpu()):
+    wrong.append(ailment)
 sys.exit("\n".join(wrong) or 0)
