@@ -13,6 +13,7 @@ import transformers
 
 home, model = Path(sys.argv[1]), sys.argv[2]
 driver = Path("/sys/module/nvidia/version")
+gpu = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
 origin = home / "model" / model / "origin.json"
 print(
     json.dumps(
@@ -21,6 +22,8 @@ print(
             # The kernel that the image boots; the one that runs now may be the build host's.
             "kernel": Path("/vmlinuz").resolve(strict=True).name.removeprefix("vmlinuz-"),
             "driver": driver.read_text().strip() if driver.exists() else None,
+            # What it was baked and tried on; an instance may have another.
+            "gpu": {"name": gpu.name, "memory_bytes": gpu.total_memory} if gpu else None,
             "cuda": torch.version.cuda,
             "python": platform.python_version(),
             "torch": torch.__version__,
