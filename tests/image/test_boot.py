@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from factory.emulator import emulated
-from factory.image import ARTIFACT, VERSION
+from factory.image import ARTIFACT
+from factory.inputs import VERSION
 
 
 def test_boots_with_uefi_firmware(disk: Path) -> None:
