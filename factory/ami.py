@@ -43,7 +43,7 @@ def ami() -> None:
 def is_there(plan: Plan, settings: Settings) -> bool:
     """Whether the AMI was built before; FactoryError if another one has taken its name."""
     with explained():
-        image = images.named(client("ec2", settings.region), plan.name)
+        image = images.usable(client("ec2", settings.region), plan.name)
     if image and images.tags(image).get("preheat:inputs") != plan.inputs:
         raise FactoryError(
             f"{image['ImageId']} has the name {plan.name}, and was not made by `make ami`",

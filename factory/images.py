@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from factory.aws import Client
+from factory.console import say
 
 Image = dict[str, Any]
 
@@ -14,6 +15,16 @@ def named(ec2: Client, name: str) -> Image | None:
         "Images"
     ]
     return found[0] if found else None
+
+
+def usable(ec2: Client, name: str) -> Image | None:
+    """The account's own AMI of this name, finished or on its way; one that has failed is removed."""
+    image = named(ec2, name)
+    if image and image["State"] in ("failed", "error", "invalid"):
+        say(f"remove {image['ImageId']}, which has failed")
+        remove(ec2, image)
+        return None
+    return image
 
 
 def tags(image: Image) -> dict[str, str]:

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -127,10 +128,11 @@ def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: 
     options = [f"-only={source}", *var_files(var_file, values)]
     say(f"packer {'.'.join(map(str, version(program)))}: {source}; log {log}")
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as sink:
+    # Packer writes the instance's private key to a temporary file for Ansible, and leaves it there.
+    with log.open("w") as sink, tempfile.TemporaryDirectory(prefix="packer-") as scratch:
         process = subprocess.Popen(
-            [program, "build", *options, folder], env=environment(), cwd=ROOT, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [program, "build", *options, folder], env=environment() | {"TMPDIR": scratch},
+            cwd=ROOT, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
         try:

@@ -20,7 +20,6 @@ from factory.settings import Settings
 
 # How long to wait for an AMI: a copy to another region takes minutes, and hours when the service is busy.
 PATIENCE = {"Delay": 15, "MaxAttempts": 960}
-BROKEN = ("failed", "error", "invalid")
 
 
 def publish(name: str, settings: Settings, record: Path, report: Report) -> None:
@@ -67,12 +66,7 @@ class Publication:
         if region == self.settings.region:
             return
         ec2 = client("ec2", region)
-        there = images.named(ec2, self.image["Name"])
-        if there and there["State"] in BROKEN:
-            say(f"remove the copy that failed in {region}, {there['ImageId']}")
-            images.remove(ec2, there)
-            there = None
-        if there:
+        if images.usable(ec2, self.image["Name"]):
             return
         key = self.settings.copy_regions[region]
         encryption = {"Encrypted": True} if self.settings.encrypted else {}

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 import boto3
 from moto.backends import get_backend
@@ -89,6 +89,10 @@ class Cloud:
         key: str = get_backend("ec2")[ACCOUNT][region].key_pairs[name].public_key
         return key.strip()
 
+    def fail(self, ami: str, region: str) -> None:
+        """Let an AMI fail, as a copy may."""
+        get_backend("ec2")[ACCOUNT][region].amis[ami].state = "failed"
+
     def leftovers(self) -> list[str]:
         """What a build may not leave: instances, volumes, key pairs, security groups, snapshots of no AMI."""
         ec2 = self.client("ec2")
@@ -109,8 +113,11 @@ class Cloud:
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request, as WSGI has it."""
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        environ["wsgi.input"] = BytesIO(body)
         request = parsed(environ, body)
+        if request.action == "ec2:CreateImage":
+            body = urlencode(without_snapshot_tags(request.parameters)).encode()
+            environ["CONTENT_LENGTH"] = str(len(body))
+        environ["wsgi.input"] = BytesIO(body)
         self.requests.append(request)
         self.all_actions.add(request.action)
         hook = self.before.get(request.action)
@@ -141,6 +148,16 @@ def parsed(environ: dict[str, Any], body: bytes) -> Request:
         parameters = {key: values[0] for key, values in parse_qs(body.decode()).items()}
         action = parameters.get("Action", "")
     return Request(f"{service}:{action}", region, parameters)
+
+
+def without_snapshot_tags(parameters: dict[str, str]) -> dict[str, str]:
+    """CreateImage less the tags for its snapshots, which a current Packer sends and moto cannot set."""
+    dropped = tuple(
+        key.removesuffix("ResourceType")
+        for key, value in parameters.items()
+        if key.endswith(".ResourceType") and value == "snapshot"
+    )
+    return {key: value for key, value in parameters.items() if not key.startswith(dropped)}
 
 
 def refused(request: Request, refusal: Refusal) -> str:

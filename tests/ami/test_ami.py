@@ -1,8 +1,10 @@
 """`make ami` from nothing to an AMI in two regions: what was asked of AWS, and what is there at the end."""
 
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from factory import packer
 from factory.console import BUILD
 from factory.inputs import VERSION
 
+MODERN = packer.version(packer.packer()) >= packer.PLUGIN_BLOCKS_SINCE
+
 
 @dataclass
 class Built:
@@ -22,6 +26,7 @@ class Built:
     printed: str
     ami: dict[str, Any]
     copy: dict[str, Any]
+    strays: set[Path]  # in the folder for temporary files
 
     @property
     def cloud(self) -> Cloud:
@@ -37,11 +42,18 @@ def built(server: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
     """The real play on the instance, once for all tests of this module."""
     server.reset()
     command = Command(server, tmp_path_factory.mktemp("ami"))
+    before = temporary_files()
     with instance(command):
         code, printed = command.run()
     assert code == 0, printed
     (ami,), (copy,) = server.own_amis(), server.own_amis(ABROAD)
-    yield Built(command, printed, ami, copy)
+    yield Built(command, printed, ami, copy, temporary_files() - before)
+
+
+def temporary_files() -> set[Path]:
+    """What Packer and Ansible may have left in the folder for temporary files: keys, inventories."""
+    folder = Path(tempfile.gettempdir())
+    return {*folder.glob("ansible-*"), *folder.glob("packer-*")}
 
 
 def tags(image: dict[str, Any]) -> dict[str, str]:
@@ -95,6 +107,9 @@ def test_manifest_and_record_agree_with_the_ami(built: Built) -> None:
 def test_the_builder_is_as_chosen(built: Built) -> None:
     (request,) = built.cloud.calls("ec2:RunInstances")
     assert request.parameters["InstanceType"] == "g6.xlarge"
+    # Left out of the template for an old Packer (test_template.py).
+    assert request.parameters.get("MetadataOptions.HttpTokens") == ("required" if MODERN else None)
+    assert request.parameters.get("MetadataOptions.HttpPutResponseHopLimit") == ("1" if MODERN else None)
     disk = {
         key.removeprefix("BlockDeviceMapping.1."): value
         for key, value in request.parameters.items()
@@ -128,8 +143,7 @@ def test_only_the_caller_reaches_the_builder(built: Built) -> None:
 def test_the_key_is_temporary(built: Built) -> None:
     (made,) = built.cloud.calls("ec2:CreateKeyPair")
     # The template asks for it in any case; an old Packer takes what EC2 gives, an RSA key.
-    modern = packer.version(packer.packer()) >= packer.PLUGIN_BLOCKS_SINCE
-    assert made.parameters.get("KeyType") == ("ed25519" if modern else None)
+    assert made.parameters.get("KeyType") == ("ed25519" if MODERN else None)
     removed = [request.parameters["KeyName"] for request in built.cloud.calls("ec2:DeleteKeyPair")]
     assert made.parameters["KeyName"] in removed
 
@@ -170,6 +184,7 @@ def test_the_parameter_names_it_in_each_region(built: Built) -> None:
 def test_nothing_is_left(built: Built) -> None:
     assert built.cloud.leftovers() == []
     assert not list((BUILD / "run/ami").glob("*.json"))
+    assert built.strays == set()
 
 
 def test_the_table_says_what_was_made_and_where(built: Built) -> None:

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-from cloud import ABROAD, Refusal, Request
+from cloud import ABROAD, HOME, Refusal, Request
 from conftest import Command, instance
 
 from factory.console import BUILD
@@ -77,6 +77,42 @@ def test_a_copy_that_fails_is_made_by_the_next_run(quick: Command) -> None:
     assert parameter["Value"] == copy["ImageId"]
 
 
+@pytest.mark.parametrize("region", [HOME, ABROAD])
+def test_an_ami_that_has_failed_is_made_anew(quick: Command, region: str) -> None:
+    """As it may in AWS's own time, once `make ami` has begun it."""
+    assert quick.run()[0] == 0
+    (broken,) = quick.cloud.own_amis(region)
+    quick.cloud.fail(broken["ImageId"], region)
+    code, printed = quick.run()
+    assert code == 0, printed
+    assert f"remove {broken['ImageId']}, which has failed" in printed
+    (made,) = quick.cloud.own_amis(region)
+    parameter = quick.cloud.client("ssm", region).get_parameter(Name="/preheat/ami")["Parameter"]
+    assert parameter["Value"] == made["ImageId"] != broken["ImageId"]
+
+
+def test_credentials_that_expire_during_the_build(quick: Command) -> None:
+    """Then nothing can be removed; the next run does it."""
+
+    def expire(_request: Request) -> Refusal:
+        for action in ("DescribeInstances", "TerminateInstances", "DescribeVolumes", "DeleteKeyPair"):
+            quick.cloud.before[f"ec2:{action}"] = lambda _: Refusal("RequestExpired", "Request has expired.")
+        return Refusal("RequestExpired", "Request has expired.")
+
+    quick.cloud.before["ec2:StopInstances"] = expire
+    code, printed = quick.run()
+    assert code == 1
+    assert "RequestExpired" in printed.partition("error: ")[2]
+    assert "the next make ami does it. the AWS credentials have expired" in printed
+
+    quick.cloud.before.clear()
+    assert quick.cloud.leftovers()
+    code, printed = quick.run()
+    assert code == 0, printed
+    assert "remove the builder i-" in printed
+    assert quick.cloud.leftovers() == []
+
+
 def test_credentials_that_expire_on_the_way(quick: Command) -> None:
     quick.cloud.before["ec2:CreateTags"] = lambda r: Refusal("RequestExpired") if r.region == ABROAD else None
     code, printed = quick.run()
@@ -100,7 +136,7 @@ def test_credentials_that_expire_on_the_way(quick: Command) -> None:
     ],
 )
 def test_an_interruption_leaves_nothing(quick: Command, stage: str) -> None:
-    """Ctrl-C at each stage; then it is run again and goes through."""
+    """Ctrl-C at each stage."""
     process = quick.start()
     interrupted = [False]
 

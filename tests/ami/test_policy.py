@@ -42,7 +42,7 @@ def test_the_policy_allows_what_is_called_and_no_more(quick: Command) -> None:
     assert code == 0, printed
     called = {request.action for request in quick.cloud.requests} - FREE
     assert called - allowed() == set()
-    assert allowed() - called == NOT_CALLED_HERE.keys()
+    assert allowed() - called <= NOT_CALLED_HERE.keys()
 
 
 def test_what_can_be_narrowed_is() -> None:
