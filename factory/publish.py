@@ -6,7 +6,7 @@ this one has stopped. What fails in one region does not keep the others from bei
 
 import json
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -32,7 +32,7 @@ def publish(name: str, settings: Settings, record: Path, report: Report) -> None
         ec2 = client("ec2", settings.region)
         image = available(ec2, name)
         line.result = str(image["ImageId"])
-    marks = images.tags(image) | measured(record)
+    marks = images.tags(image) | settings.tags | measured(record)
     publication = Publication(settings, image, marks, report)
     failed: dict[str, FactoryError] = {}
     for work in (publication.begin, publication.finish):  # every copy is begun before one is waited for
@@ -123,7 +123,8 @@ class Publication:
     def deprecate(self, ec2: Client, image: Image) -> str:
         """Set the date from which the AMI is no longer listed, counted from the build; that date."""
         date = images.created(self.image) + timedelta(days=self.settings.deprecate_after)
-        ec2.enable_image_deprecation(ImageId=image["ImageId"], DeprecateAt=date)
+        if date > datetime.now(UTC):  # AWS takes no date that is past
+            ec2.enable_image_deprecation(ImageId=image["ImageId"], DeprecateAt=date)
         return f"{date:%Y-%m-%d}"
 
     def set_parameter(self, region: str, image: Image) -> str:

@@ -194,12 +194,17 @@ def test_the_table_says_what_was_made_and_where(built: Built) -> None:
 
 
 def test_again_it_finds_everything_done(built: Built) -> None:
+    """But for what was chosen anew."""
     before = len(built.cloud.requests)
+    built.command.choices["tags"] = {"team": "text"}
     code, printed = built.command.run()
     assert code == 0, printed
     assert f"{built.ami['Name']} is there already" in printed
     done = {request.action for request in built.cloud.requests[before:]}
     assert not done & {"ec2:RunInstances", "ec2:CopyImage", "ssm:PutParameter", "ec2:CreateKeyPair"}
+    for region in (HOME, ABROAD):
+        (image,) = built.cloud.own_amis(region)
+        assert tags(image)["team"] == "text"
 
 
 def test_old_amis_are_listed_and_removed_when_told(built: Built) -> None:
