@@ -82,7 +82,7 @@ variable "source_ami_owner" {
 variable "volume_size" {
   type        = number
   default     = 24
-  description = "Size of the root volume, in GiB. System, driver and venv take 9; large-v3 and its state file 6."
+  description = "Size of the root volume, in GiB. The image takes 7 without driver and model; large-v3 and its state file 6."
 
   validation {
     condition     = var.volume_size >= 16 && var.volume_size <= 16384

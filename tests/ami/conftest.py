@@ -23,7 +23,8 @@ from factory.console import ROOT
 from factory.image import ARTIFACT, image
 from factory.machine import booted
 
-KEYS = {region: f"arn:aws:kms:{region}:123456789012:key/ours" for region in (HOME, ABROAD)}
+KEY = "arn:aws:kms:{}:123456789012:key/00000000-1111-2222-3333-444444444444"
+KEYS = {region: KEY.format(region) for region in (HOME, ABROAD)}
 PARTNER = "210987654321"
 CHOICES: dict[str, Any] = {
     "region": HOME,
