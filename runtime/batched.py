@@ -34,16 +34,19 @@ def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch], languag
     while queue:
         # Batches of one size, not full ones and a small last one.
         taken = queue[: -(-len(queue) // -(-len(queue) // decoder.size))]
+        decoded = None
         try:
-            found, rest = decode(decoder, samples, taken, language)
-        except torch.OutOfMemoryError:
+            decoded = decode(decoder, samples, taken, language)
+        except torch.OutOfMemoryError:  # which holds, as long as it lives, all that its frames do
             if decoder.size == 1:
                 raise
+        if decoded is None:
             decoder.size = -(-len(taken) // 2)
             decoder.forget()
             if decoder.log:
                 decoder.log.info(f"out of memory; going on with {decoder.size} windows at a time")
             continue
+        found, rest = decoded
         segments += found
         # Of what is left of a window, only where there is speech is it worth looking again.
         queue = [part for part in rest if heard(speech, part) >= LEAST_SPEECH] + queue[len(taken) :]

@@ -153,7 +153,7 @@ class Batch:
         self.ended = torch.empty(rows, dtype=torch.bool, device=device)
         self.at = torch.empty(1, dtype=torch.long, device=device)  # position of the newest token
         self.count = torch.empty(1, dtype=torch.long, device=device)  # tokens decoded so far
-        self.step = Step(self._step, device, log)
+        self.step = Step(device, log)
 
     def begin(self, features: Tensor, prompt: list[int]) -> list[float]:
         """Decode the first token of each row of `features` [N, positions, d].
@@ -182,7 +182,7 @@ class Batch:
         for count in range(1, self.limit):
             if count % CHECK_EVERY == 0 and self.ended.all():
                 break
-            self.step()
+            self.step(self._step)
         return list(zip(self.tokens[:, : self.limit].tolist(), self.sums.tolist(), strict=True))
 
     def _step(self) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import audio
 import checkpoint
 import decoding
-import graph
 import numpy as np
 import pytest
 import torch
@@ -44,9 +43,9 @@ class Counter:
 
 def test_on_the_cpu_each_call_goes_straight_through() -> None:
     counter = Counter()
-    step = Step(counter.add, CPU, counter.log)
+    step = Step(CPU, counter.log)
     for wanted in range(1, 6):
-        step()
+        step(counter.add)
         assert counter.value == wanted
     assert not step.capturing and step.graph is None and counter.log.lines == []
 
@@ -55,10 +54,10 @@ def test_on_the_cpu_each_call_goes_straight_through() -> None:
 def test_where_capture_fails_it_goes_on_without() -> None:
     """Told in one line, once; no step is left out or done twice."""
     counter = Counter()
-    step = Step(counter.add, CUDA, counter.log)
+    step = Step(CUDA, counter.log)
     assert step.capturing
     for wanted in range(1, 6):
-        step()
+        step(counter.add)
         assert counter.value == wanted
     (line,) = counter.log.lines
     assert line.startswith("no CUDA graph for the decode step, going on without: ")
@@ -101,9 +100,9 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Counter:
 
 
 def test_the_second_call_captures_and_later_ones_replay(recording: Counter) -> None:
-    step = Step(recording.add, CUDA, recording.log)
+    step = Step(CUDA, recording.log)
     for wanted in range(1, 6):
-        step()
+        step(recording.add)
         assert recording.value == wanted
         assert len(Recorded.made) == (wanted > 1)
     assert Recorded.made[0].replays == 4
@@ -122,9 +121,9 @@ def test_an_operation_that_cannot_be_captured_is_no_error(
 
     monkeypatch.setattr(torch.cuda, "graph", capture)
     for log in (recording.log, None):
-        step = Step(recording.add, CUDA, log)
+        step = Step(CUDA, log)
         for _ in range(5):
-            step()
+            step(recording.add)
     assert recording.value == 10 and len(Recorded.made) == 2
     (line,) = recording.log.lines
     assert line.endswith("without: CUDA error: operation not permitted when stream is capturing")
@@ -137,11 +136,11 @@ def test_running_out_of_memory_is_not_taken_for_it() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        Step(step, CUDA, None)()
-    captured = graph.Step(step, CUDA, None)
+        Step(CUDA, None)(step)
+    captured = Step(CUDA, None)
     captured.warm = True
     with pytest.raises(torch.OutOfMemoryError):
-        captured()
+        captured(step)
 
 
 def decoder_on(device: str, folder: Path) -> Decoder:
