@@ -54,6 +54,7 @@ def is_there(plan: Plan, settings: Settings) -> bool:
 
 def build(run: Run, plan: Plan, settings: Settings, report: Report) -> None:
     """Build the AMI on the first instance that is to be had; FactoryError if none is, or the build fails."""
+    (RECORDS / f"{plan.name}.manifest.json").unlink(missing_ok=True)  # Packer would add to it
     for kind, subnet in plan.places:
         with report.step(f"build on {kind}", subnet) as line:
             try:
@@ -80,13 +81,14 @@ def variables(run: Run, plan: Plan, kind: str, subnet: str, group: str) -> dict[
         # The instance has a network of its own, from which this host's proxy is seldom to be reached.
         "image_ca_bundle": "",
         "image_proxies": {},
+        "image_record": str(RECORDS / f"{plan.name}.image.json"),
     }
     return {
         **inputs.variables(facts, RECORDS / f"{plan.name}.facts.json"),
         "manifest": str(RECORDS / f"{plan.name}.manifest.json"),
-        "record": str(RECORDS / f"{plan.name}.image.json"),
         "source_ami": plan.source["ImageId"],
         "source_ami_owner": plan.source["OwnerId"],
+        "root_device": plan.source["RootDeviceName"],
         "instance_type": kind,
         "subnet_id": subnet,
         "security_group_id": group,

@@ -1,7 +1,8 @@
 """AWS: clients, and its errors in words that name the cure."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,10 +11,12 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
+    LoginError,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
-    SSOTokenLoadError,
+    SSOError,
     TokenRetrievalError,
 )
 
@@ -30,12 +33,16 @@ UNKNOWN = {
     "IncompleteSignature",
 }
 CREDENTIALS = (
+    CredentialRetrievalError,
+    LoginError,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
-    SSOTokenLoadError,
+    SSOError,
     TokenRetrievalError,
 )
+PAUSE, TRIES = 2.0, 60  # seconds between two looks at AWS, and how often it is asked again
+
 DENIED = {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}
 
 
@@ -55,6 +62,18 @@ def code(error: ClientError) -> str:
     """AWS's name for what went wrong, such as InvalidAMIID.NotFound."""
     name: str = error.response["Error"]["Code"]
     return name
+
+
+def patiently(call: Callable[..., Any], *codes: str, **parameters: Any) -> Any:
+    """Call AWS again while it answers with one of these codes: it takes time to see what it has just done."""
+    for _ in range(TRIES):
+        try:
+            return call(**parameters)
+        except ClientError as error:
+            if code(error) not in codes:
+                raise
+        time.sleep(PAUSE)
+    return call(**parameters)
 
 
 @contextmanager

@@ -6,15 +6,17 @@ be removed whatever happens: when the build has failed, and by the next run when
 
 import ipaddress
 import json
+import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from factory import images
-from factory.aws import client, explained
+from factory.aws import PAUSE, Client, client, explained, patiently
 from factory.console import FactoryError, say
 from factory.preflight import Plan
 from factory.settings import Settings
@@ -25,21 +27,21 @@ SSH = 22
 
 @dataclass(frozen=True)
 class Run:
-    """One try to build an AMI: its name, which everything that it makes bears, and what it was to make."""
+    """One build: its name, which everything that it makes bears, and the AMI's while that is unfinished."""
 
     id: str
     region: str
-    ami_name: str
-    inputs: str
+    unfinished_ami: str
 
 
 @contextmanager
 def noted(plan: Plan, region: str, note: Path) -> Iterator[Run]:
     """A run whose note is there as long as anything of it may be; at the end all of it is removed."""
-    run = Run(f"preheat-{uuid.uuid4().hex[:12]}", region, plan.name, plan.inputs)
+    run = Run(f"preheat-{uuid.uuid4().hex[:12]}", region, plan.name)
     note.write_text(json.dumps(asdict(run), indent=2))
     try:
         yield run
+        note.write_text(json.dumps(asdict(replace(run, unfinished_ami="")), indent=2))
     finally:
         try:
             remove_noted(note)
@@ -61,22 +63,31 @@ def remove(run: Run) -> None:
     """Remove everything of a run that is still there: in order, since one thing holds the other."""
     ec2 = client("ec2", run.region)
     tagged = [{"Name": "tag:preheat:run", "Values": [run.id]}]
-    alive = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
-    reservations = ec2.describe_instances(Filters=tagged + alive)["Reservations"]
-    if instances := [i["InstanceId"] for r in reservations for i in r["Instances"]]:
+    ec2.delete_key_pair(KeyName=run.id)  # no error where there is none
+    if instances := alive(ec2, tagged):
         say(f"remove the builder {', '.join(instances)}")
-        ec2.terminate_instances(InstanceIds=instances)
-        ec2.get_waiter("instance_terminated").wait(InstanceIds=instances)
-    for volume in ec2.describe_volumes(Filters=tagged)["Volumes"]:
+    while instances:
+        ec2.terminate_instances(InstanceIds=instances)  # no error where it is shutting down
+        time.sleep(PAUSE)
+        instances = alive(ec2, tagged)
+    unattached = {"Name": "status", "Values": ["available"]}  # the others go with their instance
+    for volume in ec2.describe_volumes(Filters=[*tagged, unattached])["Volumes"]:
         say(f"remove the builder's volume {volume['VolumeId']}")
         ec2.delete_volume(VolumeId=volume["VolumeId"])
     for group in ec2.describe_security_groups(Filters=tagged)["SecurityGroups"]:
-        ec2.delete_security_group(GroupId=group["GroupId"])
-    ec2.delete_key_pair(KeyName=run.id)  # no error where there is none
-    image = images.named(ec2, run.ami_name)
-    if image and images.tags(image).get("preheat:inputs") != run.inputs:  # Packer tags it as the last thing
+        patiently(ec2.delete_security_group, "DependencyViolation", GroupId=group["GroupId"])
+    image = images.named(ec2, run.unfinished_ami) if run.unfinished_ami else None
+    # An old Packer tags it as the last thing; a current one at once, so that of another host's run is known.
+    if image and images.tags(image).get("preheat:run", run.id) == run.id:
         say(f"remove the unfinished {image['ImageId']}")
         images.remove(ec2, image)
+
+
+def alive(ec2: Client, filters: list[dict[str, Any]]) -> list[str]:
+    """Ids of the instances that are not terminated yet."""
+    states = ["pending", "running", "shutting-down", "stopping", "stopped"]
+    found = ec2.describe_instances(Filters=[*filters, {"Name": "instance-state-name", "Values": states}])
+    return [instance["InstanceId"] for r in found["Reservations"] for instance in r["Instances"]]
 
 
 def make_security_group(run: Run, settings: Settings, subnet: str) -> str:
@@ -88,14 +99,16 @@ def make_security_group(run: Run, settings: Settings, subnet: str) -> str:
         return str(group["GroupId"])  # of an earlier try, in another zone
     group = ec2.create_security_group(
         GroupName=run.id,
-        Description=f"ssh to the builder of {run.ami_name}",
+        Description=f"ssh to the builder of {run.unfinished_ami}",
         VpcId=vpc,
         TagSpecifications=[
             {"ResourceType": "security-group", "Tags": [{"Key": "preheat:run", "Value": run.id}]},
         ],
     )["GroupId"]
     networks = settings.ssh_cidrs or [f"{own_address()}/32"]
-    ec2.authorize_security_group_ingress(
+    patiently(
+        ec2.authorize_security_group_ingress,
+        "InvalidGroup.NotFound",
         GroupId=group,
         IpPermissions=[
             {

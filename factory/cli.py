@@ -62,7 +62,8 @@ def main() -> None:
     for name, command in COMMANDS.items():
         commands.add_parser(name, help=command.__doc__)
     chosen = COMMANDS[parser.parse_args().command]
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore the first otherwise
+    # A shell's background jobs ignore the first otherwise; the last comes when the terminal goes away.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     try:
         chosen()

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,8 +22,9 @@ class FactoryError(Exception):
 
 
 def say(text: str) -> None:
-    """Report progress on stderr, so that stdout stays free for results."""
-    print(f"[{time.monotonic() - _started:6.1f} s] {text}", file=sys.stderr, flush=True)
+    """Report progress on stderr, so that stdout stays free for results; nothing happens if it is closed."""
+    with suppress(OSError):
+        print(f"[{time.monotonic() - _started:6.1f} s] {text}", file=sys.stderr, flush=True)
 
 
 def run(*command: str | Path, log: Path | None = None) -> str:

@@ -62,13 +62,13 @@ def build_on(machine: Machine) -> None:
         "image_accelerator": "cpu",
         "image_source_id": rootfs().stem,
         "image_source_name": "Debian 12, by mmdebstrap",
+        "image_record": str(ARTIFACT.record),
     }
     packer.build(
         "null.local",
         {
             **inputs.variables(facts, BUILD / "run/image/facts.json"),
             "manifest": str(ARTIFACT.manifest),
-            "record": str(ARTIFACT.record),
             "local_port": machine.port,
             "user": machine.user,
             "local_key": str(machine.key),

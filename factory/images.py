@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from factory.aws import Client
+from factory.aws import Client, patiently
 from factory.console import say
 
 Image = dict[str, Any]
@@ -45,6 +45,8 @@ def created(image: Image) -> datetime:
 
 def remove(ec2: Client, image: Image) -> None:
     """Deregister an AMI and delete its snapshots; instances that run from it go on."""
-    ec2.deregister_image(ImageId=image["ImageId"])
-    for snapshot in snapshots(image):
-        ec2.delete_snapshot(SnapshotId=snapshot)
+    ec2.deregister_image(ImageId=image["ImageId"], DeleteAssociatedSnapshots=True)
+    if image["State"] == "pending":  # it does not know its snapshots yet; they know it
+        about = [{"Name": "description", "Values": [f"*{image['ImageId']}*"]}]
+        for snapshot in ec2.describe_snapshots(OwnerIds=["self"], Filters=about)["Snapshots"]:
+            patiently(ec2.delete_snapshot, "InvalidSnapshot.InUse", SnapshotId=snapshot["SnapshotId"])

@@ -14,8 +14,8 @@ DEFAULT_VARS = "ansible/models/whisper-nato.yml"
 
 # When none of it has changed, the image that is there is the image.
 INPUTS = (
-    *("ansible", "factory/basedisk.py", "factory/image.py", "packer", "runtime"),
-    *("tests/fixtures/samples", "tests/fixtures/whisper-nato"),
+    *("ansible/**/*", "factory/basedisk.py", "factory/image.py", "packer/*.pkr.hcl", "runtime/**/*"),
+    *("tests/fixtures/samples/**/*", "tests/fixtures/whisper-nato/**/*"),
 )
 
 
@@ -53,7 +53,7 @@ def git_commit() -> str:
 def fingerprint() -> str:
     """A digest of every file that the image is made from, and of the variables file."""
     digest = hashlib.sha256()
-    files = [path for name in INPUTS for path in [ROOT / name, *(ROOT / name).rglob("*")]]
+    files = [path for pattern in INPUTS for path in ROOT.glob(pattern)]
     for path in sorted([*files, ROOT / vars_file()]):
         if path.is_file() and "__pycache__" not in path.parts:
             digest.update(os.path.relpath(path, ROOT).encode() + b"\0" + path.read_bytes())

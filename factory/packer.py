@@ -26,8 +26,12 @@ MODERN_SETTINGS = ("imds_support", "metadata_options")
 # What is worth telling of Packer's output: the tasks of the play, and what the amazon-ebs source is about.
 STEP = re.compile(r"(?:TASK|RUNNING HANDLER) \[(.+?)\]|^==> amazon-ebs\.ami: (\w.+)")
 
-# What EC2 says when a zone has no instance of the type left, on demand and for spot.
-NO_CAPACITY = re.compile(r"InsufficientInstanceCapacity|UnfulfillableCapacity|InsufficientHostCapacity")
+# What EC2 says when a zone has no instance of the type left: a code on demand; for spot Packer tells the
+# message alone.
+NO_CAPACITY = re.compile(
+    r"InsufficientInstanceCapacity|InsufficientHostCapacity|UnfulfillableCapacity"
+    r"|no Spot capacity available|do not have sufficient \S+ capacity|Unable to fulfill capacity"
+)
 
 
 class NoCapacityError(FactoryError):

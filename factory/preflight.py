@@ -3,22 +3,18 @@
 import hashlib
 import json
 import math
-import os
 import re
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-import httpx2
-import yaml
 from botocore.exceptions import ClientError
-from huggingface_hub import HfApi
 
 from factory import packer
 from factory.aws import Client, client, code, endpoint, explained
-from factory.console import ROOT, FactoryError, say
-from factory.inputs import VERSION, fingerprint, vars_file
+from factory.console import FactoryError, say
+from factory.inputs import VERSION, fingerprint
+from factory.model import check_model
 from factory.settings import Settings
 
 NEEDED = (1, 11)  # what plugins.pkr.hcl asks for: IMDSv2 settings, plugins by `packer init`
@@ -39,7 +35,6 @@ class Plan:
 
     name: str
     inputs: str
-    account: str
     source: dict[str, Any]  # of the source AMI, as DescribeImages gives it
     places: list[tuple[str, str]]  # instance type and subnet, in the order to try them
 
@@ -48,6 +43,7 @@ def check(settings: Settings) -> Plan:
     """Check all that can be known before anything costs money; FactoryError names the first thing wrong."""
     check_packer(settings)
     check_model()
+    check_volume(settings)
     check_sharing(settings)
     with explained():
         account = client("sts", settings.region).get_caller_identity()["Account"]
@@ -60,7 +56,7 @@ def check(settings: Settings) -> Plan:
         for region in settings.copy_regions:
             client("ec2", region).describe_images(Owners=["self"], MaxResults=5)
     inputs = digest(settings, source)
-    return Plan(f"{settings.name_prefix}-{VERSION}-{inputs[:12]}", inputs, account, source, places)
+    return Plan(f"{settings.name_prefix}-{VERSION}-{inputs[:12]}", inputs, source, places)
 
 
 def digest(settings: Settings, source: dict[str, Any]) -> str:
@@ -84,25 +80,22 @@ def check_packer(settings: Settings) -> None:
     packer.validate(program, "amazon-ebs.ami", settings.path)
 
 
-def check_model() -> None:
-    """The model of the variables file is a folder here, or can be reached on the hub."""
-    if not os.environ.get("VARS"):
-        say("VARS is not set: the AMI gets the small model of the tests, which knows 36 words")
-    values = yaml.safe_load((ROOT / vars_file()).read_text()) or {}
-    source, revision = str(values.get("model_source", "")), str(values.get("model_revision", ""))
-    if Path(source).is_absolute() and not Path(source).is_dir():
+def check_volume(settings: Settings) -> None:
+    """The volume's rates fit each other, as EC2 wants of gp3."""
+    wanted = settings.volume_throughput * 4
+    if settings.volume_iops < wanted:
         raise FactoryError(
-            f"model_source is {source}, and there is no such folder", f"Correct model_source in {vars_file()}"
+            f"volume_throughput is {settings.volume_throughput} MiB/s, more than a quarter of volume_iops,"
+            f" which is {settings.volume_iops}",
+            f"Set volume_iops = {wanted}, or volume_throughput = {settings.volume_iops // 4}",
         )
-    if not source or Path(source).is_absolute() or "{{" in source:  # the model role says what is wrong
-        return
-    try:
-        HfApi().model_info(source, revision=revision or None, timeout=30)
-    except (httpx2.HTTPError, OSError) as error:
+    if settings.volume_iops > settings.volume_size * 500:
         raise FactoryError(
-            f"the model {source} at {revision} is not to be had: {str(error).splitlines()[0]}",
-            f"Check model_source and model_revision in {vars_file()}, and the way to the hub",
-        ) from error
+            f"volume_iops is {settings.volume_iops}, more than 500 for each GiB of volume_size, which is"
+            f" {settings.volume_size}",
+            f"Set volume_size = {math.ceil(settings.volume_iops / 500)}, or volume_iops ="
+            f" {settings.volume_size * 500}",
+        )
 
 
 def check_sharing(settings: Settings) -> None:
@@ -126,7 +119,13 @@ def find_source(ec2: Client, settings: Settings) -> dict[str, Any]:
             f"account {settings.source_ami_owner} has no AMI {wanted} in {settings.region}",
             "Check region, source_ami or source_ami_name, and source_ami_owner",
         )
-    return max(found, key=lambda image: image["CreationDate"])
+    source: dict[str, Any] = max(found, key=lambda image: image["CreationDate"])
+    if source["Architecture"] != "x86_64":
+        raise FactoryError(
+            f"{source['ImageId']}, {source['Name']}, is for {source['Architecture']}; it must be for x86_64",
+            "Choose another source_ami or source_ami_name",
+        )
+    return source
 
 
 def find_places(ec2: Client, settings: Settings) -> list[tuple[str, str]]:
@@ -150,12 +149,15 @@ def find_places(ec2: Client, settings: Settings) -> list[tuple[str, str]]:
         for kind, subnet in product(settings.instance_types, subnets)
         if (kind, subnet["AvailabilityZone"]) in offered
     ]
+    zones = ", ".join(sorted({subnet["AvailabilityZone"] for subnet in subnets}))
+    missing = [kind for kind in settings.instance_types if kind not in {place[0] for place in places}]
     if not places:
-        zones = ", ".join(sorted({subnet["AvailabilityZone"] for subnet in subnets}))
         raise FactoryError(
-            f"none of {', '.join(settings.instance_types)} is offered in {zones}",
+            f"none of {', '.join(missing)} is offered in {zones}",
             "Set other instance_types (see aws ec2 describe-instance-type-offerings), or another region",
         )
+    if missing:
+        say(f"not offered in {zones}, and so not tried: {', '.join(missing)}")
     return places
 
 

@@ -5,11 +5,12 @@ this one has stopped. What fails in one region does not keep the others from bei
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from factory import images
 from factory.aws import Client, client, code, explain, explained
@@ -32,7 +33,8 @@ def publish(name: str, settings: Settings, record: Path, report: Report) -> None
         ec2 = client("ec2", settings.region)
         image = available(ec2, name)
         line.result = str(image["ImageId"])
-    marks = images.tags(image) | settings.tags | measured(record)
+    purpose = {"preheat:parameter": settings.ssm_parameter}
+    marks = images.tags(image) | settings.tags | purpose | measured(record)
     publication = Publication(settings, image, marks, report)
     failed: dict[str, FactoryError] = {}
     for work in (publication.begin, publication.finish):  # every copy is begun before one is waited for
@@ -75,6 +77,7 @@ class Publication:
             Description=self.image.get("Description", ""),
             SourceImageId=self.image["ImageId"],
             SourceRegion=self.settings.region,
+            TagSpecifications=[{"ResourceType": kind, "Tags": self.tags()} for kind in ("image", "snapshot")],
             **encryption | ({"KmsKeyId": key} if key else {}),
         )
         say(f"copy to {region}: {copied['ImageId']}")
@@ -99,11 +102,15 @@ class Publication:
         """Tags on the AMI and its snapshots, and IMDSv2 alone on what starts from it; how many tags."""
         ec2.create_tags(
             Resources=[image["ImageId"], *images.snapshots(image)],
-            Tags=[{"Key": key, "Value": value} for key, value in self.marks.items()],
+            Tags=self.tags(),
         )
         if image.get("ImdsSupport") != "v2.0":  # a copy does not always have it from its source
             ec2.modify_image_attribute(ImageId=image["ImageId"], ImdsSupport={"Value": "v2.0"})
         return len(self.marks)
+
+    def tags(self) -> list[dict[str, str]]:
+        """The marks in EC2's form."""
+        return [{"Key": key, "Value": value} for key, value in self.marks.items()]
 
     def share(self, ec2: Client, image: Image) -> str:
         """Let the accounts launch the AMI, and no others."""
@@ -148,7 +155,8 @@ def available(ec2: Client, name: str) -> Image:
     image = images.named(ec2, name)
     if image and image["State"] == "pending":
         say(f"wait for {image['ImageId']}")
-        ec2.get_waiter("image_available").wait(ImageIds=[image["ImageId"]], WaiterConfig=PATIENCE)
+        with suppress(WaiterError):  # of an AMI that has failed; what it has become is said below
+            ec2.get_waiter("image_available").wait(ImageIds=[image["ImageId"]], WaiterConfig=PATIENCE)
         image = images.named(ec2, name)
     if not image or image["State"] != "available":
         state = image["State"] if image else "gone"

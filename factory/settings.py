@@ -50,7 +50,8 @@ class Settings:
 def read_settings() -> Settings:
     """The settings by $AMI, an HCL or JSON file of values for Packer's variables; without it, the defaults.
 
-    Raises FactoryError for a file that is missing, not HCL, or names a variable that there is not.
+    Raises FactoryError for a file that is missing, not HCL, or sets a variable that there is not, or one of
+    another type.
     """
     values = {name: variable["default"] for name, variable in variables().items()}
     chosen = os.environ.get("AMI", "")
@@ -62,6 +63,12 @@ def read_settings() -> Settings:
                 f"{path} sets {', '.join(unknown)}, which are no variables of an AMI",
                 f"The variables are {', '.join(values)}",
             )
+        for name, value in given.items():
+            if type(value) is not type(values[name]):
+                raise FactoryError(
+                    f"{path} sets {name} to {json.dumps(value)}, which is of another type than it must be",
+                    f"The default, {json.dumps(values[name])}, is of the right one",
+                )
         values |= given
     return Settings(path, **{f.name: values[f.name] for f in fields(Settings) if f.name != "path"})
 
@@ -81,6 +88,8 @@ def read_hcl(path: Path) -> dict[str, Any]:
             parsed: dict[str, Any] = json.loads(text)
         else:
             parsed = hcl2.loads(text, serialization_options=options)
+        if not isinstance(parsed, dict):
+            raise json.JSONDecodeError("not an object", text, 0)
     except OSError as error:
         raise FactoryError(
             f"{path} cannot be read: {error.strerror}",

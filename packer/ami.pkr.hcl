@@ -15,7 +15,7 @@ source "amazon-ebs" "ami" {
 
   # The builder's volume is the AMI's, and that of the instances started from it.
   launch_block_device_mappings {
-    device_name           = "/dev/xvda"
+    device_name           = var.root_device
     volume_type           = "gp3"
     volume_size           = var.volume_size
     iops                  = var.volume_iops
@@ -69,6 +69,8 @@ locals {
   ami_tags = {
     Name                      = var.ami_name
     "preheat:inputs"          = var.inputs
+    "preheat:parameter"       = var.ssm_parameter
+    "preheat:run"             = var.run
     "preheat:version"         = var.version
     "preheat:git-commit"      = var.git_commit
     "preheat:source-ami"      = "{{ .SourceAMI }}"

@@ -31,12 +31,6 @@ variable "manifest" {
   description = "Where Packer writes what it built."
 }
 
-variable "record" {
-  type        = string
-  default     = "build/image.json"
-  description = "Where the image's own record of what is in it is put: image.json."
-}
-
 variable "project" {
   type        = string
   default     = ""
@@ -86,6 +80,12 @@ variable "subnet_id" {
   type        = string
   default     = ""
   description = "Subnet that this try launches it in; empty: the default one."
+}
+
+variable "root_device" {
+  type        = string
+  default     = "/dev/xvda"
+  description = "What the source AMI calls its root volume, which is to be the builder's."
 }
 
 variable "security_group_id" {

@@ -29,12 +29,6 @@ build {
     ]
   }
 
-  provisioner "file" {
-    direction   = "download"
-    source      = "/opt/transcribe/image.json"
-    destination = var.record
-  }
-
   post-processor "manifest" {
     output     = var.manifest
     strip_path = true

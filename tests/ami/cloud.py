@@ -1,7 +1,7 @@
 """EC2, SSM and STS for the tests: moto's server, whose every request is recorded.
 
 A test can look at a request, interrupt something by it, or answer in AWS's place. What `make ami` needs and
-moto does not do is answered here: the deprecation date, IMDSv2 on an AMI, quotas.
+moto does not do is done here: the deprecation date, IMDSv2 on an AMI, quotas, snapshots that go with an AMI.
 """
 
 import json
@@ -51,7 +51,7 @@ class Refusal:
     status: int = 400
 
 
-Hook = Callable[[Request], Refusal | None]
+Hook = Callable[[Request], Refusal | str | None]  # a refusal, or an answer, or let moto answer
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Cloud:
     url: str = ""
     quota: float = 64.0  # vCPUs of every family
     requests: list[Request] = field(default_factory=list)
-    before: dict[str, Hook] = field(default_factory=dict)  # by action; a Refusal is the answer
+    before: dict[str, Hook] = field(default_factory=dict)  # by action
     after: dict[str, Hook] = field(default_factory=dict)
     all_actions: set[str] = field(default_factory=set)  # since the server was started
     moto: DomainDispatcherApplication = field(
@@ -89,20 +89,26 @@ class Cloud:
         key: str = get_backend("ec2")[ACCOUNT][region].key_pairs[name].public_key
         return key.strip()
 
-    def fail(self, ami: str, region: str) -> None:
-        """Let an AMI fail, as a copy may."""
-        get_backend("ec2")[ACCOUNT][region].amis[ami].state = "failed"
+    def set_state(self, state: str, region: str = HOME) -> None:
+        """Let the account's AMIs in a region be pending, as they are for minutes, or failed, as some are."""
+        amis = get_backend("ec2")[ACCOUNT][region].amis
+        for image in self.own_amis(region):
+            amis[image["ImageId"]].state = state
 
     def leftovers(self) -> list[str]:
         """What a build may not leave: instances, volumes, key pairs, security groups, snapshots of no AMI."""
         ec2 = self.client("ec2")
         instances = [i for r in ec2.describe_instances()["Reservations"] for i in r["Instances"]]
         groups = ec2.describe_security_groups()["SecurityGroups"]
+        kept = {disk["Ebs"]["SnapshotId"] for ami in self.own_amis() for disk in ami["BlockDeviceMappings"]}
+        made = [{"Name": "description", "Values": ["Created by CreateImage*"]}]  # moto makes some for itself
+        snapshots = {item["SnapshotId"] for item in ec2.describe_snapshots(Filters=made)["Snapshots"]}
         return [
             *(i["InstanceId"] for i in instances if i["State"]["Name"] != "terminated"),
             *(volume["VolumeId"] for volume in ec2.describe_volumes()["Volumes"]),
             *(key["KeyName"] for key in ec2.describe_key_pairs()["KeyPairs"]),
             *(group["GroupName"] for group in groups if group["GroupName"] != "default"),
+            *(snapshots - kept),
         ]
 
     def own_amis(self, region: str = HOME) -> list[dict[str, Any]]:
@@ -121,13 +127,24 @@ class Cloud:
         self.requests.append(request)
         self.all_actions.add(request.action)
         hook = self.before.get(request.action)
-        if refusal := hook(request) if hook else None:
-            return answer(start, refusal.status, refused(request, refusal))
-        own = self.own_answer(request)
+        told = hook(request) if hook else None
+        if isinstance(told, Refusal):
+            return answer(start, told.status, refused(request, told))
+        own = told or self.own_answer(request)
+        orphans = self.deleted_with(request)
         reply = answer(start, 200, own) if own else list(self.moto(environ, start))
+        for snapshot in orphans:
+            get_backend("ec2")[ACCOUNT][request.region].delete_snapshot(snapshot)
         if request.action in self.after:
             self.after[request.action](request)
         return reply
+
+    def deleted_with(self, request: Request) -> list[str]:
+        """The snapshots that go with an AMI when that is asked for: moto keeps them."""
+        if request.action != "ec2:DeregisterImage" or "DeleteAssociatedSnapshots" not in request.parameters:
+            return []
+        ami = get_backend("ec2")[ACCOUNT][request.region].amis.get(request.parameters["ImageId"])
+        return [ami.ebs_snapshot.id] if ami and ami.state != "pending" else []
 
     def own_answer(self, request: Request) -> str | None:
         """The answer to what moto does not know."""

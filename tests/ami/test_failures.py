@@ -47,6 +47,30 @@ def test_without_capacity_the_next_place_is_tried(quick: Command) -> None:
     assert quick.cloud.leftovers() == []
 
 
+NO_SPOT = """
+<CreateFleetResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">
+  <fleetId>fleet-1</fleetId>
+  <errorSet><item>
+    <errorCode>UnfulfillableCapacity</errorCode>
+    <errorMessage>There is no Spot capacity available that matches your request.</errorMessage>
+    <lifecycle>spot</lifecycle>
+  </item></errorSet>
+  <fleetInstanceSet/>
+</CreateFleetResponse>
+""".strip()
+
+
+def test_without_spot_capacity_the_next_place_is_tried(quick: Command) -> None:
+    quick.choices["spot"] = True
+    quick.cloud.before["ec2:CreateFleet"] = lambda _: (
+        NO_SPOT if len(quick.cloud.calls("ec2:CreateFleet")) < 2 else None
+    )
+    code, printed = quick.run()
+    assert code == 0, printed
+    assert printed.count("no capacity") == 2
+    assert quick.cloud.leftovers() == []
+
+
 def test_without_any_capacity_it_says_what_was_tried(quick: Command) -> None:
     quick.choices["instance_types"] = ["g6.xlarge"]
     quick.cloud.before["ec2:RunInstances"] = no_capacity(1000)
@@ -82,13 +106,26 @@ def test_an_ami_that_has_failed_is_made_anew(quick: Command, region: str) -> Non
     """As it may in AWS's own time, once `make ami` has begun it."""
     assert quick.run()[0] == 0
     (broken,) = quick.cloud.own_amis(region)
-    quick.cloud.fail(broken["ImageId"], region)
+    quick.cloud.set_state("failed", region)
     code, printed = quick.run()
     assert code == 0, printed
     assert f"remove {broken['ImageId']}, which has failed" in printed
     (made,) = quick.cloud.own_amis(region)
     parameter = quick.cloud.client("ssm", region).get_parameter(Name="/preheat/ami")["Parameter"]
     assert parameter["Value"] == made["ImageId"] != broken["ImageId"]
+
+
+def test_a_copy_that_fails_while_it_is_waited_for(quick: Command) -> None:
+    def fail(request: Request) -> None:
+        if request.region == ABROAD and "ImageId.1" in request.parameters:
+            quick.cloud.set_state("failed", ABROAD)
+
+    quick.cloud.after["ec2:CopyImage"] = lambda _: quick.cloud.set_state("pending", ABROAD)
+    quick.cloud.before["ec2:DescribeImages"] = fail
+    code, printed = quick.run()
+    assert code == 1
+    assert f"not finished in {ABROAD}: the AMI preheat-" in printed
+    assert "is failed\n  Run it again: it is made anew" in printed
 
 
 def test_credentials_that_expire_during_the_build(quick: Command) -> None:
@@ -143,6 +180,7 @@ def test_an_interruption_leaves_nothing(quick: Command, stage: str) -> None:
     def interrupt(_request: Request) -> None:
         if not interrupted[0]:
             interrupted[0] = True
+            quick.cloud.set_state("pending")
             process.send_signal(signal.SIGINT)
 
     if stage == "the play":
@@ -157,6 +195,61 @@ def test_an_interruption_leaves_nothing(quick: Command, stage: str) -> None:
         assert quick.cloud.own_amis() == []
 
 
+def test_a_terminal_that_goes_away_leaves_nothing(quick: Command) -> None:
+    process = quick.start()
+    wait_for_play(process)
+    assert process.stdout is not None
+    process.stdout.close()
+    process.send_signal(signal.SIGHUP)
+    assert process.wait() != 0
+    assert quick.cloud.leftovers() == []
+
+
+def test_after_the_play_nobody_has_to_get_in(quick: Command) -> None:
+    """As after a reboot by the play: hygiene has removed Packer's key, and its connection is gone."""
+    (quick.project / "ansible/image.yml").write_text(CUT_OFF)
+    code, printed = quick.run()
+    assert code == 0, printed
+
+
+CUT_OFF = r"""
+- name: Let nobody in any more
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Remove the key and end the logins, but for this one
+      ansible.builtin.shell: |
+        sed -i '/ preheat-/d' ~/.ssh/authorized_keys
+        mine="" pid=$$
+        while [ "$pid" -gt 1 ]; do
+          mine="$mine $pid "
+          pid=$(ps -o ppid= -p "$pid" | tr -d ' ')
+        done
+        for pid in $(pgrep -u admin sshd); do
+          case $mine in *" $pid "*) ;; *) kill "$pid" ;; esac
+        done
+      args:
+        executable: /bin/bash
+"""
+
+
+def test_an_ami_of_the_same_name_by_another_host_is_left_alone(quick: Command) -> None:
+    """Which is quicker by a minute."""
+
+    def overtake(request: Request) -> Refusal:
+        ec2, name = quick.cloud.client("ec2"), request.parameters["Name"]
+        made = ec2.copy_image(Name=name, SourceImageId="ami-0deb1a00000000012", SourceRegion=HOME)["ImageId"]
+        ec2.create_tags(Resources=[made], Tags=[{"Key": "preheat:run", "Value": "preheat-other"}])
+        return Refusal("InvalidAMIName.Duplicate")
+
+    quick.cloud.before["ec2:CreateImage"] = overtake
+    code, printed = quick.run()
+    assert code == 1
+    assert "InvalidAMIName.Duplicate" in printed
+    assert len(quick.cloud.own_amis()) == 1
+    assert quick.cloud.leftovers() == []
+
+
 def wait_for_play(process: subprocess.Popen[str]) -> None:
     """Wait until the play runs on the instance; what is printed until then is taken."""
     assert process.stdout is not None
@@ -166,6 +259,7 @@ def wait_for_play(process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize("action", ["ec2:RunInstances", "ec2:CreateImage"])
 def test_a_killed_packer_leaves_nothing(quick: Command, action: str) -> None:
     def kill(_request: Request) -> None:
+        quick.cloud.set_state("pending")
         subprocess.run(["pkill", "-KILL", "packer"], check=False)
 
     quick.cloud.after[action] = kill

@@ -39,6 +39,12 @@ def refused(command: Command, *says: str) -> None:
         ({"ssh_cidrs": ["home"]}, "must hold networks"),
         ({"volume_size": 8}, "between 16 and 16384"),
         ({"volume_throughput": 2000}, "between 125 and 1000"),
+        ({"volume_throughput": 1000}, "Set volume_iops = 4000, or volume_throughput = 750"),
+        ({"volume_iops": 16000}, "Set volume_size = 32, or volume_iops = 12000"),
+        ({"source_ami_name": "debian-12-arm64-*"}, "is for arm64; it must be for x86_64"),
+        ({"deprecate_after": "90"}, 'sets deprecate_after to "90", which is of another type'),
+        ({"encrypted": "false"}, "The default, true, is of the right one"),
+        ({"tags": ["speech"]}, 'sets tags to ["speech"]'),
         ({"ssm_parameter": "preheat"}, "must be a path"),
         ({"name_prefix": "pre heat"}, "letters, digits"),
         ({"deprecate_after": 0}, "between 1 and 3650"),
@@ -58,6 +64,42 @@ def test_a_file_that_is_not_hcl(command: Command, tmp_path: Path) -> None:
     (tmp_path / "broken.pkrvars.hcl").write_text('region = "us-east-1"\ntags = {\n')
     command.environment["AMI"] = str(tmp_path / "broken.pkrvars.hcl")
     refused(command, "broken.pkrvars.hcl, line", "not a file of values")
+
+
+def test_a_file_that_holds_a_list(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "list.pkrvars.json").write_text('["us-east-1"]')
+    command.environment["AMI"] = str(tmp_path / "list.pkrvars.json")
+    refused(command, "list.pkrvars.json, line", "not a file of values")
+
+
+def test_a_type_that_no_zone_has_is_said(command: Command) -> None:
+    command.choices["instance_types"] = ["t2.nosuch", "g6.xlarge"]
+    command.cloud.before["ec2:CreateSecurityGroup"] = lambda _: Refusal("Enough")
+    _, printed = command.run()
+    assert "and so not tried: t2.nosuch" in printed
+    assert "CreateSecurityGroup (Enough)" in printed
+
+
+@pytest.mark.parametrize(
+    ("bake", "says"),
+    [
+        ({"model_source": "./models/x"}, "neither an absolute path nor the id of a model"),
+        ({"model_source": "a/b/c"}, "neither an absolute path nor the id of a model"),
+        ({"model_source": "/nowhere"}, "model_source is /nowhere, and there is no such folder"),
+        ({"model_source": "nobody/nothing", "model_sha256": "5bd9"}, "sets model_sha256 to '5bd9'"),
+        ({"model_source": "nobody/nothing", "model_revision": "main"}, "'main', and a branch moves"),
+    ],
+)
+def test_a_wrong_model(command: Command, bake: dict[str, Any], says: str) -> None:
+    command.bake = bake
+    refused(command, says)
+
+
+@pytest.mark.parametrize(("text", "says"), [("a: [", "is not YAML"), ("- a", "holds no variables")])
+def test_variables_that_are_none(command: Command, tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "wrong.yml").write_text(text)
+    command.environment["VARS"] = str(tmp_path / "wrong.yml")
+    refused(command, f"wrong.yml {says}")
 
 
 def test_no_credentials(command: Command) -> None:
@@ -107,11 +149,6 @@ def test_a_model_that_cannot_be_reached(command: Command) -> None:
     command.bake = {"model_source": "nobody/nothing", "model_revision": "1" * 40}
     command.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
     refused(command, "the model nobody/nothing at 111", "model_source and model_revision")
-
-
-def test_a_model_that_is_not_there(command: Command) -> None:
-    command.bake = {"model_source": "/nowhere"}
-    refused(command, "model_source is /nowhere", "no such folder")
 
 
 def test_an_old_packer_for_the_real_ec2(command: Command, tmp_path: Path) -> None:
