@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  torch users know it by no other name
-from decoding import Decoder
+from decoding import Decoder, parts
 from features import FRAMES_PER_SECOND
 from formats import Segment, Word
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from torch import Tensor
 from vocabulary import Vocabulary
 from whisper import Matches, Whisper
 
+PARTS = 8  # in which a batch is aligned: each then takes no more memory than the encoder did for all of it
 SMOOTHED = 7  # positions under the median filter
 LONGEST = 0.7  # s; the usual word is not taken to be longer
 SENTENCE_ENDS = ".。!！?？"  # noqa: RUF001  full-width ones are meant
@@ -58,8 +59,12 @@ def add_words(
     """
     end = decoder.vocabulary.end
     texts = [[t for s in found for t in s.tokens if t < end] for found, _ in windows]
+    lengths = [length for _, length in windows]
+    timed: list[list[Timing]] = []
+    for rows in parts(list(range(len(windows))), max(1, decoder.size // PARTS)):
+        part = slice(rows[0], rows[-1] + 1)
+        timed += align(decoder, features[part], texts[part], lengths[part], language)
     done = []
-    timed = align(decoder, features, texts, [length for _, length in windows], language)
     for (found, _), words in zip(windows, timed, strict=True):
         placed = place(found, words, end, spoken_until) if found else []
         spoken_until = placed[-1].end if placed else spoken_until
@@ -81,9 +86,9 @@ def align(
     cache = network.cache(len(features), capacity=rows.shape[1])
     network.hear(features, cache)
     matches: Matches = dict.fromkeys(alignment_heads(network, vocabulary), features)  # to be replaced
-    logits = network.decode(rows, cache, matches)
     first = len(prompt) - 1  # the position that says the first word
-    sayings = logits[:, first:-1, : vocabulary.end].softmax(dim=-1)
+    logits = network.decode(rows, cache, matches, where=slice(first, -1))
+    sayings = logits[..., : vocabulary.end].softmax(dim=-1)
     spoken = said.to(network.device).clamp(max=vocabulary.end - 1)  # beyond a row's text, anything
     probabilities = sayings.gather(2, spoken[:, :, None])[:, :, 0].tolist()
     heads = torch.stack(list(matches.values()), dim=1)  # [B, heads, tokens, positions]
@@ -108,11 +113,17 @@ def attention(matches: Tensor) -> Tensor:
     weights = matches.softmax(dim=-1)
     deviation, mean = torch.std_mean(weights, dim=-2, keepdim=True, unbiased=False)
     weights = (weights - mean) / deviation
+    # One head after the other: to sort takes more memory than all of them.
+    return torch.stack([smooth(head) for head in weights]).mean(dim=0)
+
+
+def smooth(weights: Tensor) -> Tensor:
+    """[tokens, positions] under the median filter."""
     margin = SMOOTHED // 2
-    if weights.shape[-1] > margin:  # else there is nothing to smooth over
-        padded = F.pad(weights, (margin, margin), mode="reflect")
-        weights = padded.unfold(-1, SMOOTHED, 1).sort()[0][..., margin]
-    return weights.mean(dim=0)
+    if weights.shape[-1] <= margin:  # there is nothing to smooth over
+        return weights
+    padded = F.pad(weights, (margin, margin), mode="reflect")
+    return padded.unfold(-1, SMOOTHED, 1).sort()[0][..., margin].clone()  # a view would keep all of them
 
 
 def token_starts(cost: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from alignment import add_words
 from audio import SAMPLE_RATE
-from decoding import Decoder
+from decoding import Decoder, parts
 from features import HOP, log_mel
 from formats import Segment, Transcript
 from segments import FRAMES_PER_TIMESTAMP, cut
@@ -32,8 +32,7 @@ def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch], languag
     segments: list[Segment] = []
     total = sum(end - start for start, end in queue)
     while queue:
-        # Batches of one size, not full ones and a small last one.
-        taken = queue[: -(-len(queue) // -(-len(queue) // decoder.size))]
+        taken = next(parts(queue, decoder.size))
         decoded = None
         try:
             decoded = decode(decoder, samples, taken, language)
@@ -99,16 +98,20 @@ def detect_language(decoder: Decoder, samples: Tensor, speech: list[Stretch]) ->
     return decoder.detect_language(encode(decoder.network, samples, [first]))[0]
 
 
-def affordable(network: Whisper) -> int:
-    """How many windows to decode at a time, by the free memory."""
-    dims, bytes_each = network.dims, network.dtype.itemsize
+def needed(network: Whisper) -> int:
+    """Bytes of memory for each window that is decoded at a time."""
+    dims = network.dims
     cache = 2 * dims.decoder_layers * (dims.max_source_positions + dims.max_target_positions) * dims.d_model
     # In the encoder at their greatest: the feed-forward layer's input, output and one copy; and the logits.
     activations = dims.max_source_positions * (3 * dims.encoder_ffn_dim + 6 * dims.d_model)
-    needed = (cache + activations) * bytes_each + 6 * 4 * dims.vocab_size
+    return (cache + activations) * network.dtype.itemsize + 6 * 4 * dims.vocab_size
+
+
+def affordable(network: Whisper) -> int:
+    """How many windows to decode at a time, by the free memory."""
     if network.device.type == "cuda":
         free = torch.cuda.mem_get_info(network.device)[0]
     else:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
-    return max(1, min(int(SHARE * free) // needed, MOST[network.device.type]))
+    return max(1, min(int(SHARE * free) // needed(network), MOST[network.device.type]))

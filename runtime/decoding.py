@@ -6,8 +6,9 @@ higher temperature.
 """
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from graph import Step
@@ -17,6 +18,8 @@ from timing import Log
 from torch import Tensor
 from vocabulary import Vocabulary
 from whisper import Whisper
+
+Item = TypeVar("Item")
 
 CHECK_EVERY = 8  # steps between two looks at whether all rows have ended: a look waits for the device
 
@@ -70,15 +73,17 @@ class Decoder:
             rows = [i for i in range(len(features)) if i not in results or results[i].fails(self.options)]
             if not rows:
                 break
-            chosen = features if len(rows) == len(features) else features[rows]
-            results |= zip(rows, self.decode_once(chosen, prompt, temperature), strict=True)
+            # Samples take as much memory as windows do.
+            for part in parts(rows, max(1, self.size // self._samples(temperature))):
+                chosen = features if len(part) == len(features) else features[part]
+                results |= zip(part, self.decode_once(chosen, prompt, temperature), strict=True)
         return [results[i] for i in range(len(features))]
 
     @torch.inference_mode()
     def decode_once(self, features: Tensor, prompt: list[int], temperature: float = 0.0) -> list[Result]:
         """As `decode`, at one temperature: greedily at 0, else the most probable of several samples."""
         end = self.vocabulary.end
-        group = self.options.best_of if temperature else 1
+        group = self._samples(temperature)
         batch = self._batch(len(features) * group, prompt, temperature)
         no_speech = batch.begin(features.repeat_interleave(group, dim=0), prompt)
         results = []
@@ -106,6 +111,10 @@ class Decoder:
         if self.network.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def _samples(self, temperature: float) -> int:
+        """How often each window is decoded at once, for the best of the results."""
+        return self.options.best_of if temperature else 1
+
     def _batch(self, rows: int, prompt: list[int], temperature: float) -> "Batch":
         """A batch for so many rows; the last one again if it fits, with what was captured for it."""
         timestamps = prompt[-1] != self.vocabulary.no_timestamps
@@ -114,6 +123,12 @@ class Decoder:
             self.batch = None  # its memory, before more is asked for
             self.batch = Batch(self.network, self.vocabulary, kind, self.log)
         return self.batch
+
+
+def parts(items: list[Item], most: int) -> Iterator[list[Item]]:
+    """As few parts as can be of at most so many items: of one size, not full ones and a small last one."""
+    size = -(-len(items) // -(-len(items) // most))
+    return (items[i : i + size] for i in range(0, len(items), size))
 
 
 def limit(network: Whisper, prompt: int) -> int:
@@ -161,9 +176,9 @@ class Batch:
         Returns the probabilities of no speech, 0 to 1.
         """
         self.network.hear(features, self.cache)
-        logits = self.network.decode(
-            torch.tensor([prompt] * len(features), device=self.at.device), self.cache
-        )
+        tokens = torch.tensor([prompt] * len(features), device=self.at.device)
+        start = prompt.index(self.vocabulary.start)
+        at_start, logits = self.network.decode(tokens, self.cache, where=[start, -1]).unbind(dim=1)
         self.at.fill_(len(prompt) - 1)
         self.count.zero_()
         self.tokens.fill_(self.vocabulary.end)
@@ -171,11 +186,10 @@ class Batch:
         self.ended.fill_(False)
         self.history.clear()
         self.limit = limit(self.network, len(prompt))
-        self._choose(self.rules.first_step(logits[:, -1]))
+        self._choose(self.rules.first_step(logits))
         if self.vocabulary.no_speech is None:
             return [0.0] * len(features)
-        at_start = logits[:, prompt.index(self.vocabulary.start)].softmax(dim=-1)
-        return [float(p) for p in at_start[:, self.vocabulary.no_speech].tolist()]
+        return [float(p) for p in at_start.softmax(dim=-1)[:, self.vocabulary.no_speech].tolist()]
 
     def finish(self) -> list[tuple[list[int], float]]:
         """Decode to the end; returns each row's tokens, with what follows their end, and log-probability."""

@@ -88,9 +88,16 @@ class Whisper:
         cache.length = 0
 
     @torch.inference_mode()
-    def decode(self, tokens: Tensor, cache: Cache, watch: Matches | None = None) -> Tensor:
+    def decode(
+        self,
+        tokens: Tensor,
+        cache: Cache,
+        watch: Matches | None = None,
+        where: slice | list[int] = slice(None),
+    ) -> Tensor:
         """[B, T] tokens that follow those already in `cache` → [B, T, vocab_size] logits, float32.
 
+        `where` says which of the T are wanted: logits take many times the memory of all else about a token.
         For each (layer, head) that `watch` has as a key, its value becomes how well the tokens match the
         audio there, before softmax: [B, T, 1500].
         """
@@ -99,7 +106,7 @@ class Whisper:
         # A token sees itself and what came before it; a single one sees everything, which needs no mask.
         mask = None if len(at) == 1 else torch.arange(cache.length, device=self.device) <= at[:, None]
         filled = Cache(cache.cross, cache.seen[..., : cache.length, :])
-        return self._decode(tokens, at, filled, mask, watch or {})
+        return self._logits(self._decode(tokens, at, filled, mask, watch or {})[:, where])
 
     @torch.inference_mode()
     def step(self, tokens: Tensor, at: Tensor, cache: Cache) -> Tensor:
@@ -111,7 +118,7 @@ class Whisper:
         capacity = cache.seen.shape[-2]
         hidden = torch.arange(capacity, device=self.device) > at
         mask = self.tokens.new_zeros(1, capacity).masked_fill(hidden, float("-inf"))
-        return self._decode(tokens, at, cache, mask, {})[:, 0]
+        return self._logits(self._decode(tokens, at, cache, mask, {})[:, 0])
 
     def _decode(
         self, tokens: Tensor, at: Tensor, cache: Cache, mask: Tensor | None, watch: Matches
@@ -132,6 +139,9 @@ class Whisper:
                 match = query[:, head] @ cache.cross[i, 0, :, head].mT
                 watch[i, head] = match.float() * query.shape[-1] ** -0.5
             x = x + mlp(x, layer)
+        return x
+
+    def _logits(self, x: Tensor) -> Tensor:
         return F.linear(norm(x, self.stem["decoder.norm"]), self.tokens).float()
 
 

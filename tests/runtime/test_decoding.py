@@ -43,7 +43,9 @@ def test_a_result_fails_by_either_threshold() -> None:
     assert replace(repetitive, no_speech_prob=0.7).fails(options)
 
 
-def tried(outcomes: dict[tuple[int, float], Result], options: Options) -> tuple[list[Result], list[Any]]:
+def tried(
+    outcomes: dict[tuple[int, float], Result], options: Options, size: int = 16
+) -> tuple[list[Result], list[Any]]:
     """What `decode` returns of three windows, and which of them it tried at which temperature."""
     calls = []
 
@@ -56,7 +58,7 @@ def tried(outcomes: dict[tuple[int, float], Result], options: Options) -> tuple[
 
     nothing: Any = None
     features = torch.arange(3.0)[:, None, None].expand(3, 2, 2)
-    return Stub(nothing, nothing, options).decode(features, [7]), calls
+    return Stub(nothing, nothing, options, size).decode(features, [7]), calls
 
 
 def test_only_what_fails_is_tried_again() -> None:
@@ -73,6 +75,17 @@ def test_the_last_try_stays() -> None:
     assert calls == [(0.0, [0, 1, 2]), (0.5, [1])]
     assert [result.temperature for result in results] == [0.0, 0.5, 0.0]
     assert results[1].compression_ratio == 9.0
+
+
+@pytest.mark.parametrize(
+    ("size", "best_of", "wanted"),
+    [(16, 5, [[0, 1, 2]]), (12, 5, [[0, 1], [2]]), (3, 1, [[0, 1, 2]]), (3, 5, [[0], [1], [2]])],
+)
+def test_samples_take_the_place_of_windows(size: int, best_of: int, wanted: list[list[int]]) -> None:
+    """There are never more rows than there may be windows, unless one window has them."""
+    bad = replace(SPEECH, compression_ratio=9.0)
+    _, calls = tried({(i, 0.0): bad for i in range(3)}, Options(best_of=best_of), size)
+    assert calls == [(0.0, [0, 1, 2]), *((0.2, part) for part in wanted)]
 
 
 @pytest.mark.parametrize(("positions", "prompt"), [(448, 3), (448, 227), (96, 4), (64, 40)])

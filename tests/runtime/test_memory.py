@@ -1,4 +1,4 @@
-"""What is no longer needed is given back at once: on a GPU nobody waits for the garbage collector."""
+"""What is no longer needed is given back at once, and no more is needed than batches are made for."""
 
 import gc
 import weakref
@@ -6,20 +6,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import alignment
 import audio
 import batched
 import checkpoint
 import pytest
 import torch
 from decoding import Batch, Decoder
-from layout import Dimensions
+from layout import Dimensions, layout
 from options import Options
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from vad import Stretch
+from vocabularies import metadata
 from vocabulary import Vocabulary
 from whisper import Whisper
 
 STRETCHES = [Stretch(0, 16_000 * 20), Stretch(16_000 * 41, 16_000 * 45), Stretch(16_000 * 58, 16_000 * 72)]
+
+# Whisper tiny with a tenth of the window and of the text, a third of the width and of the vocabulary: what
+# takes how much memory has the real proportions.
+SCALED = Dimensions(80, 128, 4, 2, 512, 150, 4, 2, 512, 44, 17_000)
+WINDOW = 3 * 16_000  # samples
 
 
 @pytest.fixture(autouse=True)
@@ -106,3 +115,67 @@ def test_after_running_out_of_memory_nothing_is_left(
     monkeypatch.setattr(Decoder, "forget", forget_and_look)
     assert batched.transcribe(decoder, sound, STRETCHES, "en").segments
     assert checks == 2 and decoder.size == 1
+
+
+class Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]  # it is torch's
+    """Counts the bytes of all tensors that operations within it make."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # as above
+        self.live = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in self.known:
+                storage = tensor.untyped_storage()
+                self.known.add(storage._cdata)
+                self.live += storage.nbytes()
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(storage, self.free, storage._cdata, storage.nbytes())
+        return made
+
+    def free(self, storage: int, size: int) -> None:
+        self.known.remove(storage)
+        self.live -= size
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(temperature=(0.0,)),
+        Options(temperature=(0.0,), initial_prompt="alpha " * 9),
+        Options(temperature=(0.0,), word_timestamps=True),
+        Options(temperature=(0.4,)),
+    ],
+    ids=["plain", "after a prompt", "with words", "of several samples"],
+)
+def test_no_more_memory_is_used_than_is_asked_for(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch before has left its cache, as in a long recording."""
+    # The transform's memory is as it is, whatever the network's width: it would hide all else.
+    monkeypatch.setattr(batched, "log_mel", lambda sound, *_: torch.randn(len(sound), 80, 300))
+    torch.manual_seed(1)
+    tensors = {name: torch.randn(shape) / 50 for name, shape in layout(SCALED).items()}
+    halves = {name: tensor.half() for name, tensor in tensors.items() if not name.startswith("audio.")}
+    network = Whisper(tensors | halves, SCALED)
+    vocabulary = Vocabulary(metadata())
+    # It says words for which there is room, to the last.
+    vocabulary.suppressed += [vocabulary.end, *range(vocabulary.first_timestamp + 1, SCALED.vocab_size)]
+    decoder = Decoder(network, vocabulary, options, size=16)
+    stretches = [Stretch(i * WINDOW, (i + 1) * WINDOW) for i in range(16)]
+    sound = torch.randn(16 * WINDOW) / 10
+    with Memory() as memory:
+        for _ in range(2):
+            segments, _ = batched.decode(decoder, sound, stretches, "en")
+    assert len(segments) == 16 and min(len(segment.tokens) for segment in segments) > 15
+    assert memory.peak > 1e7
+    assert memory.peak <= 16 * batched.needed(network)
+
+
+def test_many_alignment_heads_take_no_more_than_room_for_themselves() -> None:
+    """Where a checkpoint names none, it is half of them all: 320 in a large model."""
+    matches = torch.randn(64, 20, 150)
+    with Memory() as memory:
+        alignment.attention(matches)
+    assert memory.peak < 8 * matches.nbytes

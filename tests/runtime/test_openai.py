@@ -110,7 +110,7 @@ def test_words_of_several_windows_at_once(decoder: Decoder, samples: Path) -> No
     from vad import Stretch  # noqa: PLC0415  only here
 
     sound = torch.from_numpy(audio.decode(samples / "long.flac"))
-    worded = replace(decoder, options=replace(GREEDY, word_timestamps=True))
+    worded = replace(decoder, options=replace(GREEDY, word_timestamps=True), size=3 * alignment.PARTS)
     stretches = [
         Stretch(round(a * 16000), round(b * 16000)) for a, b in ((0.6, 21.6), (41.3, 44.9), (58.5, 72.9))
     ]
