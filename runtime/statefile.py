@@ -101,10 +101,10 @@ def read_header(file: BinaryIO) -> Header:
         raise ValueError(f"claims a header of {length:,} bytes in a file of {size:,}")
     raw = file.read(length)
     try:
-        entries = json.loads(raw.decode())  # bytes that look like UTF-16 would make json import its decoder
+        header = json.loads(raw.decode())  # bytes that look like UTF-16 would make json import its decoder
     except ValueError as error:  # as well for a number of more digits than Python reads
         raise TypeError("not JSON") from error
-    metadata = entries.pop("__metadata__")
+    metadata = header.pop("__metadata__")
     if (found := (metadata["format"], metadata["version"])) != (FORMAT, VERSION):
         raise ValueError(f"is of the format {found}, this program reads {(FORMAT, VERSION)}")
     if metadata["digest"] != (actual := digest(raw, metadata["digest"])):
@@ -118,7 +118,7 @@ def read_header(file: BinaryIO) -> Header:
             raise ValueError(f"has no JSON object for its {key}")
     if (8 + length) % ALIGNMENT:
         raise ValueError(f"has its data at byte {8 + length:,}, not at a multiple of {ALIGNMENT:,}")
-    check_entries(entries, metadata)
+    entries = network_entries(header, metadata)
     end = max(entry["data_offsets"][1] for entry in entries.values())
     if size - 8 - length != end:
         raise ValueError(f"has {size - 8 - length:,} bytes of tensors, its header says {end:,}")
@@ -128,8 +128,11 @@ def read_header(file: BinaryIO) -> Header:
     return Header(entries, metadata, checksums, 8 + length, end)
 
 
-def check_entries(found: Entries, metadata: dict[str, str]) -> None:
-    """Raise ValueError unless the header describes exactly the tensors that the network reads."""
+def network_entries(found: Entries, metadata: dict[str, str]) -> Entries:
+    """The tensors that the network reads, which the header must describe exactly. Raises ValueError.
+
+    Equal is not the same: the header may have them in another order, and 4096.0 for 4096.
+    """
     dims, dtype = Dimensions.from_json(metadata["dimensions"]), metadata["dtype"]
     if dtype not in DTYPES:
         raise ValueError(f"is of dtype {dtype!r}, this program knows {', '.join(DTYPES)}")
@@ -141,6 +144,7 @@ def check_entries(found: Entries, metadata: dict[str, str]) -> None:
             raise ValueError(
                 f"does not fit: {name} is {found.get(name)} in the file, {wanted.get(name)} in the network"
             )
+    return wanted
 
 
 def describe(dims: Dimensions, dtype: str) -> Entries:

@@ -14,10 +14,12 @@ import pytest
 import safetensors
 import state
 import statefile
+import streaming
 import torch
 import xxhash
-from handmade import header_of, with_header
+from handmade import header_of, same, with_header
 from layout import Dimensions, layout
+from reading import Reading
 from statefile import StateError
 
 NAME = "whisper-nato"
@@ -219,6 +221,20 @@ def test_a_lying_header_is_refused(kind: str, file: Path) -> None:
     with pytest.raises(StateError, match=message) as raised:
         state.load(file)
     assert "\n" not in str(raised.value)
+
+
+def test_numbers_and_order_are_the_programs_own(file: Path, packed: checkpoint.Packed) -> None:
+    """Of entries that are equal to those it wants, but not the same."""
+    header, data = header_of(file.read_bytes())
+    for name in list(header)[:0:-1]:
+        entry = header.pop(name)
+        entry["data_offsets"] = [float(offset) for offset in entry["data_offsets"]]
+        header[name] = entry | {"shape": [float(size) for size in entry["shape"]]}
+    file.write_bytes(with_header(header, data))
+    reading = Reading(file, "cuda")
+    streamed = state.views(streaming.stream(reading, "cpu"), reading.header().entries)
+    for tensors in (state.load(file)[0], streamed):
+        assert same(tensors, packed[0])
 
 
 def test_data_must_begin_with_a_page(file: Path) -> None:
