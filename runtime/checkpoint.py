@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from layout import FFT_SAMPLES, Dimensions, layout
+from timing import reason
 from torch import Tensor
 from vocabulary import BYTES, Vocabulary
 
@@ -90,8 +91,9 @@ def pack(folder: Path, dtype: torch.dtype, device: str = "cpu") -> Packed:
         }
         check(network.config, extractor, Vocabulary(metadata), info)
     except Exception as error:  # all that a broken file makes transformers, safetensors and tokenizers raise
-        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-        raise CheckpointError(f"no usable checkpoint in {folder}: {reason}; fetch the model again") from error
+        raise CheckpointError(
+            f"no usable checkpoint in {folder}: {reason(error)}; fetch the model again"
+        ) from error
     tensors = fuse(network.state_dict(), extractor, dims, dtype)
     return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
 

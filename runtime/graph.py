@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from timing import Log
+from timing import Log, reason
 
 
 class Step:
@@ -42,7 +42,6 @@ class Step:
                 function()
         except RuntimeError as error:
             if self.log:
-                reason = str(error).strip().partition("\n")[0]
-                self.log.info(f"no CUDA graph for the decode step, going on without: {reason}")
+                self.log.info(f"no CUDA graph for the decode step, going on without: {reason(error)}")
             return None
         return graph

@@ -7,6 +7,7 @@ Both fill the same network. A state file that cannot be used is a warning as lon
 """
 
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import gpu
 from layout import Dimensions
 from reading import Reading
-from timing import Log, warn
+from statefile import StateError, naming
+from timing import Log, reason, warn
 
 if TYPE_CHECKING:
     from checkpoint import Packed
@@ -73,9 +75,8 @@ class Loading:
             torch = import_torch()
         with self.log.phase("import network"):
             import checkpoint  # noqa: PLC0415  needs torch
-            import statefile  # noqa: PLC0415  as state
-            import vocabulary  # noqa: PLC0415  small
-            import whisper  # noqa: PLC0415  needs torch
+            import vocabulary  # noqa: F401, PLC0415  small; `load` uses it, here its time shows
+            import whisper  # noqa: F401, PLC0415  as well
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ModelError(
                 "--device cuda: torch finds no GPU; see what nvidia-smi says, or use --device cpu"
@@ -86,22 +87,36 @@ class Loading:
         for strategy in self.strategies:
             try:
                 with self.log.phase("load model"):
-                    tensors, metadata = self.pack(strategy)
-                    network = whisper.Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
-                    words = vocabulary.Vocabulary(metadata)
-            except (statefile.StateError, checkpoint.CheckpointError) as error:
+                    model = self.load(strategy)
+            except (StateError, checkpoint.CheckpointError) as error:
                 reasons.append(str(error))
-                if strategy != self.strategies[-1]:
-                    warn(f"{error}; going on with {self.strategies[-1]} loading")
-                continue
-            seconds = self.log.seconds("load model")
-            how = f"{strategy} loading, {self.device}, {metadata['dtype']}"
-            self.log.info(f"model {self.name} ready in {seconds:.2f} s: {how}")
-            return Model(self.name, network, words, strategy)
+            except RuntimeError as error:  # torch's, for want of memory or of a GPU that works
+                cure = "see what nvidia-smi says, or use --device cpu"
+                if self.device == "cpu":
+                    cure = "see whether there is memory enough"
+                reasons.append(f"{strategy} loading failed on {self.device}: {reason(error)}; {cure}")
+            else:
+                seconds, dtype = self.log.seconds("load model"), str(model.network.dtype)
+                how = f"{strategy} loading, {self.device}, {dtype.removeprefix('torch.')}"
+                self.log.info(f"model {self.name} ready in {seconds:.2f} s: {how}")
+                return model
+            if strategy != self.strategies[-1]:
+                warn(f"{reasons[-1]}; going on with {self.strategies[-1]} loading")
         raise ModelError("; and ".join(reasons))
 
+    def load(self, strategy: str) -> Model:
+        """The model by one strategy. Raises StateError or CheckpointError, and what torch raises."""
+        from vocabulary import Vocabulary  # noqa: PLC0415  there by now
+        from whisper import Whisper  # noqa: PLC0415  there by now
+
+        # What the metadata of a state file lack is noticed when it is used.
+        with naming(self.reading.path) if strategy == "state" and self.reading else nullcontext():
+            tensors, metadata = self.pack(strategy)
+            network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
+            return Model(self.name, network, Vocabulary(metadata), strategy)
+
     def pack(self, strategy: str) -> "Packed":
-        """The tensors and the metadata by one strategy. Raises StateError or CheckpointError."""
+        """The tensors and the metadata by one strategy. Raises what `load` does."""
         import checkpoint  # noqa: PLC0415  there by now
         import state  # noqa: PLC0415  needs torch
         import torch  # noqa: PLC0415  there by now

@@ -24,6 +24,11 @@ def warn(text: str) -> None:
     print(f"transcribe: {text}", file=sys.stderr, flush=True)
 
 
+def reason(error: BaseException) -> str:
+    """Why something failed, in one line: the first that the error has to say."""
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+
+
 class Log:
     """What the user is told on stderr, and the phases that --timings shows."""
 

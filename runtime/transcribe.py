@@ -19,7 +19,7 @@ from formats import WRITERS, Transcript
 from loading import STRATEGIES, Loading, Model, ModelError, find
 from options import UsageError
 from storage import InputError, check, replacing
-from timing import Log, now, warn
+from timing import Log, now, reason, warn
 
 if TYPE_CHECKING:
     from decoding import Decoder
@@ -154,16 +154,21 @@ def transcribe(
 
 
 def write_down(heard: "Heard", decoder: "Decoder", *, sequentially: bool) -> Transcript:
-    """What is said in a recording."""
+    """What is said in a recording. Raises InputError if there is not the memory for one window at a time."""
     import batched  # noqa: PLC0415  there by now
     import sequential  # noqa: PLC0415  small
     import torch  # noqa: PLC0415  there by now
 
     samples = torch.from_numpy(heard.samples)
-    language = decoder.options.language or batched.detect_language(decoder, samples, heard.speech)
-    if sequentially:
-        return sequential.transcribe(decoder, samples, language)
-    return batched.transcribe(decoder, samples, heard.speech, language)
+    try:
+        language = decoder.options.language or batched.detect_language(decoder, samples, heard.speech)
+        if sequentially:
+            return sequential.transcribe(decoder, samples, language)
+        return batched.transcribe(decoder, samples, heard.speech, language)
+    except torch.OutOfMemoryError as error:
+        problem = reason(error)
+    decoder.forget()  # not before the error is gone, which holds what its frames do
+    raise InputError(f"cannot be transcribed: {problem}; see what nvidia-smi says, or use --device cpu")
 
 
 def write(transcript: Transcript, path: Path, args: argparse.Namespace) -> None:

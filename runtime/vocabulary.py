@@ -26,14 +26,17 @@ class Vocabulary:
     """The tokens, and which of them mean something special; ids come from the tokenizer's own names."""
 
     def __init__(self, metadata: dict[str, str]) -> None:
-        """`metadata` as statefile.py describes it. Raises ValueError if a special token is missing."""
+        """`metadata` as statefile.py describes it. Raises ValueError if a special token is missing.
+
+        Raises also KeyError, TypeError and AttributeError if it is not as described there.
+        """
         self._tokenizer = metadata["tokenizer"]
         self.tokens: list[str] = json.loads(metadata["tokens"])  # by id
         settings = json.loads(metadata["generation"])
         special = {token: id_ for id_, token in enumerate(self.tokens) if token.startswith("<|")}
         needed = ("<|endoftext|>", "<|startoftranscript|>", "<|transcribe|>", "<|notimestamps|>")
         if missing := [name for name in needed if name not in special]:
-            raise ValueError(f"its tokenizer has no token {missing[0]}")
+            raise ValueError(f"has no token {missing[0]}")
         self.end, self.start, transcribe, self.no_timestamps = (special[name] for name in needed)
         self.tasks = {"transcribe": transcribe}
         if "<|translate|>" in special:

@@ -6,14 +6,17 @@ import re
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from resource import RLIMIT_FSIZE, setrlimit
 from subprocess import PIPE
 
 import audio
+import decoding
 import loading
 import pytest
 import soundfile
+import torch
 import transcribe
 from console import NAME, Run, errors
 
@@ -56,6 +59,41 @@ def test_a_file_that_goes_away_meanwhile(
     (line,) = errors(done)
     assert line.startswith(f"transcribe: {silence}: cannot be read: No such file or directory; ")
     assert f"==> {samples / 'short.flac'} <==\n" in done.stdout
+
+
+FAILING = {"detect_language": [2], "decode": [2, 3]}  # calls for the second of `four`
+
+
+@pytest.mark.parametrize("way", [[], ["--sequential"], ["--language", "en"]])
+def test_a_recording_that_memory_does_not_suffice_for(
+    way: list[str], main: Run, four: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One window of it is too much, wherever it is: the others are done, and nothing is kept of it."""
+    alone = {str(path): main("--quiet", *way, path).stdout for path in four}
+    failing = "decode" if "--language" in way else "detect_language"
+    right, forget = getattr(decoding.Decoder, failing), decoding.Decoder.forget
+    calls, forgotten = [], []
+
+    def fail_for_one(self: decoding.Decoder, features: torch.Tensor, *more: object) -> object:
+        calls.append(weakref.ref(features))
+        if len(calls) in FAILING[failing]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.")
+        return right(self, features, *more)
+
+    def look(self: decoding.Decoder) -> None:
+        forgotten.append(calls[-1]() is None)
+        forget(self)
+
+    monkeypatch.setattr(decoding.Decoder, failing, fail_for_one)
+    monkeypatch.setattr(decoding.Decoder, "forget", look)
+    done = main("--quiet", *way, *four)
+    assert done.returncode == 1
+    (line,) = errors(done)
+    assert line.startswith(f"transcribe: {four[1]}: cannot be transcribed: CUDA out of memory. Tried to")
+    assert line.endswith(" 20 MiB; see what nvidia-smi says, or use --device cpu")
+    del alone[str(four[1])]
+    assert by_file(done.stdout) == alone
+    assert forgotten and all(forgotten)
 
 
 @pytest.fixture

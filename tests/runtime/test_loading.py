@@ -6,10 +6,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import checkpoint
 import pytest
+import state
 import torch
 import transcribe
 from console import NAME, Run, errors
+from handmade import header_of, with_header
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it checks the error where there is no GPU")
@@ -51,18 +54,74 @@ TROUBLES: dict[str, tuple[Callable[[Path], None], str]] = {
 def test_a_bad_state_file_is_a_warning(kind: str, home: Path, main: Run, samples: Path) -> None:
     """The same words come by standard loading; --load state would rather fail."""
     wanted = main("--quiet", samples / "short.flac").stdout
-    state = home / f"state/{NAME}.safetensors"
+    path = home / f"state/{NAME}.safetensors"
     trouble, words = TROUBLES[kind]
-    trouble(state)
+    trouble(path)
     done = main("--quiet", "--home", home, "--timings=json", samples / "short.flac")
     assert (done.returncode, done.stdout) == (0, wanted)
     warning, timings = done.stderr.splitlines()
-    assert str(state) in warning and words in warning
+    assert str(path) in warning and words in warning
     assert warning.endswith("run state.py bake again; going on with standard loading")
     assert json.loads(timings)["strategy"] == "standard"
     done = main("--home", home, "--load", "state", samples / "short.flac")
     assert (done.returncode, done.stdout) == (3, "")
     assert words in errors(done)[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("generation", "{}", "is not one, or its header is damaged"),
+        ("generation", '{"is_multilingual": true, "alignment_heads": [1]}', "is not one"),
+        ("tokens", "{}", "has no token <|endoftext|>"),
+        ("tokens", "[7]", "is not one"),
+    ],
+)
+def test_a_state_file_with_poor_metadata_is_a_warning(  # noqa: PLR0913, PLR0917  fixtures, mostly
+    name: str, text: str, words: str, home: Path, main: Run, samples: Path
+) -> None:
+    """Its digest is right: it is as another program has written it."""
+    path = home / f"state/{NAME}.safetensors"
+    header, data = header_of(path.read_bytes())
+    header["__metadata__"][name] = text
+    path.write_bytes(with_header(header, data))
+    done = main("--quiet", "--home", home, "--timings=json", samples / "short.flac")
+    warning, timings = done.stderr.splitlines()
+    assert done.returncode == 0 and json.loads(timings)["strategy"] == "standard"
+    assert f"the state file {path} {words}" in warning
+    assert warning.endswith("run state.py bake again; going on with standard loading")
+    done = main("--home", home, "--load", "state", samples / "short.flac")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert words in errors(done)[-1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB."),
+        RuntimeError("CUDA error: device-side assert triggered\nmore about it"),
+    ],
+)
+def test_what_torch_cannot_load(
+    error: Exception, main: Run, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One way after the other is tried; without any there is no usable model."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    first = str(error).partition("\n")[0].rstrip(".")
+    monkeypatch.setattr(state, "load", fail)
+    done = main("--quiet", samples / "short.flac")
+    assert done.returncode == 0 and "zero" in done.stdout
+    (warning,) = errors(done)
+    assert f"state loading failed on cpu: {first}; see whether there is memory enough; " in warning
+    assert warning.endswith("going on with standard loading")
+    monkeypatch.setattr(checkpoint, "pack", fail)
+    for way in ("auto", "state", "standard"):
+        done = main("--quiet", "--load", way, samples / "short.flac")
+        assert (done.returncode, done.stdout) == (3, "")
+        assert errors(done)[-1].count(first) == (2 if way == "auto" else 1)
 
 
 def test_neither_state_file_nor_checkpoint(home: Path, main: Run, samples: Path) -> None:
