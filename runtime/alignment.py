@@ -90,7 +90,7 @@ def align(
     logits = network.decode(rows, cache, matches, where=slice(first, -1))
     sayings = logits[..., : vocabulary.end].softmax(dim=-1)
     spoken = said.to(network.device).clamp(max=vocabulary.end - 1)  # beyond a row's text, anything
-    probabilities = sayings.gather(2, spoken[:, :, None])[:, :, 0].tolist()
+    probabilities = sayings.gather(2, spoken[:, :, None])[:, :, 0].nan_to_num(nan=0.0).tolist()
     heads = torch.stack(list(matches.values()), dim=1)  # [B, heads, tokens, positions]
     timed: list[list[Timing]] = []
     for row, text in enumerate(texts):

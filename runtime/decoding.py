@@ -8,10 +8,11 @@ higher temperature.
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import torch
-from graph import Step
+from graph import Graphs, Step
 from options import Options
 from rules import History, Rules
 from timing import Log
@@ -22,6 +23,7 @@ from whisper import Whisper
 Item = TypeVar("Item")
 
 CHECK_EVERY = 8  # steps between two looks at whether all rows have ended: a look waits for the device
+LEAST = torch.finfo(torch.float32).min  # a log-probability
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class Decoder:
     size: int = 1  # windows at a time, where there are many
     log: Log | None = None
     batch: "Batch | None" = field(default=None, init=False, repr=False)
+
+    @cached_property
+    def graphs(self) -> Graphs:
+        """What captures the steps of all its batches."""
+        return Graphs(self.network.device, self.log)
 
     def prompt(self, language: str, before: list[int]) -> list[int]:
         """The tokens that ask for what the options say, after those of the text before."""
@@ -121,7 +128,7 @@ class Decoder:
         kind = Kind(rows, capacity(self.network, len(prompt)), timestamps, temperature)
         if self.batch is None or self.batch.kind != kind:
             self.batch = None  # its memory, before more is asked for
-            self.batch = Batch(self.network, self.vocabulary, kind, self.log)
+            self.batch = Batch(self.network, self.vocabulary, kind, self.graphs)
         return self.batch
 
 
@@ -155,10 +162,10 @@ class Kind(NamedTuple):
 class Batch:
     """N rows on their way from prompt to end, and the tensors that a step of all of them changes in place."""
 
-    def __init__(self, network: Whisper, vocabulary: Vocabulary, kind: Kind, log: Log | None) -> None:
-        self.network, self.vocabulary, self.kind, self.log = network, vocabulary, kind, log
+    def __init__(self, network: Whisper, vocabulary: Vocabulary, kind: Kind, graphs: Graphs) -> None:
+        self.network, self.vocabulary, self.kind = network, vocabulary, kind
         rows, device = kind.rows, network.device
-        self.captured = device.type == "cuda"
+        self.captured = graphs.working
         self.rules = Rules(vocabulary, network.dims.vocab_size, device, timestamps=kind.timestamps)
         self.cache = network.cache(rows, kind.capacity)
         self.history = History.empty(rows, device)
@@ -168,7 +175,7 @@ class Batch:
         self.ended = torch.empty(rows, dtype=torch.bool, device=device)
         self.at = torch.empty(1, dtype=torch.long, device=device)  # position of the newest token
         self.count = torch.empty(1, dtype=torch.long, device=device)  # tokens decoded so far
-        self.step = Step(device, log)
+        self.step = Step(graphs)
 
     def begin(self, features: Tensor, prompt: list[int]) -> list[float]:
         """Decode the first token of each row of `features` [N, positions, d].
@@ -176,6 +183,8 @@ class Batch:
         Returns the probabilities of no speech, 0 to 1.
         """
         self.network.hear(features, self.cache)
+        if self.captured:  # a NaN that the last windows left would be one, with a weight of 0 as well
+            self.cache.seen.zero_()
         tokens = torch.tensor([prompt] * len(features), device=self.at.device)
         start = prompt.index(self.vocabulary.start)
         at_start, logits = self.network.decode(tokens, self.cache, where=[start, -1]).unbind(dim=1)
@@ -189,7 +198,8 @@ class Batch:
         self._choose(self.rules.first_step(logits))
         if self.vocabulary.no_speech is None:
             return [0.0] * len(features)
-        return [float(p) for p in at_start.softmax(dim=-1)[:, self.vocabulary.no_speech].tolist()]
+        no_speech = at_start.softmax(dim=-1)[:, self.vocabulary.no_speech]
+        return [float(p) for p in no_speech.nan_to_num(nan=0.0).tolist()]
 
     def finish(self) -> list[tuple[list[int], float]]:
         """Decode to the end; returns each row's tokens, with what follows their end, and log-probability."""
@@ -197,7 +207,8 @@ class Batch:
             if count % CHECK_EVERY == 0 and self.ended.all():
                 break
             self.step(self._step)
-        return list(zip(self.tokens[:, : self.limit].tolist(), self.sums.tolist(), strict=True))
+        sums = self.sums.nan_to_num(nan=LEAST)  # numbers that are none fail by any threshold
+        return list(zip(self.tokens[:, : self.limit].tolist(), sums.tolist(), strict=True))
 
     def _step(self) -> None:
         """One more token of each row."""

@@ -6,42 +6,50 @@ import torch
 from timing import Log, reason
 
 
+class Graphs:
+    """Captures steps as CUDA graphs. Where that fails once it is told, and not tried again."""
+
+    def __init__(self, device: torch.device, log: Log | None) -> None:
+        self.log = log
+        self.working = device.type == "cuda"  # on the CPU there is nothing to capture
+
+    def capture(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph | None:
+        """The graph of what a function does; it is not done yet. Raises torch.OutOfMemoryError."""
+        try:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                function()
+        except torch.OutOfMemoryError:  # a smaller batch is the cure
+            raise
+        except RuntimeError as error:
+            self.working = False
+            if self.log:
+                self.log.info(f"no CUDA graph for the decode step, going on without: {reason(error)}")
+            return None
+        return graph
+
+
 class Step:
     """Call it with a function, always the same, that takes and returns nothing and changes tensors in place.
 
     On CUDA the first call runs it as it is and prepares the libraries, the second captures the graph, and
-    every later one replays it. If capture fails, that is told once, and every call runs it as it is. On the
-    CPU there is nothing to capture.
+    every later one replays it. Where nothing is captured, every call runs it as it is.
 
     It does not keep the function: a method of the object that keeps the step would make a circle of them, and
     the memory of both would be free only when the garbage collector comes by.
     """
 
-    def __init__(self, device: torch.device, log: Log | None) -> None:
-        self.log = log
-        self.capturing = device.type == "cuda"
+    def __init__(self, graphs: Graphs) -> None:
+        self.graphs = graphs
         self.warm = False
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, function: Callable[[], None]) -> None:
         """Do the step."""
-        if self.capturing and self.warm and self.graph is None:
-            self.graph = self._capture(function)
-            self.capturing = self.graph is not None
+        if self.warm and self.graph is None and self.graphs.working:
+            self.graph = self.graphs.capture(function)
         if self.graph is not None:
             self.graph.replay()
         else:
             function()
             self.warm = True
-
-    def _capture(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph | None:
-        """The graph; capturing it does not do the step."""
-        try:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                function()
-        except RuntimeError as error:
-            if self.log:
-                self.log.info(f"no CUDA graph for the decode step, going on without: {reason(error)}")
-            return None
-        return graph

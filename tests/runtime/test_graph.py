@@ -1,21 +1,27 @@
 """graph.py: a step is done once each time it is called, captured or not, and says the same."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import audio
+import batched
 import checkpoint
 import decoding
 import numpy as np
 import pytest
+import sequential
 import torch
 from decoding import Batch, Decoder, Kind
 from features import log_mel
-from graph import Step
+from formats import to_json
+from graph import Graphs, Step
 from layout import Dimensions
+from options import Options
 from torch import Tensor
+from vad import Stretch
 from vocabulary import Vocabulary
 from whisper import Whisper
 
@@ -43,26 +49,26 @@ class Counter:
 
 def test_on_the_cpu_each_call_goes_straight_through() -> None:
     counter = Counter()
-    step = Step(CPU, counter.log)
+    step = Step(Graphs(CPU, counter.log))
     for wanted in range(1, 6):
         step(counter.add)
         assert counter.value == wanted
-    assert not step.capturing and step.graph is None and counter.log.lines == []
+    assert not step.graphs.working and step.graph is None and counter.log.lines == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it needs a machine where capture fails")
 def test_where_capture_fails_it_goes_on_without() -> None:
     """Told in one line, once; no step is left out or done twice."""
     counter = Counter()
-    step = Step(CUDA, counter.log)
-    assert step.capturing
+    step = Step(Graphs(CUDA, counter.log))
+    assert step.graphs.working
     for wanted in range(1, 6):
         step(counter.add)
         assert counter.value == wanted
     (line,) = counter.log.lines
     assert line.startswith("no CUDA graph for the decode step, going on without: ")
     assert "\n" not in line and not line.endswith(": ")
-    assert not step.capturing
+    assert not step.graphs.working
 
 
 class Recorded:
@@ -100,7 +106,7 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Counter:
 
 
 def test_the_second_call_captures_and_later_ones_replay(recording: Counter) -> None:
-    step = Step(CUDA, recording.log)
+    step = Step(Graphs(CUDA, recording.log))
     for wanted in range(1, 6):
         step(recording.add)
         assert recording.value == wanted
@@ -112,7 +118,10 @@ def test_the_second_call_captures_and_later_ones_replay(recording: Counter) -> N
 def test_an_operation_that_cannot_be_captured_is_no_error(
     recording: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As an allocation in another stream, or a look from the host, would be; with or without a log."""
+    """As an allocation in another stream, or a look from the host, would be; with or without a log.
+
+    It is tried and told once for all steps.
+    """
 
     @contextmanager
     def capture(graph: Recorded) -> Iterator[None]:
@@ -121,26 +130,90 @@ def test_an_operation_that_cannot_be_captured_is_no_error(
 
     monkeypatch.setattr(torch.cuda, "graph", capture)
     for log in (recording.log, None):
-        step = Step(CUDA, log)
-        for _ in range(5):
-            step(recording.add)
-    assert recording.value == 10 and len(Recorded.made) == 2
+        graphs = Graphs(CUDA, log)
+        for step in (Step(graphs), Step(graphs)):
+            for _ in range(5):
+                step(recording.add)
+    assert recording.value == 20 and len(Recorded.made) == 2
     (line,) = recording.log.lines
     assert line.endswith("without: CUDA error: operation not permitted when stream is capturing")
 
 
-def test_running_out_of_memory_is_not_taken_for_it() -> None:
-    """batched.py has to learn of it."""
+def test_running_out_of_memory_is_not_taken_for_it(recording: Counter) -> None:
+    """batched.py has to learn of it, at once, and the next batch may be captured."""
+    calls = 0
 
-    def step() -> None:
+    def function() -> None:
+        nonlocal calls
+        calls += 1
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(torch.OutOfMemoryError):
-        Step(CUDA, None)(step)
-    captured = Step(CUDA, None)
-    captured.warm = True
-    with pytest.raises(torch.OutOfMemoryError):
-        captured(step)
+    graphs = Graphs(CUDA, recording.log)
+    step = Step(graphs)
+    for wanted in (1, 2):
+        with pytest.raises(torch.OutOfMemoryError):
+            step(function)
+        assert (calls, len(Recorded.made)) == (wanted, wanted - 1)
+        step.warm = True
+    assert graphs.working and recording.log.lines == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it needs a machine where capture fails")
+def test_where_capture_fails_no_batch_tries_again(checkpoint_folder: Path, samples: Path) -> None:
+    """Nor does it look at the whole of the cache then."""
+    decoder = decoder_on("cpu", checkpoint_folder)
+    features, prompt = heard(decoder, samples), decoder.prompt("en", [])
+    wanted = decoder.decode_once(features, prompt)
+    log: Any = Messages()
+    decoder.graphs = Graphs(CUDA, log)
+    for captured in (True, False):
+        decoder.forget()
+        found = decoder.decode_once(features, prompt)
+        assert [result.tokens for result in found] == [result.tokens for result in wanted]
+        assert decoder.batch is not None and decoder.batch.captured == captured
+        assert len(log.lines) == 1
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_numbers_that_are_none_stay_in_their_window(
+    captured: bool, checkpoint_folder: Path, samples: Path
+) -> None:
+    """They fail by any threshold, and leave nothing behind to the next window of their row."""
+    decoder = decoder_on("cpu", checkpoint_folder)
+    features, prompt = heard(decoder, samples), decoder.prompt("en", [])
+    decoder.graphs.working = captured
+    wanted = decoder.decode_once(features, prompt)
+    broken = features.clone()
+    broken[1] = float("nan")
+    found = decoder.decode_once(broken, prompt)
+    assert found[::2] == wanted[::2]
+    assert found[1].fails(Options(compression_ratio_threshold=None)) and not found[1].silent(Options())
+    assert decoder.decode_once(features, prompt) == wanted
+
+
+@pytest.mark.parametrize(("way", "words"), [("batched", False), ("batched", True), ("sequential", False)])
+def test_json_holds_no_numbers_that_are_none(
+    way: str, words: bool, checkpoint_folder: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = decoder_on("cpu", checkpoint_folder)
+    decoder.options = Options(word_timestamps=words, temperature=(0.0, 0.4))
+    encode = decoder.network.encode
+    monkeypatch.setattr(decoder.network, "encode", lambda mel: encode(mel) * float("nan"))
+    sound = torch.from_numpy(audio.decode(samples / "short.flac"))
+    if way == "batched":
+        transcript = batched.transcribe(decoder, sound, [Stretch(0, len(sound))], "en")
+    else:
+        transcript = sequential.transcribe(decoder, sound, "en")
+
+    def refuse(name: str) -> None:
+        pytest.fail(f"{name} is not JSON")
+
+    document = json.loads(to_json(transcript), parse_constant=refuse)
+    assert document["segments"]
+    assert all(segment["temperature"] == 0.4 for segment in document["segments"])
+    assert all(
+        word["probability"] == 0 for segment in document["segments"] for word in segment.get("words", [])
+    )
 
 
 def decoder_on(device: str, folder: Path) -> Decoder:
@@ -178,9 +251,9 @@ def test_the_step_that_is_captured_says_what_the_other_does(checkpoint_folder: P
     decoder = decoder_on("cpu", checkpoint_folder)
     features, prompt = heard(decoder, samples), decoder.prompt("en", [])
     kind = Kind(len(features), decoding.capacity(decoder.network, len(prompt)), True, 0.0)
-    wanted = finish(Batch(decoder.network, decoder.vocabulary, kind, None), features, prompt)
+    wanted = finish(Batch(decoder.network, decoder.vocabulary, kind, decoder.graphs), features, prompt)
     assert all(len(set(tokens)) > 8 for tokens, _ in wanted)
-    batch = Batch(decoder.network, decoder.vocabulary, kind, None)
+    batch = Batch(decoder.network, decoder.vocabulary, kind, decoder.graphs)
     batch.captured = True
     assert_same(finish(batch, features.flip(0), prompt), wanted[::-1])
     assert_same(finish(batch, features, prompt), wanted)
@@ -194,15 +267,14 @@ def test_captured_steps_say_what_eager_ones_do(checkpoint_folder: Path, samples:
     decoder = decoder_on("cuda", checkpoint_folder)
     features, prompt = heard(decoder, samples), decoder.prompt("en", [])
     kind = Kind(len(features), decoding.capacity(decoder.network, len(prompt)), True, 0.0)
-    eager = Batch(decoder.network, decoder.vocabulary, kind, None)
-    eager.step.capturing = False
+    eager = Batch(decoder.network, decoder.vocabulary, kind, Graphs(CPU, None))
     wanted = finish(eager, features, prompt)
     log: Any = Messages()
-    batch = Batch(decoder.network, decoder.vocabulary, kind, log)
+    batch = Batch(decoder.network, decoder.vocabulary, kind, Graphs(CUDA, log))
     for _ in range(2):  # the second time, the graph of the first is replayed from the start
         assert_same(finish(batch, features.flip(0), prompt), wanted[::-1])
         assert_same(finish(batch, features, prompt), wanted)
     assert batch.step.graph is not None and log.lines == []
     at_home = decoder_on("cpu", checkpoint_folder)
-    near = finish(Batch(at_home.network, at_home.vocabulary, kind, None), features.cpu(), prompt)
+    near = finish(Batch(at_home.network, at_home.vocabulary, kind, at_home.graphs), features.cpu(), prompt)
     assert_same(wanted, near)
