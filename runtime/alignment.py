@@ -85,7 +85,8 @@ def align(
     rows = torch.cat((torch.tensor([prompt] * len(texts)), said), dim=1).to(network.device)
     cache = network.cache(len(features), capacity=rows.shape[1])
     network.hear(features, cache)
-    matches: Matches = dict.fromkeys(alignment_heads(network, vocabulary), features)  # to be replaced
+    nothing = features.new_empty(0)  # to be replaced: where it is not, the heads do not stack
+    matches: Matches = dict.fromkeys(alignment_heads(network, vocabulary), nothing)
     first = len(prompt) - 1  # the position that says the first word
     logits = network.decode(rows, cache, matches, where=slice(first, -1))
     sayings = logits[..., : vocabulary.end].softmax(dim=-1)
@@ -102,10 +103,14 @@ def align(
 
 
 def alignment_heads(network: Whisper, vocabulary: Vocabulary) -> list[tuple[int, int]]:
-    """The (layer, head) pairs to watch: the checkpoint's, else all of the later half as in openai/whisper."""
+    """The (layer, head) pairs to watch: the checkpoint's, else all of the later half as in openai/whisper.
+
+    A distilled checkpoint names its teacher's, of which it has only some, or none.
+    """
     layers, heads = network.dims.decoder_layers, network.dims.decoder_attention_heads
-    later = [(layer, head) for layer in range(layers // 2, layers) for head in range(heads)]
-    return sorted(vocabulary.alignment_heads) or later
+    every = [(layer, head) for layer in range(layers) for head in range(heads)]
+    later = [(layer, head) for layer, head in every if layer >= layers // 2]
+    return sorted(set(every).intersection(vocabulary.alignment_heads)) or later
 
 
 def attention(matches: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The way through a recording is openai/whisper's: same tokens, same numbers, same times of words."""
 
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,58 @@ def test_words_of_several_windows_at_once(decoder: Decoder, samples: Path) -> No
         assert [(w.word, w.start, w.end) for w in one.words] == [
             (w.word, w.start, w.end) for w in other.words
         ]
+
+
+TEACHERS = [(7, 0), (10, 17), (12, 18), (13, 12), (16, 1)]  # heads of large-v3, which distilled ones name too
+
+
+def with_heads(decoder: Decoder, heads: list[tuple[int, int]]) -> Decoder:
+    """One whose checkpoint names these for alignment."""
+    vocabulary = copy(decoder.vocabulary)
+    vocabulary.alignment_heads = heads
+    return replace(decoder, vocabulary=vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("named", "wanted"),
+    [
+        ([], [(1, 0), (1, 1), (1, 2), (1, 3)]),
+        (TEACHERS, [(1, 0), (1, 1), (1, 2), (1, 3)]),
+        ([*TEACHERS, (1, 2), (0, 3)], [(0, 3), (1, 2)]),
+        ([(2, 0), (1, 4), (-1, 0), (1, -1), (0, 0)], [(0, 0)]),
+    ],
+)
+def test_only_heads_that_are_there_are_watched(
+    named: list[tuple[int, int]], wanted: list[tuple[int, int]], decoder: Decoder
+) -> None:
+    """The fixture's decoder has two layers of four, as many layers as distilled ones have."""
+    distilled = with_heads(decoder, named)
+    assert alignment.alignment_heads(distilled.network, distilled.vocabulary) == wanted
+
+
+def test_words_agree_where_only_the_teachers_heads_are_named(
+    decoder: Decoder, checkpoint_folder: Path, samples: Path
+) -> None:
+    """openai/whisper takes the later half if it knows of none."""
+    later = with_heads(decoder, [(1, head) for head in range(4)])
+    theirs = reference.load(checkpoint_folder, later.vocabulary)
+    sound = audio.decode(samples / "short.flac")
+    options = replace(GREEDY, word_timestamps=True)
+    ours, wanted = both(with_heads(decoder, TEACHERS), theirs, sound, options)
+    assert len(ours) == len(wanted) > 0
+    for found, segment in zip(ours, wanted, strict=True):
+        times = [(word.start, word.end) for word in found.words or []]
+        assert times == [pytest.approx((word["start"], word["end"])) for word in segment["words"]]
+
+
+def test_a_head_that_is_not_watched_is_an_error(
+    decoder: Decoder, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not taken for a picture of the sound."""
+    monkeypatch.setattr(alignment, "alignment_heads", lambda *_: [(1, 0), (2, 0)])
+    worded = replace(decoder, options=replace(GREEDY, word_timestamps=True))
+    with pytest.raises(RuntimeError, match="stack expects each tensor to be equal size"):
+        sequential.transcribe(worded, torch.from_numpy(audio.decode(samples / "short.flac")), "en")
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (5, 5), (7, 40), (40, 7), (120, 1500)])
