@@ -20,6 +20,8 @@ from torch import Tensor
 
 THREADS = 8  # whatever the number of cores, for they wait for the disk or the device most of the time
 SLOTS = 8  # of a chunk each: 128 MiB pinned in all
+# Of O_DIRECT: by a file system without it, and for memory that no disk can write to, as pinned memory may be.
+REFUSALS = (errno.EINVAL, errno.EFAULT)
 PROBE = 1 << 20  # bytes from one look into the page cache to the next
 
 
@@ -134,7 +136,7 @@ def fill(slot: memoryview, begin: int, length: int, buffered: int, direct: int |
             else:
                 count = os.preadv(direct, [slot[done : length + -length % ALIGNMENT]], begin + done)
         except OSError as error:
-            if direct is None or error.errno != errno.EINVAL:
+            if direct is None or error.errno not in REFUSALS:
                 raise
             direct = None
             continue

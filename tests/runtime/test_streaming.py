@@ -164,8 +164,9 @@ def test_a_file_system_that_cannot_tell(file: Path, monkeypatch: pytest.MonkeyPa
     assert same(load(file)[0], wanted)
 
 
-def test_direct_reads_may_be_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the file is read, or already when it is opened."""
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EFAULT])
+def test_direct_reads_may_be_refused(number: int, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the file is read, or already when it is opened; that of the memory at hand as well."""
     wanted, _ = state.load(file)
     refused = 0
 
@@ -173,7 +174,7 @@ def test_direct_reads_may_be_refused(file: Path, monkeypatch: pytest.MonkeyPatch
         nonlocal refused
         if is_direct(file):
             refused += 1
-            raise OSError(errno.EINVAL, "Invalid argument")
+            raise OSError(number, os.strerror(number))
         return REAL(file, buffers, at)
 
     reading_by(refuse, monkeypatch)
