@@ -85,7 +85,7 @@ def align(
     rows = torch.cat((torch.tensor([prompt] * len(texts)), said), dim=1).to(network.device)
     cache = network.cache(len(features), capacity=rows.shape[1])
     network.hear(features, cache)
-    nothing = features.new_empty(0)  # to be replaced: where it is not, the heads do not stack
+    nothing = features.new_empty(0)  # to be replaced; where it is not, what follows fails
     matches: Matches = dict.fromkeys(alignment_heads(network, vocabulary), nothing)
     first = len(prompt) - 1  # the position that says the first word
     logits = network.decode(rows, cache, matches, where=slice(first, -1))
