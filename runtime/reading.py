@@ -8,18 +8,20 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import BinaryIO
 
+import statefile
 from statefile import Header, naming, read_header
 from timing import Log
 
-CHECKERS = min(8, len(os.sched_getaffinity(0)))  # threads; memory is the limit long before 8
+THREADS = 8  # whatever the number of cores, for they wait for the disk or the device most of the time
+PROBE = 1 << 20  # bytes from one look into the page cache to the next
 
 
 class Reading:
     """A state file that background threads open, check and read.
 
-    For the CPU the whole file is mapped and every chunk is checked. For a GPU only the header is, and the
-    file is read ahead until streaming.py takes over, which checks what it copies. Either kind will do for the
-    other device, at the price of starting later.
+    For the CPU the whole file is mapped and every chunk is checked, which reads it. For a GPU only the header
+    is, and the file is read into the page cache until streaming.py takes over, which checks what it copies.
+    Either kind will do for the other device, at the price of starting later.
 
     The threads import nothing, since torch is being imported meanwhile and a module must not be imported by
     two threads at once; and they never keep the process from its end.
@@ -94,22 +96,32 @@ class Reading:
         self._opened.set()
         if self._header:
             if self._for_cpu:
-                start(self._read_ahead)
                 self._check()
             else:
                 self._read_ahead()
         self._done.set()
 
     def _read_ahead(self) -> None:
-        """Ask the kernel for all chunks, one after the other without waiting: a long queue suits a disk."""
+        """Read what is not in the page cache into it.
+
+        posix_fadvise would not need to be waited for, but asks the disk for 128 KiB to some MiB at most,
+        whatever it is told. And a call for each of so little would wait each time for the import of torch to
+        let this thread run.
+        """
         header = self.header()
-        with self.phase("read ahead"), suppress(OSError):  # it is a hint, no more
-            for i in range(len(header.checksums)):
+
+        def read(chunks: Iterator[int]) -> None:
+            nowhere = [bytearray(statefile.CHUNK // 64)] * 64  # 256 KiB, written over and over
+            for i in chunks:
                 if self._stopped:
                     return
                 part = header.chunk(i)
-                begin, length = header.start + part.start, part.stop - part.start
-                os.posix_fadvise(self.fileno(), begin, length, os.POSIX_FADV_WILLNEED)
+                begin, end = header.start + part.start, header.start + part.stop
+                if not cached(self.fileno(), begin, end):
+                    os.preadv(self.fileno(), nowhere, begin)
+
+        with self.phase("read ahead"), suppress(OSError):  # who needs the file will meet the error
+            share(range(len(header.checksums)), read, THREADS)
 
     def _check(self) -> None:
         """Map the file and check all chunks: sets _data or _error, or neither if it is stopped."""
@@ -126,11 +138,27 @@ class Reading:
                 # A private map is writable, as torch wants it; the file itself never changes.
                 view = mmap.mmap(self.fileno(), header.start + header.size, access=mmap.ACCESS_COPY)
                 data = memoryview(view)[header.start :]
-                share(range(len(header.checksums)), check, CHECKERS)
+                share(range(len(header.checksums)), check, THREADS)
             if not self._stopped:
                 self._data = data
         except Exception as error:  # for the thread that waits
             self._error = error
+
+
+def cached(file: int, begin: int, end: int) -> bool:
+    """Whether these bytes of a file seem to be in the page cache, or nobody knows.
+
+    mincore(2) would know, but says "all of it" to whoever may not write to the file: every user but root.
+    """
+    byte = bytearray(1)
+    try:
+        for at in range(begin, end, PROBE):
+            os.preadv(file, [byte], at, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:  # this file system cannot tell
+        return True
+    return True
 
 
 def start(work: Callable[[], None]) -> bool:

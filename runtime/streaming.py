@@ -14,15 +14,13 @@ from typing import Any
 
 import statefile
 import torch
-from reading import Reading, share
+from reading import THREADS, Reading, cached, share
 from statefile import ALIGNMENT, naming
 from torch import Tensor
 
-THREADS = 8  # whatever the number of cores, for they wait for the disk or the device most of the time
 SLOTS = 8  # of a chunk each: 128 MiB pinned in all
 # Of O_DIRECT: by a file system without it, and for memory that no disk can write to, as pinned memory may be.
 REFUSALS = (errno.EINVAL, errno.EFAULT)
-PROBE = 1 << 20  # bytes from one look into the page cache to the next
 
 
 class Slot:
@@ -104,22 +102,6 @@ def open_direct(file: int) -> int | None:
         return os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_DIRECT)
     except OSError:
         return None
-
-
-def cached(file: int, begin: int, end: int) -> bool:
-    """Whether these bytes of a file seem to be in the page cache, or nobody knows.
-
-    mincore(2) would know, but says "all of it" to whoever may not write to the file: every user but root.
-    """
-    byte = bytearray(1)
-    try:
-        for at in range(begin, end, PROBE):
-            os.preadv(file, [byte], at, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:  # this file system cannot tell
-        return True
-    return True
 
 
 def fill(slot: memoryview, begin: int, length: int, buffered: int, direct: int | None) -> None:

@@ -27,14 +27,14 @@ DIMENSIONS = Dimensions(
 SMALL_CHUNK = 64 << 10  # bytes: with it, the small model's file has several chunks and an odd tail
 
 
-def small(path: Path, dtype: str = "float32") -> Packed:
+def small(path: Path, dtype: str = "float32", dims: Dimensions = DIMENSIONS) -> Packed:
     """Write a state file of random numbers, about half a megabyte; returns what is in it."""
     torch.manual_seed(7)
-    entries = statefile.describe(DIMENSIONS, dtype)
+    entries = statefile.describe(dims, dtype)
     data = torch.randint(0, 256, (list(entries.values())[-1]["data_offsets"][1],), dtype=torch.uint8)
     metadata = {
         "dtype": dtype,
-        "dimensions": json.dumps(vars(DIMENSIONS)),
+        "dimensions": json.dumps(vars(dims)),
         "tokens": json.dumps(["é", "alpha"]),
         "tokenizer": json.dumps({"model": {"vocab": {"é": 0, "alpha": 1}}}),
         "generation": json.dumps({"is_multilingual": True}),

@@ -15,7 +15,7 @@ import streaming
 import torch
 from checkpoint import Packed
 from handmade import SMALL_CHUNK, same
-from reading import Reading
+from reading import Reading, cached
 from statefile import StateError
 
 REAL = os.preadv
@@ -60,12 +60,13 @@ Read = Callable[..., int]  # as os.preadv
 
 
 def reading_by(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let chunks be read by `read`; looks into the page cache, which have flags, stay what they are."""
+    """Let chunks be read by `read`, and only when they are loaded; looks into the page cache have flags."""
 
     def preadv(file: int, buffers: list[memoryview], at: int, flags: int = 0) -> int:
         return REAL(file, buffers, at, flags) if flags else read(file, buffers, at)
 
     monkeypatch.setattr(os, "preadv", preadv)
+    monkeypatch.setattr(Reading, "_read_ahead", lambda _: None)
 
 
 @pytest.mark.parametrize("direct", [True, False, None])
@@ -121,7 +122,6 @@ def test_past_the_page_cache_what_is_not_in_it(file: Path, monkeypatch: pytest.M
         return REAL(file, buffers, at)
 
     reading_by(note, monkeypatch)
-    monkeypatch.setattr(Reading, "_read_ahead", lambda _: None)  # into the page cache, it would be
     load(file)
     assert ways == [False] * 8
     for direct in (None, False):
@@ -142,9 +142,9 @@ def test_who_may_not_write_sees_the_page_cache_too(file: Path) -> None:
     with file.open("rb") as opened:
         os.seteuid(65534)
         try:
-            assert streaming.cached(opened.fileno(), 4096, 8192)
+            assert cached(opened.fileno(), 4096, 8192)
             forget(file)
-            assert not streaming.cached(opened.fileno(), 4096, 8192)
+            assert not cached(opened.fileno(), 4096, 8192)
         finally:
             os.seteuid(0)
 

@@ -25,7 +25,6 @@ PHASES = {
     "import audio",
     "check header",
     "check data",
-    "read ahead",
     "import torch",
     "import network",
     "load model",
