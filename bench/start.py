@@ -21,7 +21,7 @@ import sys
 
 from bench.chart import Panel, draw
 from bench.forms import Models
-from bench.systems import Job, System
+from bench.systems import Job, System, possible
 from bench.trials import (
     RESULTS,
     ROOT,
@@ -135,7 +135,7 @@ def main() -> None:
     dtype = arguments.dtype or suitable_dtype(arguments.device)
     models = Models(arguments.scratch.resolve(), dtype)
     jobs = {shape: Job(models, f"{shape}-{TOKENS}", AUDIO, arguments.device) for shape in arguments.shapes}
-    prepared = {shape: [job.system(name) for name in arguments.only] for shape, job in jobs.items()}
+    prepared = {shape: possible(job, arguments.only) for shape, job in jobs.items()}
     about = machine(models.folder)
     runs: list[Facts] = []
     for shape, compared in prepared.items():

@@ -2,13 +2,14 @@
 
 import importlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.forms import Models
-from bench.trials import ROOT, Facts, call, measure
+from bench.trials import ROOT, Facts, TrialError, call, measure
 
 TRANSCRIBE = ROOT / "runtime" / "transcribe.py"
 OURS = "preheat"
@@ -26,6 +27,9 @@ class System:
         """One fresh process: its timings, and `text`, `windows` and `tokens`. Raises trials.Failure."""
         output, facts = measure(self.command, threads)
         if self.name.startswith(OURS):
+            # Peers that search for speech do so in their model time.
+            searched = [phase for phase in facts["phases"] if phase["name"] == "find speech"]
+            facts["decode_s"] += sum(phase["end_s"] - phase["start_s"] for phase in searched)
             document = json.loads(output)
             segments = document["segments"]
             facts["windows"] = len({segment["seek"] for segment in segments})
@@ -74,6 +78,17 @@ class Job:
         command += ["--model", str(form), "--checkpoint", str(checkpoint)]
         command += ["--device", self.device, "--dtype", dtype, "--batch", str(self.batch)]
         return System(name, command, [form])
+
+
+def possible(job: Job, wanted: Sequence[str]) -> list[System]:
+    """Those systems that can be prepared; why others cannot is told."""
+    found = []
+    for name in wanted:
+        try:
+            found.append(job.system(name))
+        except (TrialError, RuntimeError) as failure:  # CTranslate2 raises the latter for a GPU it cannot use
+            print(f"bench: {name} cannot be prepared and is left out: {failure}", file=sys.stderr)
+    return found
 
 
 def has_option(option: str) -> bool:
