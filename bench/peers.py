@@ -45,7 +45,10 @@ Transcriber = Callable[["Audio"], Heard]
 
 
 def transformers(args: argparse.Namespace, log: Log) -> Transcriber:
-    """`from_pretrained`, then `generate`, whose own loop goes through a long recording."""
+    """`from_pretrained`, then `generate`, whose own loop goes through a long recording.
+
+    To a GPU by `to`: `device_map`, which is faster, takes accelerate, which is not among the locked packages.
+    """
     with log.phase("import torch"):
         import torch
     with log.phase("import transformers"):
