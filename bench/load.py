@@ -6,11 +6,11 @@ loads the same weights with each loader in turn, in fresh processes; loaders.py 
 medians, and writes every run to build/bench/load.json.
 
 N threads: the process is confined to N processors (to all, if there are fewer), and libraries that read with
-several threads are told to use N, but for ours on the CPU, which always has 8; those that read with one are
-run with all processors only. "call" is the time until the function returned, "usable" until every byte had
-been read once after it. Page cache "warm": the file was read through before each run, and the first round is
-not counted; "dropped": the kernel forgot all files, which takes root. The pickled module is transformers'
-whole model object: what comes of torch.save on a model.
+several threads are told to use N; those that read with one are run with all processors only. "call" is the
+time until the function returned, "usable" until every byte had been read once after it. Page cache "warm":
+the file was read through before each run, and the first round is not counted; "dropped": the kernel forgot
+all files, which takes root. The pickled module is transformers' whole model object: what comes of torch.save
+on a model.
 """
 
 import argparse

@@ -13,6 +13,8 @@ from statefile import Header, naming, read_header
 from timing import Log
 
 THREADS = 8  # whatever the number of cores, for they wait for the disk or the device most of the time
+# A page fault and a checksum keep a processor busy: with more threads than those, torch's import has to wait.
+CHECKERS = min(THREADS, len(os.sched_getaffinity(0)))
 PROBE = 1 << 20  # bytes from one look into the page cache to the next
 
 
@@ -138,7 +140,7 @@ class Reading:
                 # A private map is writable, as torch wants it; the file itself never changes.
                 view = mmap.mmap(self.fileno(), header.start + header.size, access=mmap.ACCESS_COPY)
                 data = memoryview(view)[header.start :]
-                share(range(len(header.checksums)), check, THREADS)
+                share(range(len(header.checksums)), check, CHECKERS)
             if not self._stopped:
                 self._data = data
         except Exception as error:  # for the thread that waits
