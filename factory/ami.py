@@ -4,6 +4,8 @@ Everything it does can be done again. The AMI's name says by a digest what it is
 copy that is there is not made anew; what an interrupted run has left is removed first.
 """
 
+from pathlib import Path
+
 from factory import images, inputs, packer
 from factory.aws import client, endpoint, explained
 from factory.builder import Run, make_security_group, noted, remove_noted
@@ -28,7 +30,7 @@ def ami() -> None:
         with report.step("checks", settings.region) as line:
             plan = check(settings)
             line.result = plan.name
-        record = RECORDS / f"{plan.name}.image.json"
+        record = file_of(plan, "image")
         try:
             if is_there(plan, settings):
                 say(f"{plan.name} is there already, made from the same inputs")
@@ -54,7 +56,7 @@ def is_there(plan: Plan, settings: Settings) -> bool:
 
 def build(run: Run, plan: Plan, settings: Settings, report: Report) -> None:
     """Build the AMI on the first instance that is to be had; FactoryError if none is, or the build fails."""
-    (RECORDS / f"{plan.name}.manifest.json").unlink(missing_ok=True)  # Packer would add to it
+    file_of(plan, "manifest").unlink(missing_ok=True)  # Packer would add to it
     for kind, subnet in plan.places:
         with report.step(f"build on {kind}", subnet) as line:
             try:
@@ -73,6 +75,11 @@ def build(run: Run, plan: Plan, settings: Settings, report: Report) -> None:
     )
 
 
+def file_of(plan: Plan, kind: str) -> Path:
+    """The file beside the AMI: `image` for image.json, `manifest` for Packer's, `facts` for the play's."""
+    return RECORDS / f"{plan.name}.{kind}.json"
+
+
 def variables(run: Run, plan: Plan, kind: str, subnet: str, group: str) -> dict[str, str | int]:
     """Packer's variables for one try."""
     facts = {
@@ -81,11 +88,11 @@ def variables(run: Run, plan: Plan, kind: str, subnet: str, group: str) -> dict[
         # The instance has a network of its own, from which this host's proxy is seldom to be reached.
         "image_ca_bundle": "",
         "image_proxies": {},
-        "image_record": str(RECORDS / f"{plan.name}.image.json"),
+        "image_record": str(file_of(plan, "image")),
     }
     return {
-        **inputs.variables(facts, RECORDS / f"{plan.name}.facts.json"),
-        "manifest": str(RECORDS / f"{plan.name}.manifest.json"),
+        **inputs.variables(facts, file_of(plan, "facts")),
+        "manifest": str(file_of(plan, "manifest")),
         "source_ami": plan.source["ImageId"],
         "source_ami_owner": plan.source["OwnerId"],
         "root_device": plan.source["RootDeviceName"],

@@ -38,15 +38,20 @@ class Run:
 def noted(plan: Plan, region: str, note: Path) -> Iterator[Run]:
     """A run whose note is there as long as anything of it may be; at the end all of it is removed."""
     run = Run(f"preheat-{uuid.uuid4().hex[:12]}", region, plan.name)
-    note.write_text(json.dumps(asdict(run), indent=2))
+    write_note(note, run)
     try:
         yield run
-        note.write_text(json.dumps(asdict(replace(run, unfinished_ami="")), indent=2))
+        write_note(note, replace(run, unfinished_ami=""))
     finally:
         try:
             remove_noted(note)
         except FactoryError as error:  # what went wrong before is the better thing to hear of
             say(f"not everything of {run.id} could be removed; the next make ami does it. {error}")
+
+
+def write_note(note: Path, run: Run) -> None:
+    """Write down what is to be removed, for `remove_noted`."""
+    note.write_text(json.dumps(asdict(run), indent=2))
 
 
 def remove_noted(note: Path) -> None:
