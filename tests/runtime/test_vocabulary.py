@@ -51,7 +51,7 @@ def test_special_tokens_come_from_the_tokenizer(vocabulary: Vocabulary) -> None:
 
 @pytest.mark.parametrize("name", ["<|endoftext|>", "<|startoftranscript|>", "<|transcribe|>"])
 def test_a_missing_special_token_is_named(name: str) -> None:
-    with pytest.raises(ValueError, match="has no token") as caught:
+    with pytest.raises(ValueError, match=r"^has no token <") as caught:
         Vocabulary(without(name))
     assert name in str(caught.value)
 
