@@ -43,7 +43,7 @@ def load(path: Path, *, threads: int = 2, slots: int = 4, direct: bool | None = 
 
 
 def is_open(path: Path) -> bool:
-    """Whether this process has the file open, now and in ten seconds: a thread in the background may be at it."""
+    """Whether this process keeps the file open: a thread in the background has ten seconds to close it."""
     for _ in range(1000):
         targets = []
         for entry in Path("/proc/self/fd").iterdir():
