@@ -14,7 +14,7 @@ from factory.machine import Machine, mark, new_machine, wait_for_ssh, workspace
 
 FIRMWARE = Path("/usr/share/ovmf/OVMF.fd")
 KVM_SECONDS = 20  # a kernel that runs prints its first line well within; one that cannot hangs for ever
-BOOT_SECONDS = 300  # 60 s by emulation here; a loaded host is slower
+BOOT_SECONDS = 900  # 60 s by emulation here; a loaded host is slower
 
 ACCELERATORS = {"kvm": "kvm -cpu host", "emulation": "tcg,thread=multi -cpu max"}
 

@@ -37,7 +37,7 @@ Host machine
   IdentityFile {key}
   IdentitiesOnly yes
   BatchMode yes
-  ConnectTimeout 10
+  ConnectTimeout 30
   StrictHostKeyChecking no
   UserKnownHostsFile /dev/null
   LogLevel ERROR

@@ -54,6 +54,7 @@ class Command:
     bake: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     project: Path = ROOT
+    process: subprocess.Popen[str] | None = None  # the last one started
 
     def start(self, command: str = "ami") -> subprocess.Popen[str]:
         """Start it."""
@@ -62,7 +63,7 @@ class Command:
         (self.folder / "vars.yml").write_text(
             yaml.safe_dump({**nato, "image_accelerator": "cpu", **self.bake})
         )
-        env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HF_"))}
         env |= {
             "AMI": str(self.folder / "ami.pkrvars.json"),
             "VARS": str(self.folder / "vars.yml"),
@@ -75,17 +76,24 @@ class Command:
             "no_proxy": "127.0.0.1",
             **self.environment,
         }
-        return subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-c", WITH_PLAY.format(project=str(self.project)), command],
             cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
+        return self.process
 
     def run(self, command: str = "ami") -> tuple[int, str]:
         """Run it to its end: exit code and everything it printed."""
         process = self.start(command)
         printed, _ = process.communicate()
         return process.returncode, printed
+
+    def packer(self) -> int:
+        """The process of its Packer, which leads a session with plugins and Ansible in it."""
+        assert self.process is not None
+        found = subprocess.check_output(["pgrep", "--parent", str(self.process.pid), "packer"], text=True)
+        return int(found)
 
 
 @pytest.fixture(scope="session")

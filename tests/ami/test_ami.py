@@ -1,7 +1,6 @@
 """`make ami` from nothing to an AMI in two regions: what was asked of AWS, and what is there at the end."""
 
 import json
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ class Built:
     printed: str
     ami: dict[str, Any]
     copy: dict[str, Any]
-    strays: set[Path]  # in the folder for temporary files
+    strays: list[Path]  # in the folder for temporary files
 
     @property
     def cloud(self) -> Cloud:
@@ -43,18 +42,13 @@ def built(server: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
     """The real play on the instance, once for all tests of this module."""
     server.reset()
     command = Command(server, tmp_path_factory.mktemp("ami"))
-    before = temporary_files()
+    temporary = tmp_path_factory.mktemp("temporary")
+    command.environment["TMPDIR"] = str(temporary)
     with instance(command):
         code, printed = command.run()
     assert code == 0, printed
     (ami,), (copy,) = server.own_amis(), server.own_amis(ABROAD)
-    yield Built(command, printed, ami, copy, temporary_files() - before)
-
-
-def temporary_files() -> set[Path]:
-    """What Packer and Ansible may have left in the folder for temporary files: keys, inventories."""
-    folder = Path(tempfile.gettempdir())
-    return {*folder.glob("ansible-*"), *folder.glob("packer-*")}
+    yield Built(command, printed, ami, copy, list(temporary.iterdir()))
 
 
 def tags(image: dict[str, Any]) -> dict[str, str]:
@@ -189,7 +183,7 @@ def test_the_parameter_names_it_in_each_region(built: Built) -> None:
 def test_nothing_is_left(built: Built) -> None:
     assert built.cloud.leftovers() == []
     assert not list((BUILD / "run/ami").glob("*.json"))
-    assert built.strays == set()
+    assert built.strays == []
 
 
 def test_the_table_says_what_was_made_and_where(built: Built) -> None:

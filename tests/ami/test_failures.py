@@ -256,11 +256,16 @@ def wait_for_play(process: subprocess.Popen[str]) -> None:
     assert any("The play has begun" in line for line in process.stdout)
 
 
+def kill_session(leader: int) -> None:
+    """Kill a Packer and its plugins."""
+    subprocess.run(["pkill", "-KILL", "--session", str(leader), "packer"], check=True)
+
+
 @pytest.mark.parametrize("action", ["ec2:RunInstances", "ec2:CreateImage"])
 def test_a_killed_packer_leaves_nothing(quick: Command, action: str) -> None:
     def kill(_request: Request) -> None:
         quick.cloud.set_state("pending")
-        subprocess.run(["pkill", "-KILL", "packer"], check=False)
+        kill_session(quick.packer())
 
     quick.cloud.after[action] = kill
     code, printed = quick.run()
@@ -274,9 +279,10 @@ def test_the_next_run_removes_what_a_killed_one_left(quick: Command) -> None:
     quick.environment["TMPDIR"] = str(quick.folder)  # which the killed one leaves to the host
     process = quick.start()
     wait_for_play(process)
+    packer = quick.packer()
     process.kill()
     process.communicate()
-    subprocess.run(["pkill", "-KILL", "packer"], check=False)
+    kill_session(packer)
     assert quick.cloud.leftovers()
     code, printed = quick.run()
     assert code == 0, printed

@@ -52,7 +52,7 @@ def machine(disk: Path) -> Iterator[Machine]:
 @pytest.fixture(scope="session")
 def host(machine: Machine) -> Host:
     """The booted artifact over ssh, as its user."""
-    return testinfra.get_host("ssh://machine", ssh_config=str(machine.config))
+    return testinfra.get_host("ssh://machine", ssh_config=str(machine.config), timeout=60)
 
 
 @pytest.fixture(scope="session")

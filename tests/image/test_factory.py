@@ -87,7 +87,7 @@ def test_an_error_takes_the_machine_down(base_disk: Path) -> None:
 def test_an_interruption_takes_the_machine_down(base_disk: Path, how: signal.Signals) -> None:
     with machine_that_stays(base_disk) as process:
         os.killpg(process.pid, how)
-        assert process.wait(60) == 130
+        assert process.wait(120) == 130
         assert leftovers() == []
 
 
@@ -129,7 +129,7 @@ def test_a_failing_play_says_what_failed_and_where_the_log_is(
     broken = tmp_path / "broken.yml"
     broken.write_text("image_ca_bundle: /nonexistent.crt\n")  # what the play needs first
     monkeypatch.setenv("VARS", str(broken))
-    with booted(base_disk, "image", keep=False) as machine, pytest.raises(FactoryError) as error:
+    with booted(base_disk, "test-factory", keep=False) as machine, pytest.raises(FactoryError) as error:
         build_on(machine)
     assert "/nonexistent.crt" in str(error.value)
     assert str(BUILD / "logs/image.log") in str(error.value)

@@ -1,5 +1,6 @@
 """What the tests of runtime/ share: the modules on the path, the fixture model, a home with a state file."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -41,7 +42,7 @@ def baked(tmp_path_factory: pytest.TempPathFactory, checkpoint_folder: Path) -> 
     # float32 on every machine: --dtype auto would make other words here and there.
     bake = [sys.executable, str(RUNTIME / "state.py"), "bake", "--dtype", "float32"]
     bake += ["--model", str(model), "--output", str(state)]
-    subprocess.run(bake, check=True, capture_output=True, timeout=120)
+    subprocess.run(bake, check=True, capture_output=True, timeout=600)
     return home
 
 
@@ -86,6 +87,8 @@ def main(baked: Path, capfd: pytest.CaptureFixture[str]) -> Run:
             code = transcribe.main([*home, *map(str, arguments)])
         except SystemExit as leaving:  # argparse's way
             code = int(leaving.code or 0)
+        finally:
+            gc.enable()  # which a process that fails to start does not care for
         return Done(arguments, code, *capfd.readouterr())
 
     return main

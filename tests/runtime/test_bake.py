@@ -33,7 +33,7 @@ def bake(
     path = f"import sys; sys.path.insert(0, {str(STATE.parent)!r})"
     code = f"{path}\n{before}\nimport state; sys.exit(state.main())"
     command = [sys.executable, "-c", code, "bake", "--model", str(model), "--output", str(output), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **settings)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, **settings)
 
 
 def test_baking_twice_gives_the_same_file(baked: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """transcribe.py as its user meets it: what it prints where, and its exit codes."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ import decoding
 import loading
 import pytest
 import soundfile
+import timing
 import torch
 import transcribe
 from console import NAME, Run, errors
@@ -149,7 +151,8 @@ def test_text_goes_to_stdout_alone(main: Run, samples: Path) -> None:
     assert all(word.isalpha() for word in done.stdout.split()) and done.stdout.endswith("\n")
 
 
-def test_progress_says_what_was_done(main: Run, samples: Path) -> None:
+def test_progress_says_what_was_done(main: Run, samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "PROGRESS_EVERY", math.inf)  # however slow the machine
     lines = main(samples / "short.flac").stderr.splitlines()
     assert len(lines) == 2
     assert f"model {NAME} ready in" in lines[0] and "state loading, cpu, float32" in lines[0]
@@ -258,7 +261,7 @@ def test_a_closed_pipe_is_quiet(run: Run, samples: Path) -> None:
 
 
 def test_control_c(baked: Path, samples: Path) -> None:
-    command = [sys.executable, transcribe.__file__, "--home", str(baked), str(samples / "long.flac")]
+    command = [sys.executable, transcribe.__file__, "--home", str(baked), *[str(samples / "long.flac")] * 20]
     # A shell's background job ignores the signal and hands that on; Ctrl-C is for one in the foreground.
     command = ["env", "--default-signal=INT", *command]
     with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:

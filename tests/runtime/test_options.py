@@ -88,11 +88,14 @@ def test_version(main: Run) -> None:
         (["--word", "True", "a.wav"], "unrecognized arguments: --word"),
     ],
 )
-def test_wrong_usage(arguments: list[str], words: str, main: Run, tmp_path: Path) -> None:
+def test_wrong_usage(
+    arguments: list[str], words: str, main: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     done = main(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr.splitlines()[-1]
-    assert not Path("out").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_language(main: Run, silence: Path) -> None:

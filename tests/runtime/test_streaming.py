@@ -20,6 +20,7 @@ from reading import Reading, cached
 from statefile import StateError
 
 REAL = os.preadv
+LOOKS = 10  # one look makes the kernel read the page, and now and then sees it come already
 
 
 @pytest.fixture(autouse=True)
@@ -64,10 +65,13 @@ def is_direct(file: int) -> bool:
 def forget(path: Path) -> None:
     """Drop a file from the page cache; skip the test where files are nowhere else."""
     with path.open("rb") as opened:
-        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        with suppress(BlockingIOError):
-            REAL(opened.fileno(), [bytearray(1)], path.stat().st_size - 1, os.RWF_NOWAIT)
-            pytest.skip("this file system keeps its files in memory")
+        for _ in range(LOOKS):
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            try:
+                REAL(opened.fileno(), [bytearray(1)], path.stat().st_size - 1, os.RWF_NOWAIT)
+            except BlockingIOError:
+                return
+    pytest.skip("this file system keeps its files in memory")
 
 
 Read = Callable[..., int]  # as os.preadv
@@ -138,13 +142,17 @@ def test_past_the_page_cache_what_is_not_in_it(file: Path, monkeypatch: pytest.M
     reading_by(note, monkeypatch)
     load(file)
     assert ways == [False] * 8
-    for direct in (None, False):
+
+    def after_forgetting(direct: bool | None) -> list[bool]:
         reading = Reading(file, "cuda")
         reading.header()  # the kernel reads on behind it
         forget(file)
         ways.clear()
         streaming.stream(reading, "cpu", threads=1, direct=direct)
-        assert ways == [direct is None] * 8
+        return list(ways)
+
+    assert any(after_forgetting(None) == [True] * 8 for _ in range(LOOKS))
+    assert after_forgetting(False) == [False] * 8
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -157,8 +165,12 @@ def test_who_may_not_write_sees_the_page_cache_too(file: Path) -> None:
         os.seteuid(65534)
         try:
             assert cached(opened.fileno(), 4096, 8192)
-            forget(file)
-            assert not cached(opened.fileno(), 4096, 8192)
+            for _ in range(LOOKS):
+                forget(file)
+                if not cached(opened.fileno(), 4096, 8192):
+                    break
+            else:
+                pytest.fail("it is always said to be in the page cache")
         finally:
             os.seteuid(0)
 

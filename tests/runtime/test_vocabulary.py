@@ -196,7 +196,11 @@ def test_words_are_those_of_openai_whisper(text: str, language: str, vocabulary:
 
 @settings(deadline=None)
 @given(
-    text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30),
+    # hypothesis tries strings of the sources, too. Not the sign of bytes that are no text, an IndexError of
+    # openai/whisper's (for ours see above), and not special tokens, which nobody speaks.
+    text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd"), max_size=30).filter(
+        lambda text: "<|" not in text
+    ),
     language=st.sampled_from(["en", "zh"]),
 )
 def test_words_of_any_text_are_those_of_openai_whisper(text: str, language: str) -> None:
