@@ -22,11 +22,11 @@ def mounted(disk: Path, target: Path, offset: int, *, read_only: bool = False) -
     try:
         yield target
     finally:
-        unmount_below(target)
+        run("umount", target)
 
 
 def unmount_below(folder: Path) -> None:
-    """Unmount whatever is mounted in `folder`, deepest first, and wait for its loop devices."""
+    """Unmount whatever is mounted in `folder`, deepest first: what a killed run has left behind."""
     table = [line.split()[:2] for line in Path("/proc/self/mounts").read_text().splitlines()]
     left = [(source, target) for source, target in table if Path(target).is_relative_to(folder)]
     for _, target in sorted(left, key=lambda mount: len(mount[1]), reverse=True):
@@ -38,7 +38,7 @@ def unmount_below(folder: Path) -> None:
 def wait_until_free(device: str) -> None:
     """Wait until a loop device has let go of its file.
 
-    A container that ended a moment ago may still hold the mount in its dying namespace; mounting the same
+    A container that was killed a moment ago still holds the mount in its dying namespace; mounting the same
     file again before that is gone would let two file systems write to it.
     """
     backing = Path("/sys/block") / Path(device).name / "loop/backing_file"
