@@ -164,9 +164,11 @@ def machine(storage: Path) -> Facts:
 def describe(facts: Facts) -> str:
     """The machine in two lines, for the head of a table."""
     devices = "; ".join([f"{facts['cores']} cores {facts['processor']}", *facts["gpus"]])
+    load = f"load {facts['load_average']}"
+    state = "; ".join([load, *(f"{name}={value}" for name, value in facts["environment"].items())])
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return (
-        f"{devices}; {facts['memory_gb']} GB memory; {facts['storage']}; load {facts['load_average']}\n"
+        f"{devices}; {facts['memory_gb']} GB memory; {facts['storage']}; {state}\n"
         f"Python {facts['python']}, {versions}"
     )
 
