@@ -66,7 +66,7 @@ def pickled(args: argparse.Namespace, log: Log) -> Transcriber:
         import torch
     with log.phase("import transformers"):
         # The pickle would import it by itself; here it shows as what it is.
-        import transformers.models.whisper.modeling_whisper  # noqa: F401
+        import transformers.models.whisper.modeling_whisper  # noqa: F401  to be timed, not used
     with log.phase("load model"):
         return generate(args, torch.load(args.model, map_location=args.device, weights_only=False))
 

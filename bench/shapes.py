@@ -96,7 +96,7 @@ def write(shape: Shape, tokens: int, folder: Path) -> None:
     tensors["model.decoder.embed_positions.weight"] = LOUDNESS * embedding[[ids[name] for name in wanted]]
     folder.mkdir(parents=True)
     tokenizer.save_pretrained(folder)
-    WhisperFeatureExtractor(feature_size=shape.mel_bins).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    WhisperFeatureExtractor(feature_size=shape.mel_bins).save_pretrained(folder)  # type: ignore[no-untyped-call]  # transformers'
     generation(shape, ids).save_pretrained(folder)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     settings.save_pretrained(folder)  # last: without it the folder is no checkpoint

@@ -50,6 +50,7 @@ class Command:
 
     cloud: Cloud
     folder: Path
+    temporary: Path  # what is to be empty afterwards; its name is short, as sockets are to lie in it
     choices: dict[str, Any] = field(default_factory=lambda: dict(CHOICES))
     bake: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
@@ -65,6 +66,7 @@ class Command:
         )
         env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HF_"))}
         env |= {
+            "TMPDIR": str(self.temporary),
             "AMI": str(self.folder / "ami.pkrvars.json"),
             "VARS": str(self.folder / "vars.yml"),
             "AWS_ENDPOINT_URL": self.cloud.url,
@@ -111,9 +113,9 @@ def cloud(server: Cloud) -> Cloud:
 
 
 @pytest.fixture
-def command(cloud: Cloud, tmp_path: Path) -> Command:
+def command(cloud: Cloud, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
     """`make ami` with the usual choices."""
-    return Command(cloud, tmp_path)
+    return Command(cloud, tmp_path, tmp_path_factory.mktemp("t"))
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +25,6 @@ class Built:
     printed: str
     ami: dict[str, Any]
     copy: dict[str, Any]
-    strays: list[Path]  # in the folder for temporary files
 
     @property
     def cloud(self) -> Cloud:
@@ -41,14 +39,12 @@ class Built:
 def built(server: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     """The real play on the instance, once for all tests of this module."""
     server.reset()
-    command = Command(server, tmp_path_factory.mktemp("ami"))
-    temporary = tmp_path_factory.mktemp("temporary")
-    command.environment["TMPDIR"] = str(temporary)
+    command = Command(server, tmp_path_factory.mktemp("ami"), tmp_path_factory.mktemp("t"))
     with instance(command):
         code, printed = command.run()
     assert code == 0, printed
     (ami,), (copy,) = server.own_amis(), server.own_amis(ABROAD)
-    yield Built(command, printed, ami, copy, list(temporary.iterdir()))
+    yield Built(command, printed, ami, copy)
 
 
 def tags(image: dict[str, Any]) -> dict[str, str]:
@@ -183,7 +179,7 @@ def test_the_parameter_names_it_in_each_region(built: Built) -> None:
 def test_nothing_is_left(built: Built) -> None:
     assert built.cloud.leftovers() == []
     assert not list((BUILD / "run/ami").glob("*.json"))
-    assert built.strays == []
+    assert list(built.command.temporary.iterdir()) == []
 
 
 def test_the_table_says_what_was_made_and_where(built: Built) -> None:

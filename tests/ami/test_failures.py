@@ -276,7 +276,6 @@ def test_a_killed_packer_leaves_nothing(quick: Command, action: str) -> None:
 
 
 def test_the_next_run_removes_what_a_killed_one_left(quick: Command) -> None:
-    quick.environment["TMPDIR"] = str(quick.folder)  # which the killed one leaves to the host
     process = quick.start()
     wait_for_play(process)
     packer = quick.packer()

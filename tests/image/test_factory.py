@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,15 +55,6 @@ def leftovers() -> list[str]:
     return [line for line in lines if any(mark in line for mark in marks)]
 
 
-def all_gone() -> bool:
-    """Whether nothing is left in ten seconds: the kernel drops the mounts of the dead in its own time."""
-    for _ in range(100):
-        if not leftovers():
-            return True
-        time.sleep(0.1)
-    return False
-
-
 @contextmanager
 def machine_that_stays(disk: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process with a machine that is up; gone at the end, whatever the test has found."""
@@ -90,7 +80,7 @@ def machine_that_stays(disk: Path) -> Iterator[subprocess.Popen[str]]:
 def test_an_error_takes_the_machine_down(base_disk: Path) -> None:
     with pytest.raises(RuntimeError, match="in the middle"), booted(base_disk, "test-factory", keep=False):
         raise RuntimeError("in the middle")
-    assert all_gone()
+    assert leftovers() == []
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -98,7 +88,7 @@ def test_an_interruption_takes_the_machine_down(base_disk: Path, how: signal.Sig
     with machine_that_stays(base_disk) as process:
         os.killpg(process.pid, how)
         assert process.wait(120) == 130
-        assert all_gone()
+        assert leftovers() == []
 
 
 def test_the_next_run_clears_what_a_killed_one_left(base_disk: Path) -> None:
@@ -107,7 +97,7 @@ def test_the_next_run_clears_what_a_killed_one_left(base_disk: Path) -> None:
         process.wait()
         assert leftovers()
         with workspace("test-factory"):
-            assert all_gone()
+            assert leftovers() == []
 
 
 def test_two_runs_do_not_share_a_machine(base_disk: Path) -> None:
@@ -130,7 +120,7 @@ def test_a_disk_that_does_not_boot_shows_its_console(
     ):
         pass
     assert "console" in str(error.value)
-    assert all_gone()
+    assert leftovers() == []
 
 
 def test_a_failing_play_says_what_failed_and_where_the_log_is(

@@ -124,11 +124,12 @@ def test_reading_ahead_ends_when_it_is_stopped(cold: Path, monkeypatch: pytest.M
     """After the chunks it is at."""
     monkeypatch.setattr(reading, "THREADS", 1)
     read, started, go_on = os.preadv, threading.Event(), threading.Event()
-    reads_at: list[int] = []  # not what is resident: the kernel reads further by itself
+    reads_at: list[int] = []
 
     def wait(file: int, buffers: list[bytearray], at: int, flags: int = 0) -> int:
         if not flags:
             reads_at.append(at)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # or the kernel reads further by itself
             started.set()
             go_on.wait(10)
         return read(file, buffers, at, flags)
@@ -141,6 +142,7 @@ def test_reading_ahead_ends_when_it_is_stopped(cold: Path, monkeypatch: pytest.M
     assert reads._done.wait(10)
     pages = resident(cold)
     assert all(pages[1 : reads.header().chunk(0).stop // mmap.PAGESIZE])
+    assert not any(pages[reads.header().chunk(2).start // mmap.PAGESIZE :])
     assert reads_at == [reads.header().start]
 
 
@@ -262,11 +264,11 @@ def test_work_is_shared() -> None:
                 seen.append(i)
                 if i == 5:
                     raise error
-                time.sleep(0.001)
+                time.sleep(0.01)  # long enough for the one that fails to end the others
 
         before = set(threading.enumerate())
         with suppress(error):
             share(range(10_000), fail, 4)
             pytest.fail("no error")
         assert set(threading.enumerate()) <= before
-        assert len(seen) < 5_000
+        assert len(seen) < 100

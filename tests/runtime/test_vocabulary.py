@@ -128,6 +128,8 @@ def test_alignment_heads(vocabulary: Vocabulary) -> None:
 
 
 def tokens(vocabulary: Vocabulary, text: str) -> list[int]:
+    """What somebody who says this text would be heard as: a special token's name is text, too."""
+    vocabulary.tokenizer.encode_special_tokens = True
     return list(vocabulary.tokenizer.encode(text, add_special_tokens=False).ids)
 
 
@@ -196,11 +198,8 @@ def test_words_are_those_of_openai_whisper(text: str, language: str, vocabulary:
 
 @settings(deadline=None)
 @given(
-    # hypothesis tries strings of the sources, too. Not the sign of bytes that are no text, an IndexError of
-    # openai/whisper's (for ours see above), and not special tokens, which nobody speaks.
-    text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd"), max_size=30).filter(
-        lambda text: "<|" not in text
-    ),
+    # Of the sign of bytes that are no text openai/whisper makes an IndexError; for ours see above.
+    text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd"), max_size=30),
     language=st.sampled_from(["en", "zh"]),
 )
 def test_words_of_any_text_are_those_of_openai_whisper(text: str, language: str) -> None:
