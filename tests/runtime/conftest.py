@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import homes
 import numpy as np
 import pytest
 import soundfile
 from console import Done, Run
+from homes import ROOT, RUNTIME
 
-ROOT = Path(__file__).resolve().parents[2]
-RUNTIME = ROOT / "runtime"
 sys.path.insert(0, str(RUNTIME))  # flat modules, as `python runtime/transcribe.py` finds them
 os.environ.pop("PYTHONUNBUFFERED", None)  # no user has it set, and it hides what buffers do at the end
 os.environ["OMP_NUM_THREADS"] = "1"  # torch's threads only get in each other's way on a model this small
@@ -46,6 +46,18 @@ def baked(tmp_path_factory: pytest.TempPathFactory, checkpoint_folder: Path) -> 
     return home
 
 
+@pytest.fixture(scope="session")
+def base() -> Path:
+    """A home of OpenAI's base, which knows 99 languages. Not to be changed."""
+    return homes.real("whisper-base")
+
+
+@pytest.fixture(scope="session")
+def tiny_en() -> Path:
+    """A home of OpenAI's tiny.en, which knows English alone. Not to be changed."""
+    return homes.real("whisper-tiny.en")
+
+
 @pytest.fixture
 def home(baked: Path, tmp_path: Path) -> Path:
     """A home of the test's own, to damage."""
@@ -74,14 +86,14 @@ def run(baked: Path) -> Run:
 
 
 @pytest.fixture
-def main(baked: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+def main(request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]) -> Run:
     """As `run`, but in this process, which has torch already."""
 
     def main(*arguments: str | Path) -> Done:
         import torch  # noqa: F401, PLC0415  all of it, which loading.import_torch would not
         import transcribe  # noqa: PLC0415  on the path since above
 
-        home = [] if "--home" in arguments else ["--home", str(baked)]
+        home = [] if "--home" in arguments else ["--home", str(request.getfixturevalue("baked"))]
         capfd.readouterr()
         try:
             code = transcribe.main([*home, *map(str, arguments)])

@@ -1,0 +1,61 @@
+"""Homes as on the image, to run transcribe.py on: the checkpoint in model/, baked in state/."""
+
+import hashlib
+import os
+import sys
+from modulefinder import ModuleFinder
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures/make"))
+import pretrained
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNTIME = ROOT / "runtime"
+
+
+def real(name: str) -> Path:
+    """A home of one of OpenAI's own models, of pretrained.SOURCES, its state file in float32.
+
+    It is kept for later sessions. Where the model cannot be had the test is skipped; in CI, which is there to
+    test everything, it fails.
+    """
+    try:
+        checkpoint = pretrained.checkpoint(name)
+    except pretrained.UnavailableError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+    home = pretrained.MODELS / "homes" / name
+    link, state, baked_from = home / "model" / name, home / f"state/{name}.safetensors", home / "baked-from"
+    if not state.exists() or not baked_from.exists() or baked_from.read_text() != ingredients(checkpoint):
+        for folder in (link.parent, state.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path("../../..") / name)
+        baked_from.unlink(missing_ok=True)  # it is true again only once all is baked
+        bake(link, state)
+        baked_from.write_text(ingredients(checkpoint))
+    return home
+
+
+def bake(checkpoint: Path, output: Path) -> None:
+    """Write a state file as `state.py bake` does, in this process: the tests need torch anyway."""
+    import state  # noqa: PLC0415  it imports torch, which not every session needs
+
+    state.bake(checkpoint, output, "float32")
+
+
+def ingredients(checkpoint: Path) -> str:
+    """What a state file depends on, as a digest: the checkpoint, what bakes it, the versions in the lock."""
+    finder = ModuleFinder(path=[str(RUNTIME)])  # other modules are those of the lock
+    finder.run_script(str(RUNTIME / "state.py"))
+    modules: list[Any] = list(finder.modules.values())  # modulefinder's own, which mypy takes for real ones
+    files = [
+        *sorted(module.__file__ for module in modules if module.__file__),
+        checkpoint / "made-by",
+        ROOT / "requirements.txt",
+    ]
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
