@@ -1,6 +1,8 @@
 """Run by the venv's Python: exit with what is wrong, unless the venv is what its lock says and can be used.
 
-    python -B - ACCELERATOR    cuda: torch must compute on the GPU too; cpu: it need not
+    python -B - ACCELERATOR LICENCES
+
+ACCELERATOR: cuda, torch must compute on the GPU too; cpu, it need not. LICENCES: the file that names all packages.
 
 -B lest Python compiles what it finds not compiled.
 """
@@ -66,6 +68,13 @@ wrong = [
     f"{name} is {installed.get(name, 'missing')}, the lock says {wanted.get(name, 'nothing of it')}"
     for name in sorted(wanted | installed)
     if wanted.get(name) != installed.get(name)
+]
+licences = Path(sys.argv[2])
+named = licences.read_text().splitlines() if licences.exists() else []
+wrong += [
+    f"{licences} does not have {name} {version}"
+    for name, version in wanted.items()
+    if f"{name} {version}" not in named
 ]
 for name in IMPORTS:
     try:
