@@ -57,6 +57,7 @@ def test_no_password_opens_ssh(host: Host) -> None:
         ("/usr/local/bin/transcribe", "root", 0o755),
         (f"{HOME}/runtime/transcribe.py", "root", 0o644),
         (f"{HOME}/image.json", "root", 0o644),
+        (f"{HOME}/THIRD-PARTY-LICENCES.txt", "root", 0o644),
         (f"{HOME}/sample.flac", "root", 0o644),
         (f"{HOME}/venv/bin/python", "root", 0o755),
     ],
@@ -80,6 +81,16 @@ def test_only_runtime_files_are_in_runtime(host: Host) -> None:
 
 def test_record_is_the_one_on_the_image(host: Host, record: dict[str, Any]) -> None:
     assert json.loads(host.file(f"{HOME}/image.json").content_string) == record
+
+
+def test_licences_of_all_packages_are_where_the_record_says(host: Host, record: dict[str, Any]) -> None:
+    licences = host.file(record["licences"]).content_string
+    lock = host.file(f"{HOME}/venv/requirements.txt").content_string
+    packages = [line.split()[0].split("==") for line in lock.splitlines() if line[:1].isalnum()]
+    assert len(packages) > 50
+    assert [name for name, version in packages if f"\n{name} {version}\n" not in licences] == []
+    of_av = licences.split("\nav ")[1].split("\ncffi ")[0]
+    assert host.file("/usr/share/common-licenses/GPL-3").content_string.rstrip() in of_av
 
 
 @pytest.mark.parametrize("package", ["torch", "transformers"])

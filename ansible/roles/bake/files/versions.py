@@ -14,6 +14,7 @@ import transformers
 home, model = Path(sys.argv[1]), sys.argv[2]
 driver = Path("/sys/module/nvidia/version")
 gpu = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
+licences = home / "THIRD-PARTY-LICENCES.txt"  # the role venv writes it
 origin = home / "model" / model / "origin.json"
 print(
     json.dumps(
@@ -28,6 +29,7 @@ print(
             "python": platform.python_version(),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
+            "licences": str(licences) if licences.exists() else None,
             "model": json.loads(origin.read_text()),
         }
     )
