@@ -16,12 +16,14 @@ from typing import Any
 
 import checkpoint
 import statefile
+import stdio
 import streaming
 import torch
 from layout import Dimensions
 from reading import Reading
 from statefile import DTYPES, FORMAT, VERSION, StateError
 from storage import remove_leftovers, replacing
+from timing import CONTROLS
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -117,10 +119,10 @@ def best_dtype(device: str) -> str:
 
 def log(text: str) -> None:
     """Progress, on stderr."""
-    print(f"state: {text}", file=sys.stderr, flush=True)
+    print(f"state: {text.translate(CONTROLS)}", file=sys.stderr, flush=True)
 
 
-def main() -> int:
+def main(argv: list[str]) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="state.py", description="Make or check a state file.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -136,7 +138,7 @@ def main() -> int:
     )
     verifying = commands.add_parser("verify", help="check every byte of a state file")
     verifying.add_argument("file", type=Path, metavar="FILE")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         report = verify(args.file) if args.command == "verify" else bake(args.model, args.output, args.dtype)
     except (StateError, checkpoint.CheckpointError) as error:
@@ -150,4 +152,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    stdio.run("state", main)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PROGRESS_EVERY = 5.0  # seconds
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}  # as in files' names
 
 
 def now() -> float:
@@ -21,7 +22,7 @@ def now() -> float:
 
 def warn(text: str) -> None:
     """Tell what went wrong, in one line on stderr; --quiet or not."""
-    print(f"transcribe: {text}", file=sys.stderr, flush=True)
+    print(f"transcribe: {text.translate(CONTROLS)}", file=sys.stderr, flush=True)
 
 
 def reason(error: BaseException) -> str:
@@ -41,7 +42,7 @@ class Log:
     def info(self, text: str) -> None:
         """Tell how the work goes on, with the time; unless --quiet."""
         if not self.quiet:
-            print(f"[{now():8.3f} s] {text}", file=sys.stderr, flush=True)
+            print(f"[{now():8.3f} s] {text.translate(CONTROLS)}", file=sys.stderr, flush=True)
 
     def progress(self, part: float) -> None:
         """Tell how much of a recording is done, now and then."""

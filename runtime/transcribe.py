@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import options
+import stdio
 from formats import WRITERS, Transcript
 from loading import STRATEGIES, Loading, Model, ModelError, find
 from options import UsageError
@@ -95,6 +96,8 @@ def prepare(model: Model, asked: "Options", batch_size: int | None, log: Log) ->
 def check_outputs(args: argparse.Namespace) -> None:
     """Raise UsageError if outputs would get in each other's way; make the folder of -o."""
     if args.folder is None:
+        if 1 in stdio.closed:
+            raise UsageError("standard output is closed; say where to write with -o DIR")
         if len(args.formats) > 1:
             raise UsageError("several formats make several files; say where with -o DIR")
         if args.formats == ["json"] and len(args.files) > 1:
@@ -213,4 +216,4 @@ def report(style: str, model: Model, ready: float, seconds: float, log: Log) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    stdio.run("transcribe", main)

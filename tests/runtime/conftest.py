@@ -79,8 +79,8 @@ def run(baked: Path) -> Run:
         command = [sys.executable, RUNTIME / "transcribe.py", *arguments]
         if "--home" not in arguments:
             command += ["--home", baked]
-        settings = {"capture_output": True, "timeout": 120} | settings
-        return subprocess.run(command, text=True, check=False, **settings)
+        settings = {"capture_output": True, "text": True, "timeout": 120} | settings
+        return subprocess.run(command, check=False, **settings)
 
     return run
 

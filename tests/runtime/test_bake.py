@@ -31,7 +31,7 @@ def bake(
 ) -> subprocess.CompletedProcess[str]:
     """`state.py bake` in a process of its own; `before` is Python to run in it first."""
     path = f"import sys; sys.path.insert(0, {str(STATE.parent)!r})"
-    code = f"{path}\n{before}\nimport state; sys.exit(state.main())"
+    code = f"{path}\n{before}\nimport state, stdio; stdio.run('state', state.main)"
     command = [sys.executable, "-c", code, "bake", "--model", str(model), "--output", str(output), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, **settings)
 
