@@ -22,7 +22,7 @@ import torch
 from layout import Dimensions
 from reading import Reading
 from statefile import DTYPES, FORMAT, VERSION, StateError
-from storage import remove_leftovers, replacing
+from storage import check_folder, remove_leftovers, replacing
 from timing import CONTROLS
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -34,6 +34,7 @@ def bake(model: Path, output: Path, dtype: str) -> dict[str, Any]:
     Raises checkpoint.CheckpointError, and OSError if the file cannot be written; an older one stays then.
     """
     started = time.monotonic()
+    check_folder(output.parent)
     log(f"reading {model}")
     if dtype == "auto":
         dtype = best_dtype("cuda" if torch.cuda.is_available() else "cpu")

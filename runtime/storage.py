@@ -1,12 +1,17 @@
 """Files in and out: is this input worth opening, and outputs that appear whole or not at all."""
 
+import errno
 import fcntl
+import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+NO_SUCH_FLAG = (errno.EISDIR, errno.EOPNOTSUPP)  # what file systems say that do not know O_TMPFILE
 
 
 class InputError(Exception):
@@ -30,6 +35,28 @@ def check(path: Path) -> None:
         raise InputError(f"cannot be read: {error.strerror}; check its permissions") from error
 
 
+def check_folder(folder: Path) -> None:
+    """Raise OSError if nothing can be written to a folder, as far as its file system tells."""
+    try:
+        os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY))  # a file that never has a name
+    except OSError as error:
+        if error.errno not in NO_SUCH_FLAG:
+            raise
+
+
+def check_result(path: Path, recording: Path) -> None:
+    """Raise InputError for what shows beforehand that the recording's result cannot go to `path`."""
+    try:
+        if stat.S_ISDIR(path.lstat().st_mode):
+            raise InputError(f"its result cannot be {path}, which is a folder; name another with -o")
+        if path.samefile(recording):
+            raise InputError("its result would take its place; name another folder with -o")
+    except FileNotFoundError:
+        return
+    except OSError as error:  # the name is too long, mostly
+        raise InputError(f"its result cannot be {path}: {error.strerror}; rename the recording") from error
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write in place of `path`: readers see the old content or all of the new, never a part.
@@ -37,7 +64,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     It is written beside `path`, synced to the disk and renamed over it; on any error it is removed and
     `path` stays as it was. Raises OSError (disk full, no permission).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{prefix(path)}{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             with suppress(OSError):  # not every file system has locks; see remove_leftovers
@@ -57,13 +84,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.close(folder)
 
 
+def prefix(path: Path) -> str:
+    """What the names of the temporary files for `path` begin with: short, however long its own is."""
+    return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}."
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove the temporary files of those who were killed while replacing `path`.
 
     Who still lives holds a lock on his. The number in the name, of a process that is gone, tells nothing: a
     machine gives the same numbers again after each start.
     """
-    name = re.compile(rf"\.{re.escape(path.name)}\.\d+\.tmp")
+    name = re.compile(rf"{re.escape(prefix(path))}\d+\.tmp")
     with suppress(OSError):  # what cannot be listed or removed is not worth failing for
         for leftover in [found for found in path.parent.iterdir() if name.fullmatch(found.name)]:
             with suppress(OSError), leftover.open("rb") as file:

@@ -19,7 +19,7 @@ import stdio
 from formats import WRITERS, Transcript
 from loading import STRATEGIES, Loading, Model, ModelError, find
 from options import UsageError
-from storage import InputError, check, replacing
+from storage import InputError, check, check_folder, check_result, replacing
 from timing import Log, now, reason, warn
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace, asked: "Options", log: Log) -> int:
     """All the work, what is cheap and may fail first; returns the exit code."""
     gc.disable()  # imports make 300,000 objects that stay; to look for garbage among them takes time
     check_outputs(args)
-    inputs = [path for path in args.files if passes(path)]
+    inputs = [path for path in args.files if passes(path, results(path, args))]
     if not inputs:
         return INPUT_FAILED
     strategies = [strategy for strategy in STRATEGIES if args.load in ("auto", strategy)]
@@ -112,6 +112,10 @@ def check_outputs(args: argparse.Namespace) -> None:
         args.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"no folder {args.folder}: {error.strerror}; name another with -o") from error
+    try:
+        check_folder(args.folder)
+    except OSError as error:
+        raise UsageError(f"cannot write to {args.folder}: {error.strerror}; name another with -o") from error
 
 
 def check_asked(asked: "Options", model: Model) -> None:
@@ -126,10 +130,17 @@ def check_asked(asked: "Options", model: Model) -> None:
         raise UsageError(f"{model.name} cannot translate; leave out --task translate")
 
 
-def passes(path: Path) -> bool:
-    """Whether a first glance at an input finds nothing wrong with it; if it does, the user is told."""
+def results(path: Path, args: argparse.Namespace) -> list[Path]:
+    """The files that a recording's results go to, if they go to files."""
+    return [args.folder / f"{path.stem}.{name}" for name in args.formats] if args.folder else []
+
+
+def passes(path: Path, results: list[Path]) -> bool:
+    """Whether a first glance at an input and its results finds nothing wrong; else the user is told."""
     try:
         check(path)
+        for result in results:
+            check_result(result, path)
     except InputError as error:
         warn(f"{path}: {error}")
         return False

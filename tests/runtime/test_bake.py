@@ -87,6 +87,12 @@ def test_a_full_disk_leaves_the_old_file(baked: Path, tmp_path: Path) -> None:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
+def test_a_bake_to_nowhere_fails_before_the_work(baked: Path, tmp_path: Path) -> None:
+    done = bake(tmp_path / "none/a.safetensors", baked / "model" / NAME)
+    wanted = f"state: cannot write {tmp_path}/none/a.safetensors: No such file or directory; check the "
+    assert (done.returncode, done.stderr) == (1, f"{wanted}folder, its permissions and space\n")
+
+
 def in_a_fork(work: Callable[[], object]) -> int:
     """What wait(2) says of a child that does the work; much cheaper than to import torch in a new process."""
     child = os.fork()
@@ -172,7 +178,8 @@ def test_a_bake_killed_anywhere_leaves_the_old_file_or_the_new(tmp_path: Path) -
 
 def test_a_living_writer_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the last moment."""
-    output, other = tmp_path / "a", tmp_path / ".a.b.123.tmp"  # the other is of a file called a.b
+    output = tmp_path / "a"
+    other = tmp_path / f"{storage.prefix(tmp_path / 'a.b')}123.tmp"
     other.touch()
     replace = Path.replace
 
@@ -185,7 +192,7 @@ def test_a_living_writer_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monke
         file.write(b"new")
         storage.remove_leftovers(output)
     assert output.read_bytes() == b"new"
-    (tmp_path / ".a.123.tmp").touch()
+    (tmp_path / f"{storage.prefix(output)}123.tmp").touch()
     storage.remove_leftovers(output)
     assert sorted(tmp_path.iterdir()) == [other, output]
 

@@ -244,6 +244,53 @@ def test_a_full_disk_leaves_the_old_output(run: Run, samples: Path, tmp_path: Pa
     assert (tmp_path / "short.txt").read_text() == "old"
 
 
+def test_long_names(main: Run, samples: Path, tmp_path: Path) -> None:
+    """Of what a file system takes, any; beyond it that recording fails before the work, not after."""
+    out, longest = tmp_path / "out", tmp_path / ("a" * 250 + ".flac")
+    too_long, odd = tmp_path / ("b" * 251), Path(f"{tmp_path}/\udcfc" + "ü" * 124)
+    for path in (longest, too_long, odd):
+        path.symlink_to(samples / "short.flac")
+    done = main("--quiet", "-o", out, "-f", "txt,json", too_long, odd)
+    assert done.returncode == 1
+    (line,) = errors(done)
+    assert line.endswith("b.json: File name too long; rename the recording")
+    assert sorted(out.iterdir()) == [out / f"{odd.name}.{name}" for name in ("json", "txt")]
+    done = main("--quiet", "-o", out, longest, too_long)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "zero" in (out / f"{longest.stem}.txt").read_text()
+    done = main("-o", out, "-f", "json", too_long)  # alone: nothing is loaded
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+
+
+def test_results_that_cannot_be(main: Run, samples: Path, tmp_path: Path) -> None:
+    """A folder is in its place, or the recording itself."""
+    (tmp_path / "short.txt").mkdir()
+    done = main("-o", tmp_path, samples / "short.flac")
+    assert done.returncode == 1
+    (line,) = errors(done)
+    assert line.endswith(
+        f"its result cannot be {tmp_path}/short.txt, which is a folder; name another with -o"
+    )
+    (tmp_path / "long.txt").symlink_to(samples / "short.flac")
+    done = main("-o", f"{tmp_path}/../{tmp_path.name}", tmp_path / "long.txt")
+    assert done.returncode == 1
+    (line,) = errors(done)
+    assert line.endswith("/long.txt: its result would take its place; name another folder with -o")
+    assert (tmp_path / "long.txt").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["long.txt", "short.txt"]
+
+
+def test_a_folder_that_nothing_can_be_written_to(baked: Path, samples: Path, tmp_path: Path) -> None:
+    """Without root's rights to do it all the same."""
+    tmp_path.chmod(0o500)
+    command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    command += [sys.executable, transcribe.__file__, "--home", str(baked), "-o", str(tmp_path)]
+    command += [str(samples / "short.flac")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    wanted = f"transcribe: cannot write to {tmp_path}: Permission denied; name another with -o\n"
+    assert (done.returncode, done.stderr) == (2, wanted)
+
+
 def test_full_stdout(run: Run, samples: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = run("--quiet", samples / "short.flac", capture_output=False, stdout=full, stderr=PIPE)
