@@ -9,6 +9,7 @@ The format is described in statefile.py; reading.py and streaming.py read it.
 import argparse
 import hashlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ from statefile import DTYPES, FORMAT, VERSION, StateError
 from storage import check_folder, remove_leftovers, replacing
 from timing import CONTROLS
 
+FAILED, INTERRUPTED = 1, 130  # exit codes
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -96,12 +98,13 @@ def views(data: torch.Tensor, entries: statefile.Entries) -> dict[str, torch.Ten
 def verify(path: Path) -> dict[str, Any]:
     """Check every byte of a state file and report on it, as a dict that goes into JSON. Raises StateError."""
     tensors, metadata = load(path)
-    with path.open("rb") as file:
+    with statefile.naming(path), path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        size = os.fstat(file.fileno()).st_size
     return {
         "state": str(path),
         "sha256": sha256,
-        "bytes": path.stat().st_size,
+        "bytes": size,
         "tensors": len(tensors),
         "dtype": metadata["dtype"],
         "model": json.loads(metadata["provenance"]),
@@ -144,10 +147,13 @@ def main(argv: list[str]) -> int:
         report = verify(args.file) if args.command == "verify" else bake(args.model, args.output, args.dtype)
     except (StateError, checkpoint.CheckpointError) as error:
         log(str(error))
-        return 1
-    except OSError as error:
+        return FAILED
+    except OSError as error:  # of bake alone
         log(f"cannot write {args.output}: {error.strerror}; check the folder, its permissions and space")
-        return 1
+        return FAILED
+    except KeyboardInterrupt:
+        log("interrupted")
+        return INTERRUPTED
     print(json.dumps(report))
     return 0
 

@@ -1,7 +1,10 @@
 """The state file: what is in it, that no damage goes unseen and no lie is believed."""
 
+import errno
 import hashlib
 import json
+import mmap
+import os
 import shutil
 import subprocess
 import sys
@@ -264,3 +267,28 @@ def test_verify_reports_or_fails(file: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "is damaged" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_what_cannot_be_read_is_named(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever meets it: the checks, or the second look at the file, for its digest."""
+
+    def fail(*_: object, **settings: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    wanted = f"state: cannot read the state file {file}: Input/output error; run state.py bake again\n"
+    for module, name in ((hashlib, "file_digest"), (mmap, "mmap")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, fail)
+            assert state.main(["verify", str(file)]) == 1
+        assert capsys.readouterr() == ("", wanted)
+
+
+def test_control_c_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(state, "load", interrupt)
+    assert state.main(["verify", "any"]) == 130
+    assert capsys.readouterr() == ("", "state: interrupted\n")
