@@ -70,7 +70,7 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--language", metavar="CODE", help="what is spoken, as in en (default: detected)")
     add("--task", choices=("transcribe", "translate"), default=defaults.task, help="translate: to English")
-    add("--initial_prompt", metavar="TEXT", help="text to go before, for names and style")
+    add("--initial_prompt", type=utf8, metavar="TEXT", help="text to go before, for names and style")
     add(
         "--word_timestamps",
         type=boolean,
@@ -130,6 +130,14 @@ def formats(text: str) -> list[str]:
     if unknown := [name for name in names if name not in WRITERS]:
         raise argparse.ArgumentTypeError(f"no format {unknown[0]!r}; there are {', '.join(WRITERS)}")
     return names
+
+
+def utf8(text: str) -> str:
+    """Text as it was meant, whatever the locale; bytes that are not UTF-8 are no text."""
+    try:
+        return os.fsencode(text).decode()
+    except UnicodeError as error:
+        raise argparse.ArgumentTypeError("it is not UTF-8; convert it with iconv") from error
 
 
 def boolean(text: str) -> bool:

@@ -77,8 +77,14 @@ class Vocabulary:
         return Tokenizer.from_str(self._tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text that goes before others, as an initial prompt does."""
-        return list(self.tokenizer.encode(f" {text.strip()}", add_special_tokens=False).ids)
+        """The tokens of a text that goes before others, as an initial prompt does.
+
+        Names of tokens in it are text like all else: who writes <|en|> means these six characters. So it goes
+        past the list in which the whole tokenizer looks for such names first.
+        """
+        split, model = self.tokenizer.pre_tokenizer, self.tokenizer.model
+        pieces = [piece for piece, _ in split.pre_tokenize_str(f" {text.strip()}")]
+        return [token.id for piece in pieces for token in model.tokenize(piece)]
 
     def text(self, tokens: "Sequence[int]") -> str:
         """The words among the tokens."""

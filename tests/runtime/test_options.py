@@ -98,6 +98,39 @@ def test_wrong_usage(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("option", "code", "line"),
+    [
+        ("--initial_prompt", 2, "error: argument --initial_prompt: it is not UTF-8; convert it with iconv"),
+        ("--model", 3, "no model caf\\xe9 in"),
+        ("--home", 3, "no model in caf\\xe9"),
+        ("-o", 0, ""),
+    ],
+)
+def test_bytes_that_are_no_text(  # noqa: PLR0913, PLR0917  fixtures, mostly
+    option: str, code: int, line: str, run: Run, samples: Path, tmp_path: Path, baked: Path
+) -> None:
+    """In a prompt they are wrong usage, found early; in names they are as good as others, and shown so."""
+    home = ["--home", "caf\udce9" if option == "--home" else baked]
+    arguments = [] if option == "--home" else [option, "caf\udce9"]
+    done = run("--quiet", *arguments, *home, samples / "short.flac", cwd=tmp_path)
+    assert done.returncode == code
+    assert line in done.stderr and "Traceback" not in done.stderr
+    if option == "-o":
+        assert "zero" in (tmp_path / "caf\udce9" / "short.txt").read_text()
+
+
+def test_a_prompt_is_utf8_whatever_the_locale() -> None:
+    """Where that knows ASCII only, Python hands on what it cannot decode."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import options; print(ascii(options.utf8(sys.argv[2])))"
+    )
+    command = [sys.executable, "-c", code, str(Path(options.__file__).parent), "Zürich"]
+    for settings in ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {"PYTHONUTF8": "1"}):
+        done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout == "'Z\\xfcrich'\n"
+
+
 def test_unknown_language(main: Run, silence: Path) -> None:
     done = main("--language", "tlh", silence)
     assert done.returncode == 2

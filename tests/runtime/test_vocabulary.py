@@ -102,6 +102,13 @@ def test_an_initial_prompt_is_text_with_a_space_in_front(vocabulary: Vocabulary)
     assert vocabulary.encode("  alpha nine ") == encode(vocabulary, ["alpha", "nine"])
 
 
+@pytest.mark.parametrize("name", ["<|startoftranscript|>", "<|endoftext|>", "<|0.00|>", "<|en|>"])
+def test_names_of_tokens_in_an_initial_prompt_are_text(name: str, vocabulary: Vocabulary) -> None:
+    pieces = vocabulary.encode(f"alpha {name} nine")
+    assert max(pieces) < vocabulary.end
+    assert vocabulary.text(pieces) == f" alpha {name} nine"
+
+
 def test_text_is_what_is_said(vocabulary: Vocabulary) -> None:
     """Timestamps and the end are not."""
     said = [*encode(vocabulary, [0.0, "alpha", "nine", 1.0]), vocabulary.end]
@@ -208,6 +215,13 @@ def test_words_of_any_text_are_those_of_openai_whisper(text: str, language: str)
     words = vocabulary.words(pieces, language)
     assert words == theirs(pieces, language)
     assert "".join(word for word, _ in words) == vocabulary.text(pieces)
+
+
+@settings(deadline=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+def test_an_initial_prompt_is_what_the_tokenizer_makes_of_it(text: str) -> None:
+    vocabulary = Vocabulary(FACTS)
+    assert vocabulary.encode(text) == tokens(vocabulary, f" {text.strip()}")
 
 
 @settings(deadline=None)
