@@ -13,6 +13,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import memory
 import torch
 from layout import FFT_SAMPLES, Dimensions, layout
 from timing import reason
@@ -56,7 +57,8 @@ class CheckpointError(Exception):
 def pack(folder: Path, dtype: torch.dtype, device: str = "cpu") -> Packed:
     """The tensors of a checkpoint, in order and of `dtype`, and what else a state file tells of it.
 
-    Nothing is fetched from the network, nothing written. Raises CheckpointError.
+    Nothing is fetched from the network, nothing written. Raises CheckpointError; where memory is wanting,
+    MemoryError or what torch raises.
     """
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"no checkpoint in {folder}: it has no config.json; fetch the model again")
@@ -91,6 +93,8 @@ def pack(folder: Path, dtype: torch.dtype, device: str = "cpu") -> Packed:
         }
         check(network.config, extractor, Vocabulary(metadata), info)
     except Exception as error:  # all that a broken file makes transformers, safetensors and tokenizers raise
+        if short := memory.shortage(error):
+            raise MemoryError(short) from error
         raise CheckpointError(
             f"no usable checkpoint in {folder}: {reason(error)}; fetch the model again"
         ) from error

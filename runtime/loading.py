@@ -7,13 +7,15 @@ Both fill the same network. A state file that cannot be used is a warning as lon
 """
 
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import gpu
+import memory
 from layout import Dimensions
 from reading import Reading
 from statefile import StateError, naming
@@ -71,9 +73,9 @@ class Loading:
 
     def model(self) -> Model:
         """The model by the first strategy that works. Raises ModelError."""
-        with self.log.phase("import torch"):
+        with self.log.phase("import torch"), enough_memory("torch cannot be imported"):
             torch = import_torch()
-        with self.log.phase("import network"):
+        with self.log.phase("import network"), enough_memory("the network cannot be imported"):
             import checkpoint  # noqa: PLC0415  needs torch
             import vocabulary  # noqa: F401, PLC0415  small; `load` uses it, here its time shows
             import whisper  # noqa: F401, PLC0415  as well
@@ -90,11 +92,16 @@ class Loading:
                     model = self.load(strategy)
             except (StateError, checkpoint.CheckpointError) as error:
                 reasons.append(str(error))
-            except RuntimeError as error:  # torch's, for want of memory or of a GPU that works
+            except Exception as error:  # for want of memory or of a GPU that works
+                short = memory.shortage(error)
+                if short is None and not isinstance(error, RuntimeError):
+                    raise
                 cure = "see what nvidia-smi says, or use --device cpu"
-                if self.device == "cpu":
-                    cure = "see whether there is memory enough"
-                reasons.append(f"{strategy} loading failed on {self.device}: {reason(error)}; {cure}")
+                if self.device == "cpu" or (short and "CUDA" not in short):
+                    cure = memory.CURE
+                reasons.append(
+                    f"{strategy} loading failed on {self.device}: {short or reason(error)}; {cure}"
+                )
             else:
                 seconds, dtype = self.log.seconds("load model"), str(model.network.dtype)
                 how = f"{strategy} loading, {self.device}, {dtype.removeprefix('torch.')}"
@@ -126,6 +133,17 @@ class Loading:
         # The precision that state files are made in for either.
         dtype = getattr(torch, state.best_dtype(self.device))
         return checkpoint.pack(self.home / "model" / self.name, dtype, self.device)
+
+
+@contextmanager
+def enough_memory(what: str) -> Iterator[None]:
+    """Make a ModelError, with what it means, of an error in the block that is for want of memory."""
+    try:
+        yield
+    except Exception as error:
+        if short := memory.shortage(error):
+            raise ModelError(f"{what}: {short}; {memory.CURE}") from error
+        raise
 
 
 def import_torch() -> Any:

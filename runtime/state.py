@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import checkpoint
+import memory
 import statefile
 import stdio
 import streaming
@@ -148,8 +149,13 @@ def main(argv: list[str]) -> int:
     except (StateError, checkpoint.CheckpointError) as error:
         log(str(error))
         return FAILED
-    except OSError as error:  # of bake alone
-        log(f"cannot write {args.output}: {error.strerror}; check the folder, its permissions and space")
+    except Exception as error:
+        if short := memory.shortage(error):
+            log(f"{short}; {memory.CURE}")
+        elif isinstance(error, OSError):  # of bake alone
+            log(f"cannot write {args.output}: {error.strerror}; check the folder, its permissions and space")
+        else:
+            raise
         return FAILED
     except KeyboardInterrupt:
         log("interrupted")

@@ -29,6 +29,7 @@ network raises StateError and is never used. Nothing is allocated on the word of
 compared with the file's first.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -80,10 +81,15 @@ class Header:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Make a StateError of all that reading a state file, whole or broken, raises in the block."""
+    """Make a StateError of all that reading a state file, whole or broken, raises in the block.
+
+    But a want of memory is not the file's fault: MemoryError goes on, as does an OSError that means the same.
+    """
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise
         raise StateError(f"cannot read the state file {path}: {error.strerror}; {CURE}") from error
     except (json.JSONDecodeError, UnicodeError, AttributeError, KeyError, RecursionError, TypeError) as error:
         raise StateError(f"the state file {path} is not one, or its header is damaged; {CURE}") from error

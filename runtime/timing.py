@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 PROGRESS_EVERY = 5.0  # seconds
@@ -14,10 +15,15 @@ CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
 
 def now() -> float:
     """Seconds since this process started, as the kernel noted it (to 10 ms)."""
+    return max(time.clock_gettime(time.CLOCK_BOOTTIME) - started(), 0.0)
+
+
+@cache  # to read it takes memory, which may have run out when that is to be reported
+def started() -> float:
+    """When this process started, in seconds since boot."""
     # proc(5): field 22 is the start in clock ticks since boot; field 2, the name, may hold spaces.
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    started = int(fields[22 - 3]) / os.sysconf("SC_CLK_TCK")
-    return max(time.clock_gettime(time.CLOCK_BOOTTIME) - started, 0.0)
+    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+    return int(fields[22 - 3]) / os.sysconf("SC_CLK_TCK")
 
 
 def warn(text: str) -> None:

@@ -14,10 +14,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import memory
 import options
 import stdio
 from formats import WRITERS, Transcript
-from loading import STRATEGIES, Loading, Model, ModelError, find
+from loading import STRATEGIES, Loading, Model, ModelError, enough_memory, find
 from options import UsageError
 from storage import InputError, check, check_folder, check_result, replacing
 from timing import Log, now, reason, warn
@@ -41,6 +42,9 @@ def main(argv: list[str]) -> int:
     except ModelError as error:
         warn(str(error))
         return NO_MODEL
+    except MemoryError as error:  # wherever it was not looked for
+        warn(f"{memory.shortage(error)}; {memory.CURE}")
+        return NO_MODEL
     except KeyboardInterrupt:
         warn("interrupted")
         return INTERRUPTED
@@ -60,16 +64,18 @@ def run(args: argparse.Namespace, asked: "Options", log: Log) -> int:
         log.info(f"{skipped} loading is not tried: --load {args.load}")
     name = find(args.home, args.model)
     loading = Loading(args.home, name, strategies, args.device, log)
-    with log.phase("import audio"):
+    with log.phase("import audio"), enough_memory("what reads recordings cannot be imported"):
         import listening  # noqa: PLC0415  a wrong option or a missing model should not wait for it
         import vad  # noqa: PLC0415  as above
-    detector = vad.Detector.load()
-    ahead = listening.Listening(inputs[0], detector, log)  # while torch is imported
+    with enough_memory("no recording can be read"):
+        detector = vad.Detector.load()
+        ahead = listening.Listening(inputs[0], detector, log)  # while torch is imported
     model = loading.model()
     check_asked(asked, model)
     gc.enable()
     ready = now()
-    decoder = prepare(model, asked, args.batch_size, log)
+    with enough_memory("the model cannot be used"):
+        decoder = prepare(model, asked, args.batch_size, log)
     seconds = []
     for following in [*inputs[1:], None]:
         current = ahead

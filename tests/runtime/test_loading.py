@@ -1,16 +1,21 @@
 """loading.py as the user of transcribe.py meets it: which model, by which way, and what if it cannot be."""
 
+import errno
 import json
+import mmap
 import os
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import checkpoint
+import memory
 import pytest
 import state
 import torch
 import transcribe
+import transformers
 from console import NAME, Run, errors
 from handmade import header_of, with_header
 
@@ -100,6 +105,8 @@ def test_a_state_file_with_poor_metadata_is_a_warning(  # noqa: PLR0913, PLR0917
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB."),
         RuntimeError("CUDA error: device-side assert triggered\nmore about it"),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        MemoryError("not enough memory"),
     ],
 )
 def test_what_torch_cannot_load(
@@ -115,13 +122,70 @@ def test_what_torch_cannot_load(
     done = main("--quiet", samples / "short.flac")
     assert done.returncode == 0 and "zero" in done.stdout
     (warning,) = errors(done)
-    assert f"state loading failed on cpu: {first}; see whether there is memory enough; " in warning
+    assert f"state loading failed on cpu: {first}; see whether there is memory enough, and " in warning
     assert warning.endswith("going on with standard loading")
     monkeypatch.setattr(checkpoint, "pack", fail)
     for way in ("auto", "state", "standard"):
         done = main("--quiet", "--load", way, samples / "short.flac")
         assert (done.returncode, done.stdout) == (3, "")
         assert errors(done)[-1].count(first) == (2 if way == "auto" else 1)
+
+
+SHORT = {
+    "Python": MemoryError(),
+    "the system": OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+    "torch": RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …"),
+    "CUDA": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB."),
+    "a library": ImportError("libx.so: failed to map segment from shared object"),
+    "safetensors": Exception("Error while deserializing: I/O error: Cannot allocate memory (os error 12)"),
+}
+
+
+@pytest.mark.parametrize("kind", SHORT)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_want_of_memory_is_not_the_checkpoint(
+    kind: str, wrapped: bool, main: Run, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody should fetch the model again for it, whatever transformers makes of it."""
+
+    def fail(*_: object, **settings: object) -> None:
+        if wrapped:
+            raise OSError("Unable to load weights from the checkpoint") from SHORT[kind]
+        raise SHORT[kind]
+
+    monkeypatch.setattr(transformers.WhisperForConditionalGeneration, "from_pretrained", fail)
+    done = main("--quiet", "--load", "standard", samples / "short.flac")
+    assert done.returncode == 3
+    (line,) = errors(done)
+    start, end = "transcribe: standard loading failed on cpu: ", f"; {memory.CURE}"
+    assert line.startswith(start) and line.endswith(end)
+    assert "memory" in line.removesuffix(end) or "failed to map segment" in line
+    monkeypatch.setattr(mmap, "mmap", fail)
+    done = main("--quiet", samples / "short.flac")
+    assert done.returncode == 3 and done.stdout == ""
+    assert "fetch the model" not in done.stderr
+
+
+@pytest.mark.parametrize("size", [70, 260, 400, 600])
+def test_too_little_memory_to_import(size: int, run: Run, samples: Path) -> None:
+    """One line, wherever it ends; nothing of C++ that a thread was still in the middle of."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (size << 20, size << 20))
+
+    done = run("--quiet", samples / "short.flac", preexec_fn=limit)
+    assert (done.returncode, done.stdout) == (3, "")
+    (line,) = errors(done)
+    assert "cannot be imported: " in line and line.endswith(memory.CURE)
+
+
+def test_memory_that_runs_out_anywhere(main: Run, samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(transcribe, "find", fail)
+    done = main("--quiet", samples / "short.flac")
+    assert (done.returncode, errors(done)) == (3, [f"transcribe: not enough memory; {memory.CURE}"])
 
 
 def test_neither_state_file_nor_checkpoint(home: Path, main: Run, samples: Path) -> None:

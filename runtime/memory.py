@@ -1,0 +1,38 @@
+"""Whether something failed for want of memory, which every library says in words of its own."""
+
+import errno
+from collections.abc import Iterator
+
+CURE = "see whether there is memory enough, and what ulimit -v allows"
+WORDS = (
+    "bad alloc",  # C++, through onnxruntime
+    "bad_alloc",
+    "can't allocate memory",  # torch, on the CPU
+    "can't start new thread",  # Python, mostly because there is no room for its stack
+    "cannot allocate memory",  # the C library, and what is written in Rust
+    "failed to map segment",  # of a library that is being imported
+    "not enough memory",
+    "out of memory",  # CUDA
+)
+
+
+def shortage(error: BaseException) -> str | None:
+    """One line on the want of memory, the computer's or a GPU's, that led to this error; None if none did."""
+    found = None
+    for cause in causes(error):
+        lines = [line.strip() for line in str(cause).splitlines() if any(w in line.lower() for w in WORDS)]
+        if lines:
+            found = lines[0].rstrip(".")
+        elif isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM):
+            found = str(cause).partition("\n")[0] or "not enough memory"
+    return found
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and those that it was raised from or in the handling of: the first one comes last."""
+    seen: list[BaseException] = []
+    left: BaseException | None = error
+    while left is not None and left not in seen:
+        yield left
+        seen.append(left)
+        left = left.__cause__ or left.__context__
