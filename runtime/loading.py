@@ -8,7 +8,7 @@ Both fill the same network. A state file that cannot be used is a warning as lon
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -67,9 +67,19 @@ class Loading:
         self.home, self.name, self.strategies, self.device, self.log = home, name, strategies, device, log
         driver = device != "cpu" and gpu.prepare(log)
         self.reading: Reading | None = None
+        self._stated: Vocabulary | None = None  # what the state file says
         if "state" in strategies:
             path = home / "state" / f"{name}.safetensors"
             self.reading = Reading(path, "cuda" if driver else "cpu", log)
+
+    def vocabulary(self) -> "Vocabulary | None":
+        """What the state file says of the model's tokens, torch or not; None if there is none that works."""
+        from vocabulary import Vocabulary  # noqa: PLC0415  most runs have no use for it so early
+
+        if self.reading and self._stated is None:
+            with suppress(StateError, MemoryError, OSError), naming(self.reading.path):
+                self._stated = Vocabulary(self.reading.header().metadata)
+        return self._stated
 
     def model(self) -> Model:
         """The model by the first strategy that works. Raises ModelError."""
@@ -120,7 +130,8 @@ class Loading:
         with naming(self.reading.path) if strategy == "state" and self.reading else nullcontext():
             tensors, metadata = self.pack(strategy)
             network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
-            return Model(self.name, network, Vocabulary(metadata), strategy)
+            vocabulary = (self._stated if strategy == "state" else None) or Vocabulary(metadata)
+            return Model(self.name, network, vocabulary, strategy)
 
     def pack(self, strategy: str) -> "Packed":
         """The tensors and the metadata by one strategy. Raises what `load` does."""

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import languages
 from formats import WRITERS
 from loading import STRATEGIES
 
@@ -58,6 +59,8 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     add("--quiet", action="store_true", help="on stderr, warnings and errors only")
     add_decoding(parser)
     add_model(parser, home)
+    known = sorted((name, code) for code, name in languages.NAMES.items())
+    parser.add_argument_group("languages", ", ".join(f"{name} ({code})" for name, code in known))
     # --timings may stand alone, but not take a FILE that follows for its value, as argparse would have it.
     return parser.parse_args(["--timings=text" if word == "--timings" else word for word in argv])
 
@@ -68,7 +71,12 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     defaults = Options()
     ratio, logprob = defaults.compression_ratio_threshold, defaults.logprob_threshold
     add = group.add_argument
-    add("--language", metavar="CODE", help="what is spoken, as in en (default: detected)")
+    add(
+        "--language",
+        type=language,
+        metavar="LANGUAGE",
+        help="what is spoken, as de or German; all are named below (default: detected)",
+    )
     add("--task", choices=("transcribe", "translate"), default=defaults.task, help="translate: to English")
     add("--initial_prompt", type=utf8, metavar="TEXT", help="text to go before, for names and style")
     add(
@@ -130,6 +138,15 @@ def formats(text: str) -> list[str]:
     if unknown := [name for name in names if name not in WRITERS]:
         raise argparse.ArgumentTypeError(f"no format {unknown[0]!r}; there are {', '.join(WRITERS)}")
     return names
+
+
+def language(text: str) -> str:
+    """The code of a language that Whisper was trained on, which not every model knows."""
+    if (code := languages.code(text)) is None:
+        meant = [f"{name} ({languages.CODES[name]})" for name in languages.similar(text)]
+        hint = f"is it {' or '.join(meant)}? " if meant else ""
+        raise argparse.ArgumentTypeError(f"no language {text!r}; {hint}--help names all")
+    return code
 
 
 def utf8(text: str) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from decoding import Decoder
     from listening import Heard, Listening
     from options import Options
+    from vocabulary import Vocabulary
 
 INPUT_FAILED, USAGE, NO_MODEL, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 
@@ -70,8 +71,10 @@ def run(args: argparse.Namespace, asked: "Options", log: Log) -> int:
     with enough_memory("no recording can be read"):
         detector = vad.Detector.load()
         ahead = listening.Listening(inputs[0], detector, log)  # while torch is imported
+    if (asked.language or asked.task == "translate") and (vocabulary := loading.vocabulary()):
+        check_asked(asked, name, vocabulary)  # before torch is imported
     model = loading.model()
-    check_asked(asked, model)
+    check_asked(asked, name, model.vocabulary)
     gc.enable()
     ready = now()
     with enough_memory("the model cannot be used"):
@@ -124,16 +127,14 @@ def check_outputs(args: argparse.Namespace) -> None:
         raise UsageError(f"cannot write to {args.folder}: {error.strerror}; name another with -o") from error
 
 
-def check_asked(asked: "Options", model: Model) -> None:
+def check_asked(asked: "Options", name: str, vocabulary: "Vocabulary") -> None:
     """Raise UsageError if the model knows nothing of what is asked for."""
-    known = model.vocabulary.languages
+    known = vocabulary.languages
     if asked.language is not None and asked.language not in known:
-        raise UsageError(
-            f"{model.name} knows no language {asked.language}; it knows {', '.join(sorted(known))}"
-        )
-    translates = model.vocabulary.multilingual and "translate" in model.vocabulary.tasks
+        raise UsageError(f"{name} knows no language {asked.language}; it knows {', '.join(sorted(known))}")
+    translates = vocabulary.multilingual and "translate" in vocabulary.tasks
     if asked.task == "translate" and not translates:
-        raise UsageError(f"{model.name} cannot translate; leave out --task translate")
+        raise UsageError(f"{name} cannot translate; leave out --task translate")
 
 
 def results(path: Path, args: argparse.Namespace) -> list[Path]:
