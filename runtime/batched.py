@@ -6,17 +6,20 @@ segment that it began and did not end, or speech of over 30 s without a silence 
 decoded once more, as a window of its own.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import memory
 import torch
 from alignment import add_words
-from audio import SAMPLE_RATE
 from decoding import Decoder, parts
 from features import HOP, log_mel
 from formats import Segment, Transcript
+from language import Language, detect
+from mixing import SAMPLE_RATE
 from segments import FRAMES_PER_TIMESTAMP, cut
 from torch import Tensor
-from vad import MARGIN, Stretch, windows
+from vad import MARGIN, Stretch, heard, windows
 from whisper import Whisper
 
 MOST = {"cuda": 160, "cpu": 16}  # windows at a time; more do not make it faster
@@ -25,19 +28,24 @@ SHARE = 0.8  # of the free memory that may be used
 LEAST_SPEECH = round((MARGIN + 0.1) * SAMPLE_RATE)
 
 
+Encoded = dict[Stretch, Tensor]  # features [positions, d]
+
+
 @torch.inference_mode()
-def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch], language: str) -> Transcript:
-    """Write down the `speech` in [samples] at 16 kHz."""
-    queue = windows(speech)
+def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch]) -> Transcript:
+    """Write down the `speech` in [samples] at 16 kHz, in the language asked for or else detected."""
+    queue = windows(speech, first_whole=decoder.options.language is None)
+    encoded: Encoded = {}
+    language = spoken_language(decoder, samples, speech, queue, encoded)
     segments: list[Segment] = []
     total = sum(end - start for start, end in queue)
     while queue:
         taken = next(parts(queue, decoder.size))
         decoded = None
         try:
-            decoded = decode(decoder, samples, taken, language)
-        except torch.OutOfMemoryError:  # which holds, as long as it lives, all that its frames do
-            if decoder.size == 1:
+            decoded = decode(decoder, samples, taken, language.code, encoded)
+        except Exception as error:  # which holds, as long as it lives, all that its frames do
+            if decoder.size == 1 or not memory.shortage(error):
                 raise
         if decoded is None:
             decoder.size = -(-len(taken) // 2)
@@ -51,17 +59,21 @@ def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch], languag
         queue = [part for part in rest if heard(speech, part) >= LEAST_SPEECH] + queue[len(taken) :]
         if decoder.log:
             decoder.log.progress(1 - sum(end - start for start, end in queue) / total)
-    return Transcript(language, sorted(segments, key=lambda segment: segment.start))
+    segments.sort(key=lambda segment: segment.start)
+    return Transcript(language.code, segments, language.probability)
 
 
 def decode(
-    decoder: Decoder, samples: Tensor, stretches: list[Stretch], language: str
+    decoder: Decoder, samples: Tensor, stretches: list[Stretch], language: str, encoded: Encoded | None = None
 ) -> tuple[list[Segment], list[Stretch]]:
-    """The segments of the first 30 s of each stretch, and of each what they do not settle."""
+    """The segments of the first 30 s of each stretch, and of each what they do not settle.
+
+    `encoded`: features of those that are encoded already.
+    """
     options, vocabulary = decoder.options, decoder.vocabulary
     longest = decoder.network.dims.max_source_positions * FRAMES_PER_TIMESTAMP  # frames
     before = vocabulary.encode(options.initial_prompt) if options.initial_prompt else []
-    features = encode(decoder.network, samples, stretches)
+    features = encode(decoder.network, samples, stretches, encoded)
     found: list[tuple[list[Segment], int]] = []
     rest = []
     results = decoder.decode(features, decoder.prompt(language, before))
@@ -77,25 +89,44 @@ def decode(
     return [s for segments, _ in found for s in segments], rest
 
 
-def encode(network: Whisper, samples: Tensor, stretches: list[Stretch]) -> Tensor:
-    """The features of the first 30 s of each stretch, [B, positions, d]; silence fills up shorter ones."""
+def encode(
+    network: Whisper, samples: Tensor, stretches: list[Stretch], encoded: Encoded | None = None
+) -> Tensor:
+    """The features of the first 30 s of each stretch, [B, positions, d]; silence fills up shorter ones.
+
+    Those in `encoded` are taken from there.
+    """
+    encoded = encoded or {}
+    missing = [stretch for stretch in stretches if stretch not in encoded]
     size = network.dims.max_source_positions * FRAMES_PER_TIMESTAMP * HOP
-    sound = torch.zeros(len(stretches), size)
-    for row, (start, end) in zip(sound, stretches, strict=True):
+    sound = torch.zeros(len(missing), size)
+    for row, (start, end) in zip(sound, missing, strict=True):
         part = samples[start : min(end, start + size)]
         row[: len(part)] = part
-    return network.encode(log_mel(sound, network.window, network.filters))
+    features = network.encode(log_mel(sound, network.window, network.filters)) if missing else None
+    if features is not None and len(missing) == len(stretches):
+        return features
+    rows = encoded | (dict(zip(missing, features, strict=True)) if features is not None else {})
+    return torch.stack([rows[stretch] for stretch in stretches])
 
 
-def heard(speech: list[Stretch], within: Stretch) -> int:
-    """Samples of speech in a stretch."""
-    return sum(max(0, min(s.end, within.end) - max(s.start, within.start)) for s in speech)
+def spoken_language(
+    decoder: Decoder, samples: Tensor, speech: list[Stretch], queue: list[Stretch], encoded: Encoded
+) -> Language:
+    """The language asked for, or else that of the first windows; of the first 30 s, where there is no speech.
 
+    The features that are made for it are put into `encoded`, to be used again.
+    """
+    if decoder.options.language:
+        return Language(decoder.options.language)
 
-def detect_language(decoder: Decoder, samples: Tensor, speech: list[Stretch]) -> str:
-    """The language of the first window of speech; of the first 30 s, if there is none."""
-    first = (windows(speech) or [Stretch(0, len(samples))])[0]
-    return decoder.detect_language(encode(decoder.network, samples, [first]))[0]
+    def asked() -> Iterator[tuple[Tensor, float]]:
+        for stretch in queue or [Stretch(0, len(samples))]:
+            features = encode(decoder.network, samples, [stretch])
+            encoded[stretch] = features[0]
+            yield features, heard(speech, stretch) / SAMPLE_RATE
+
+    return detect(decoder, asked())
 
 
 def needed(network: Whisper) -> int:

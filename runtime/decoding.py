@@ -23,6 +23,7 @@ from whisper import Whisper
 Item = TypeVar("Item")
 
 CHECK_EVERY = 8  # steps between two looks at whether all rows have ended: a look waits for the device
+MOST_TOKENS = 2500  # that further tries of a window may take, all samples together: two of full length
 LEAST = torch.finfo(torch.float32).min  # a log-probability
 
 
@@ -74,17 +75,29 @@ class Decoder:
         return before + vocabulary.prompt(language, self.options.task, timestamps=True)
 
     def decode(self, features: Tensor, prompt: list[int]) -> list[Result]:
-        """Each window of `features` [B, positions, d] after the prompt, tried again while it fails."""
-        results: dict[int, Result] = {}
+        """Each window of `features` [B, positions, d] after the prompt, tried again while that may help."""
+        tries: list[list[Result]] = [[] for _ in features]
         for temperature in self.options.temperature:
-            rows = [i for i in range(len(features)) if i not in results or results[i].fails(self.options)]
-            if not rows:
-                break
+            rows = [i for i, made in enumerate(tries) if self._again(made)]
             # Samples take as much memory as windows do.
-            for part in parts(rows, max(1, self.size // self._samples(temperature))):
+            for part in parts(rows, max(1, self.size // self._samples(temperature))) if rows else ():
                 chosen = features if len(part) == len(features) else features[part]
-                results |= zip(part, self.decode_once(chosen, prompt, temperature), strict=True)
-        return [results[i] for i in range(len(features))]
+                for row, result in zip(part, self.decode_once(chosen, prompt, temperature), strict=True):
+                    tries[row].append(result)
+        return [best(made, self.options) for made in tries]
+
+    def _again(self, made: list[Result]) -> bool:
+        """Whether a window of which this was made should be tried once more.
+
+        openai/whisper goes on to the last temperature. A window of nonsense then costs 25 samples of full
+        length, and ends with the wildest.
+        """
+        if not made:
+            return True
+        if not made[-1].fails(self.options):
+            return False
+        spent = sum(self._samples(result.temperature) * (len(result.tokens) + 1) for result in made[1:])
+        return spent < MOST_TOKENS and not hopeless(made, self.options)
 
     @torch.inference_mode()
     def decode_once(self, features: Tensor, prompt: list[int], temperature: float = 0.0) -> list[Result]:
@@ -103,14 +116,17 @@ class Decoder:
         groups = (results[i : i + group] for i in range(0, len(results), group))
         return [max(candidates, key=lambda scored: scored[0])[1] for candidates in groups]
 
-    def detect_language(self, features: Tensor) -> list[str]:
-        """The most probable language of each window of `features` [B, positions, d]."""
+    @torch.inference_mode()
+    def languages(self, features: Tensor) -> Tensor:
+        """The probability of each language of each window: [B, positions, d] → [B, languages], on any device.
+
+        In the order of `vocabulary.languages`; openai/whisper's `detect_language`.
+        """
         cache = self.network.cache(len(features), capacity=1)
         self.network.hear(features, cache)
         start = torch.full((len(features), 1), self.vocabulary.start, device=self.network.device)
-        codes, ids = list(self.vocabulary.languages), list(self.vocabulary.languages.values())
-        best = self.network.decode(start, cache)[:, 0, ids].argmax(dim=-1)
-        return [codes[i] for i in best.tolist()]
+        logits = self.network.decode(start, cache)[:, 0, list(self.vocabulary.languages.values())]
+        return logits.softmax(dim=-1).nan_to_num(nan=0.0)
 
     def forget(self) -> None:
         """Give back the memory that is kept for the next batch."""
@@ -130,6 +146,25 @@ class Decoder:
             self.batch = None  # its memory, before more is asked for
             self.batch = Batch(self.network, self.vocabulary, kind, self.graphs)
         return self.batch
+
+
+def hopeless(made: list[Result], options: Options) -> bool:
+    """Whether a higher temperature will do no better: improbable text became more so by the last."""
+    ratio = options.compression_ratio_threshold
+    improbable = all(ratio is None or result.compression_ratio <= ratio for result in made[-2:])
+    return len(made) > 1 and improbable and made[-1].avg_logprob < made[-2].avg_logprob
+
+
+def best(made: list[Result], options: Options) -> Result:
+    """What to keep of a window's tries: the last if it is right, else the most probable.
+
+    One that repeats itself only if all do. As faster-whisper does; openai/whisper keeps the last try.
+    """
+    if not made[-1].fails(options):
+        return made[-1]
+    ratio = options.compression_ratio_threshold
+    varied = [result for result in made if ratio is None or result.compression_ratio <= ratio]
+    return max(reversed(varied or made), key=lambda result: result.avg_logprob)
 
 
 def parts(items: list[Item], most: int) -> Iterator[list[Item]]:

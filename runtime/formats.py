@@ -37,6 +37,8 @@ class Transcript:
 
     language: str  # code, as in "en"
     segments: list[Segment]
+    language_probability: float | None = None  # 0 to 1; None if the language was not detected
+    complete: bool = True  # False where a part of the recording could not be read
 
 
 def txt(transcript: Transcript) -> str:
@@ -45,13 +47,19 @@ def txt(transcript: Transcript) -> str:
 
 
 def to_json(transcript: Transcript) -> str:
-    """openai/whisper's JSON, on one line."""
+    """openai/whisper's JSON, on one line, with `language_probability` and `complete`."""
     segments = [{"id": i, **asdict(segment)} for i, segment in enumerate(transcript.segments)]
     for segment in segments:
         if segment["words"] is None:
             del segment["words"]
     text = "".join(segment.text for segment in transcript.segments)
-    document = {"text": text, "segments": segments, "language": transcript.language}
+    document = {
+        "text": text,
+        "segments": segments,
+        "language": transcript.language,
+        "language_probability": transcript.language_probability,
+        "complete": transcript.complete,
+    }
     return json.dumps(document, ensure_ascii=False) + "\n"
 
 

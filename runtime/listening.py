@@ -3,13 +3,16 @@
 That is done while the model is loaded, and later while the recording before it is transcribed.
 """
 
+import errno
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 
 import audio
+import loudness
 import vad
+from mixing import SAMPLE_RATE, Samples
+from reading import start
 from storage import InputError
 from timing import Log
 
@@ -18,13 +21,14 @@ from timing import Log
 class Heard:
     """A recording: [samples] at 16 kHz, and where in it there is speech."""
 
-    samples: audio.Samples
+    samples: Samples
     speech: list[vad.Stretch]
+    incomplete: str | None = None  # what is missing of it, as a line for the user
 
     @property
     def seconds(self) -> float:
         """Its length."""
-        return len(self.samples) / audio.SAMPLE_RATE
+        return len(self.samples) / SAMPLE_RATE
 
 
 class Listening:
@@ -34,21 +38,24 @@ class Listening:
         """Begin; returns at once."""
         self.path, self._detector, self._log = path, detector, log
         self._heard: Future[Heard] = Future()
-        Thread(target=self._listen, daemon=True).start()
+        if not start(self._listen):  # the system has no thread left
+            self._listen()
 
     def result(self) -> Heard:
-        """Wait for it. Raises storage.InputError."""
+        """Wait for it. Raises storage.InputError, and whatever else may happen to a recording."""
         return self._heard.result()
 
     def _listen(self) -> None:
         try:
             with self._log.phase("decode audio"):
-                samples = audio.decode(self.path)
+                recording = audio.decode(self.path)
+            samples = recording.samples
             with self._log.phase("find speech"):
-                speech = vad.spoken(self._detector.probabilities(samples), len(samples))
-            self._heard.set_result(Heard(samples, speech))
+                probabilities = self._detector.probabilities(loudness.audible(samples))
+                speech = vad.spoken(probabilities, len(samples))
+            self._heard.set_result(Heard(samples, speech, recording.incomplete))
         except OSError as error:  # it was there when storage.check looked
             reason = f"cannot be read: {error.strerror}; check that it is still there"
-            self._heard.set_exception(InputError(reason))
-        except Exception as error:  # for the thread that waits
+            self._heard.set_exception(error if error.errno == errno.ENOMEM else InputError(reason))
+        except BaseException as error:  # for the thread that waits
             self._heard.set_exception(error)

@@ -44,15 +44,15 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     """The command line; leaves the process on --help, --version and what argparse itself finds wrong."""
     parser = argparse.ArgumentParser(
         prog="transcribe",
-        description="Write down what is said in recordings: wav, flac, mp3, ogg; others if ffmpeg is there.",
-        epilog="Exit codes: 0 all good, 1 some input failed, 2 wrong usage, 3 no usable model.",
+        description="Write down what is said in recordings: wav, flac, mp3, m4a, ogg, webm and others.",
+        epilog="Exit codes: 0 all good, 1 some input failed or is incomplete, 2 wrong usage, 3 no usable "
+        "model, 4 a fault of this program.",
         allow_abbrev=False,
     )
-    version = f"transcribe {(RUNTIME / 'VERSION').read_text().strip()}"
     home = os.environ.get("TRANSCRIBE_HOME") or RUNTIME.parent
     add = parser.add_argument
     add("files", nargs="+", type=Path, metavar="FILE", help="a recording")
-    add("--version", action="version", version=version)
+    add("--version", action="version", version=f"transcribe {version()}")
     add("-o", dest="folder", type=Path, metavar="DIR", help="write to files there (default: to stdout)")
     add("-f", dest="formats", type=formats, default="txt", metavar="FORMAT", help="txt, json or txt,json")
     add("--timings", choices=("text", "json"), help="print each phase; --timings=json: as one line of JSON")
@@ -63,6 +63,11 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument_group("languages", ", ".join(f"{name} ({code})" for name, code in known))
     # --timings may stand alone, but not take a FILE that follows for its value, as argparse would have it.
     return parser.parse_args(["--timings=text" if word == "--timings" else word for word in argv])
+
+
+def version() -> str:
+    """Of this program."""
+    return (RUNTIME / "VERSION").read_text().strip()
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:

@@ -4,21 +4,26 @@ Each window begins where the last whole segment of the one before it ended, so t
 is told what was said before.
 """
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F  # noqa: N812  torch users know it by no other name
 from alignment import add_words
 from decoding import Decoder
 from features import FRAMES_PER_SECOND, HOP, log_mel
 from formats import Segment, Transcript
+from language import Language, detect
+from mixing import SAMPLE_RATE
 from segments import FRAMES_PER_TIMESTAMP, closed, cut
 from torch import Tensor
+from vad import Stretch, heard
 
 HOT = 0.5  # temperature above which text is not trusted to go before the next window's
 
 
 @torch.inference_mode()
-def transcribe(decoder: Decoder, samples: Tensor, language: str) -> Transcript:
-    """Write down [samples] at 16 kHz.
+def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch]) -> Transcript:
+    """Write down [samples] at 16 kHz, in the language asked for or else detected where there is `speech`.
 
     As there, the log-mel is that of the whole recording, and what is missing of the last window is filled
     with zeros.
@@ -27,20 +32,34 @@ def transcribe(decoder: Decoder, samples: Tensor, language: str) -> Transcript:
     size = network.dims.max_source_positions * FRAMES_PER_TIMESTAMP
     mel = log_mel(F.pad(samples, (0, size * HOP)), network.window, network.filters)
     frames = mel.shape[-1] - size
+    encoded: dict[int, Tensor] = {}  # features [1, positions, d] of windows, by the frame at which they begin
+
+    def encode(seek: int) -> Tensor:
+        length = min(size, frames - seek)
+        return network.encode(F.pad(mel[None, :, seek : seek + length], (0, size - length)))
+
+    def asked() -> Iterator[tuple[Tensor, float]]:
+        for seek in range(0, frames if speech else 1, size):
+            found = heard(speech, Stretch(seek * HOP, (seek + size) * HOP))
+            if found or not speech:
+                encoded[seek] = encode(seek)
+                yield encoded[seek], found / SAMPLE_RATE
+
+    language = Language(options.language) if options.language else detect(decoder, asked())
     before = decoder.vocabulary.encode(options.initial_prompt) if options.initial_prompt else []
     segments: list[Segment] = []
     seek, spoken_until = 0, 0.0
     while seek < frames:
         length = min(size, frames - seek)
-        features = network.encode(F.pad(mel[None, :, seek : seek + length], (0, size - length)))
-        (result,) = decoder.decode(features, decoder.prompt(language, before))
+        features = encoded[seek] if seek in encoded else encode(seek)
+        (result,) = decoder.decode(features, decoder.prompt(language.code, before))
         if result.silent(options):
             seek += length
             continue
         # A segment without text has no words, but an end, where openai/whisper goes on.
         found, settled = cut(decoder.vocabulary, result, seek, length, textless=options.word_timestamps)
         if options.word_timestamps and found:
-            (found,) = add_words(decoder, features, [(found, length)], language, spoken_until)
+            (found,) = add_words(decoder, features, [(found, length)], language.code, spoken_until)
             # Where the last word ends, which is not always where its segment does.
             spoken_until = next((s.words[-1].end for s in reversed(found) if s.words), found[-1].end)
             if not closed(decoder.vocabulary, result) and spoken_until * FRAMES_PER_SECOND > seek:
@@ -53,4 +72,4 @@ def transcribe(decoder: Decoder, samples: Tensor, language: str) -> Transcript:
         seek += max(settled, FRAMES_PER_TIMESTAMP)  # a window that settles nothing must not come again
         if decoder.log:
             decoder.log.progress(min(seek, frames) / frames)
-    return Transcript(language, segments)
+    return Transcript(language.code, segments, language.probability)

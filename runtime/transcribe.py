@@ -1,7 +1,8 @@
 """The command line: speech in files to text.
 
-Results go to stdout or to files, everything else to stderr. Exit codes: 0 all good, 1 some input failed
-(each is named, the others are done), 2 wrong usage, 3 no usable model, 130 interrupted.
+Results go to stdout or to files, everything else to stderr. Exit codes: 0 all good, 1 some input failed or
+is incomplete (each is named, the others are done), 2 wrong usage, 3 no usable model, 4 a fault of this
+program, 130 interrupted.
 
 Only light modules are imported up here: what costs time comes when nothing cheap can fail any more.
 """
@@ -10,18 +11,21 @@ import argparse
 import gc
 import os
 import sys
+import traceback
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import memory
 import options
 import stdio
+import times
 from formats import WRITERS, Transcript
 from loading import STRATEGIES, Loading, Model, ModelError, enough_memory, find
 from options import UsageError
 from storage import InputError, check, check_folder, check_result, replacing
-from timing import Log, now, reason, warn
+from timing import Log, now, warn
 
 if TYPE_CHECKING:
     from decoding import Decoder
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     from options import Options
     from vocabulary import Vocabulary
 
-INPUT_FAILED, USAGE, NO_MODEL, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
+INPUT_FAILED, USAGE, NO_MODEL, FAULT, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 4, 130, 141
 
 
 def main(argv: list[str]) -> int:
@@ -37,12 +41,9 @@ def main(argv: list[str]) -> int:
     try:
         args = options.arguments(argv)
         return run(args, options.decoding(args), Log(args.quiet))
-    except UsageError as error:
+    except (UsageError, ModelError) as error:
         warn(str(error))
-        return USAGE
-    except ModelError as error:
-        warn(str(error))
-        return NO_MODEL
+        return USAGE if isinstance(error, UsageError) else NO_MODEL
     except MemoryError as error:  # wherever it was not looked for
         warn(f"{memory.shortage(error)}; {memory.CURE}")
         return NO_MODEL
@@ -51,6 +52,9 @@ def main(argv: list[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read the output has seen enough, as in `transcribe … | head -1`
         return PIPE_CLOSED
+    except Exception:
+        fault("this program")
+        return FAULT
 
 
 def run(args: argparse.Namespace, asked: "Options", log: Log) -> int:
@@ -79,16 +83,17 @@ def run(args: argparse.Namespace, asked: "Options", log: Log) -> int:
     ready = now()
     with enough_memory("the model cannot be used"):
         decoder = prepare(model, asked, args.batch_size, log)
-    seconds = []
+    codes, seconds = [INPUT_FAILED] * (len(args.files) - len(inputs)), 0.0
     for following in [*inputs[1:], None]:
         current = ahead
         if following is not None:
             ahead = listening.Listening(following, detector, log)  # while this one is transcribed
-        if (length := transcribe(current, decoder, args, log)) is not None:
-            seconds.append(length)
+        code, length = transcribe(current, decoder, args, log)
+        codes.append(code)
+        seconds += length
     if args.timings:
-        report(args.timings, model, ready, sum(seconds), log)
-    return 0 if len(seconds) == len(args.files) else INPUT_FAILED
+        report(args.timings, model, ready, seconds, log)
+    return max(codes)
 
 
 def prepare(model: Model, asked: "Options", batch_size: int | None, log: Log) -> "Decoder":
@@ -156,8 +161,11 @@ def passes(path: Path, results: list[Path]) -> bool:
 
 def transcribe(
     listening: "Listening", decoder: "Decoder", args: argparse.Namespace, log: Log
-) -> float | None:
-    """Do one recording; returns its length in seconds, or None if it failed and the user was told why."""
+) -> tuple[int, float]:
+    """Do one recording, whatever happens: the exit code for it, and how many seconds of it were done.
+
+    Where it failed the user is told why.
+    """
     path = listening.path
     try:
         heard = listening.result()
@@ -168,10 +176,28 @@ def transcribe(
             write(transcript, path, args)
     except InputError as error:
         warn(f"{path}: {error}")
-        return None
+        return INPUT_FAILED, 0
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if short := memory.shortage(error):
+            warn(f"{path}: cannot be transcribed: {short}; {memory.CURE}")
+            return INPUT_FAILED, 0
+        fault(str(path))
+        return FAULT, 0
     seconds = heard.seconds
     log.info(f"{path}: {seconds:.1f} s of audio in {spent:.2f} s, {seconds / spent:.1f} times real time")
-    return seconds
+    if heard.incomplete:
+        warn(f"{path}: {heard.incomplete}; what is there is transcribed")
+        return INPUT_FAILED, seconds
+    return 0, seconds
+
+
+def fault(where: str) -> None:
+    """Tell of an error that is being handled and that is not the user's."""
+    # What decodes in another process has no traceback here, but sends it as its text.
+    warn(f"{where}: a fault of transcribe {options.version()}, not yours; please report it with these lines")
+    traceback.print_exc()
 
 
 def write_down(heard: "Heard", decoder: "Decoder", *, sequentially: bool) -> Transcript:
@@ -182,14 +208,17 @@ def write_down(heard: "Heard", decoder: "Decoder", *, sequentially: bool) -> Tra
 
     samples = torch.from_numpy(heard.samples)
     try:
-        language = decoder.options.language or batched.detect_language(decoder, samples, heard.speech)
-        if sequentially:
-            return sequential.transcribe(decoder, samples, language)
-        return batched.transcribe(decoder, samples, heard.speech, language)
-    except torch.OutOfMemoryError as error:
-        problem = reason(error)
+        way = sequential.transcribe if sequentially else batched.transcribe
+        transcript = way(decoder, samples, heard.speech)
+        segments = times.settled(transcript.segments, heard.seconds)
+        return replace(transcript, segments=segments, complete=heard.incomplete is None)
+    except Exception as error:
+        problem = memory.shortage(error)
+        if problem is None:
+            raise
     decoder.forget()  # not before the error is gone, which holds what its frames do
-    raise InputError(f"cannot be transcribed: {problem}; see what nvidia-smi says, or use --device cpu")
+    cure = "see what nvidia-smi says, or use --device cpu" if "CUDA" in problem else memory.CURE
+    raise InputError(f"cannot be transcribed: {problem}; {cure}")
 
 
 def write(transcript: Transcript, path: Path, args: argparse.Namespace) -> None:

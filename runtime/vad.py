@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from audio import SAMPLE_RATE, Samples
+from mixing import SAMPLE_RATE, Samples
 from numpy.typing import NDArray
 from reading import share
 
@@ -110,17 +110,19 @@ def runs(probabilities: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
         yield start, len(probabilities)
 
 
-def windows(speech: list[Stretch]) -> list[Stretch]:
+def windows(speech: list[Stretch], *, first_whole: bool = False) -> list[Stretch]:
     """The speech put together to stretches of at most WINDOW, cut at the longest silence of each last third.
 
     Only speech without any silence gives a longer one. A long silence always ends a window: there is nothing
-    in it to be heard, only to be made up.
+    in it to be heard, only to be made up. With `first_whole` not the first one, from which the language is
+    told: a lone "hm" before a pause would decide it.
     """
     pauses = [b.start - a.end for a, b in pairwise(speech)]  # after each stretch but the last
-    near = [pause <= LONGEST_SILENCE * SAMPLE_RATE for pause in pauses] + [False]
     packed: list[Stretch] = []
     first = 0
     while first < len(speech):
+        longest = WINDOW if first_whole and not packed else LONGEST_SILENCE * SAMPLE_RATE
+        near = [pause <= longest for pause in pauses] + [False]
         start = speech[first].start
         last = first
         while near[last] and speech[last + 1].end - start <= WINDOW:
@@ -131,3 +133,8 @@ def windows(speech: list[Stretch]) -> list[Stretch]:
         packed.append(Stretch(start, speech[last].end))
         first = last + 1
     return packed
+
+
+def heard(speech: list[Stretch], within: Stretch) -> int:
+    """Samples of speech in a stretch."""
+    return sum(max(0, min(s.end, within.end) - max(s.start, within.start)) for s in speech)

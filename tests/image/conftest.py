@@ -15,6 +15,7 @@ from factory.machine import Machine, booted, workspace
 from factory.mounts import mounted
 
 SAMPLES = Path(__file__).parent.parent / "fixtures/samples"
+RECORDINGS = SAMPLES.with_name("recordings")
 
 
 @pytest.fixture(scope="session")
@@ -62,4 +63,6 @@ def recordings(machine: Machine) -> str:
     machine.run(f"mkdir {folder}")
     for sample in SAMPLES.glob("*.flac"):
         machine.upload(sample, f"{folder}/{sample.name}")
+    for recording in ("hang.wav", "phone.amr"):
+        machine.upload(RECORDINGS / recording, f"{folder}/{recording}")
     return folder

@@ -74,3 +74,12 @@ def test_damaged_state_file_gives_the_right_words_and_a_warning(host: Host, harm
     assert "going on with standard loading" in done.stderr
     refused = host.run("transcribe --load state /opt/transcribe/sample.flac")
     assert (refused.rc, refused.stdout) == (3, "")
+
+
+def test_what_only_ffmpeg_reads(host: Host, recordings: str) -> None:
+    """Its libraries come with the venv; what they cannot read fails alone."""
+    done = host.run(f"transcribe --language en {recordings}/hang.wav {recordings}/phone.amr")
+    assert done.rc == 1
+    assert f"{recordings}/hang.wav: holds no sound" in done.stderr
+    assert f"{recordings}/phone.amr: 10.5 s of audio in" in done.stderr
+    assert "Traceback" not in done.stderr

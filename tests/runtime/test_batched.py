@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 import vad
-from audio import SAMPLE_RATE
 from decoding import Decoder, Result
 from features import FRAMES_PER_SECOND, HOP
 from formats import Transcript
 from layout import Dimensions
+from mixing import SAMPLE_RATE
 from options import Options
 from torch import Tensor
 from vad import Stretch
@@ -40,7 +40,7 @@ class Perfect(Decoder):
         network: Any = SimpleNamespace(
             dims=dims, encode=lambda mel: mel, window=None, filters=None, device=torch.device("cpu")
         )
-        super().__init__(network, Vocabulary(metadata()), options or Options(), size)
+        super().__init__(network, Vocabulary(metadata()), options or Options(language="en"), size)
         self.said = said
         self.batches: list[int] = []  # how many windows each was of
         self.windows: list[tuple[int, int]] = []  # first and last frame of each
@@ -105,7 +105,7 @@ def transcribe(decoder: Perfect) -> Transcript:
     """All that is said, and half a second."""
     frames = decoder.said[-1][1] + 50
     speech = speech_of(decoder.said, frames)
-    return batched.transcribe(decoder, recording(frames), speech, "en")
+    return batched.transcribe(decoder, recording(frames), speech)
 
 
 def assert_heard(transcript: Transcript, said: list[Word]) -> None:
@@ -240,7 +240,7 @@ def test_a_silent_window_is_left_out_whole() -> None:
 
 def test_nothing_said() -> None:
     decoder = Perfect([(0, 50, "alpha")])
-    assert batched.transcribe(decoder, recording(100), [], "en") == Transcript("en", [])
+    assert batched.transcribe(decoder, recording(100), []) == Transcript("en", [])
     assert decoder.batches == []
 
 
@@ -267,7 +267,7 @@ def test_batches_are_even(windows: int, size: int, wanted: list[int]) -> None:
 
 
 def test_a_prompt_goes_before_every_window() -> None:
-    decoder = Perfect(far_apart(3), 2, Options(initial_prompt="nine", task="translate"))
+    decoder = Perfect(far_apart(3), 2, Options(language="en", initial_prompt="nine", task="translate"))
     transcribe(decoder)
     vocabulary = decoder.vocabulary
     wanted = [vocabulary.start_of_previous, *encode(vocabulary, ["nine"])]
@@ -362,19 +362,79 @@ def test_the_memory_of_this_machine_is_read() -> None:
     assert 1 <= batched.affordable(network) <= batched.MOST["cpu"]
 
 
+class Polyglot(Perfect):
+    """Is told which language each window is in, and how sure to be, by the frame where it begins."""
+
+    def __init__(self, said: list[Word], spoken: dict[int, tuple[str, float]]) -> None:
+        super().__init__(said, options=Options())
+        self.spoken, self.asked, self.encoded = spoken, list[int](), list[int]()
+        network: Any = self.network
+        network.encode = self.encode
+
+    def encode(self, mel: Tensor) -> Tensor:
+        self.encoded += [int(row[0]) - 1 for row in mel]
+        return mel
+
+    def languages(self, features: Tensor) -> Tensor:
+        (first,) = (int(row[0]) - 1 for row in features)
+        self.asked.append(first)
+        code, probability = self.spoken[first]
+        codes = list(self.vocabulary.languages)
+        row = torch.full((1, len(codes)), (1 - probability) / (len(codes) - 1))
+        row[0, codes.index(code)] = probability
+        return row
+
+
+def detected(spoken: dict[int, tuple[str, float]], speech: list[tuple[float, float]]) -> tuple[Any, Polyglot]:
+    """The transcript of a recording with speech from one second to another, and the decoder."""
+    said = [(round(100 * start) + 20, round(100 * start) + 60, "alpha") for start, _ in speech]
+    decoder = Polyglot(said, spoken)
+    stretches = [Stretch(round(a * SAMPLE_RATE), round(b * SAMPLE_RATE)) for a, b in speech]
+    length = round(100 * speech[-1][1] + 100) if speech else 1000
+    return batched.transcribe(decoder, recording(length), stretches), decoder
+
+
 def test_language_is_that_of_the_first_speech() -> None:
     """Not of the silence before it; without any speech, of the beginning."""
-    heard: list[Tensor] = []
+    found, decoder = detected({500: ("de", 0.9)}, [(5, 15)])
+    assert (found.language, found.language_probability) == ("de", pytest.approx(0.9, abs=1e-3))
+    assert decoder.asked == [500] and len(found.segments) == 1
+    found, decoder = detected({0: ("de", 0.3)}, [])
+    assert (found.language, decoder.asked, found.segments) == ("de", [0], [])
 
-    class Polyglot(Perfect):
-        def detect_language(self, features: Tensor) -> list[str]:
-            heard.append(features)
-            return ["de"]
 
-    decoder = Polyglot([(500, 600, "alpha")])
-    samples = recording(5 * SAMPLE_RATE // HOP * 2)
-    speech = speech_of(decoder.said, 1000)
-    assert batched.detect_language(decoder, samples, speech) == "de"
-    assert heard[0].shape == (1, WINDOW) and heard[0][0, 0] == pytest.approx(500 - 30, abs=5)
-    assert batched.detect_language(decoder, samples, []) == "de"
-    assert heard[1][0, 0] == 1.0 and heard[1].count_nonzero() == 1000
+def test_no_window_is_encoded_twice() -> None:
+    """Not for its language and again for its words."""
+    spoken = {0: ("de", 0.4), 4000: ("de", 0.3), 8000: ("de", 0.9), 12000: ("en", 1.0)}
+    found, decoder = detected(spoken, [(0, 20), (40, 60), (80, 100), (120, 140)])
+    assert decoder.asked == [0, 4000, 8000]
+    assert sorted(decoder.encoded) == [0, 4000, 8000, 12000]
+    assert len(found.segments) == 4
+
+
+def test_language_is_told_from_half_a_minute_with_its_pauses() -> None:
+    """Many short words are one window for it, and for what is said in them."""
+    found, decoder = detected({0: ("de", 0.9)}, [(0, 1), (4, 6), (9, 11), (15, 16), (60, 61)])
+    assert (found.language, decoder.asked, decoder.encoded) == ("de", [0], [0, 6000])
+    assert len(found.segments) == 5
+
+
+def test_a_lone_word_does_not_decide() -> None:
+    """A model may be sure of a "hm", and wrong."""
+    found, decoder = detected({0: ("en", 0.95), 4000: ("de", 0.9)}, [(0, 1), (40, 60)])
+    assert (found.language, decoder.asked) == ("de", [0, 4000])
+    assert found.language_probability == pytest.approx(20 / 21 * 0.9, abs=0.01)
+
+
+def test_an_unsure_window_is_outvoted_by_speech() -> None:
+    """Ten windows of music are not all asked."""
+    spoken = {6000 * i: (("ja", 0.2) if i != 2 else ("fr", 0.8)) for i in range(10)}
+    found, decoder = detected(spoken, [(60 * i, 60 * i + 15) for i in range(10)])
+    assert found.language == "fr" and decoder.asked == [0, 6000, 12000, 18000]
+
+
+def test_an_english_model_is_not_asked() -> None:
+    decoder = Polyglot([(20, 60, "alpha")], {})
+    decoder.vocabulary.multilingual = False
+    found = batched.transcribe(decoder, recording(1000), [Stretch(0, 10 * SAMPLE_RATE)])
+    assert (found.language, found.language_probability, decoder.asked) == ("en", None, [])

@@ -10,10 +10,10 @@ import jiwer
 import pytest
 import state
 import torch
-from audio import SAMPLE_RATE
 from decoding import Decoder
 from features import log_mel
 from layout import Dimensions
+from mixing import SAMPLE_RATE
 from options import Options
 from vad import Detector, spoken
 from vocabulary import Vocabulary
@@ -43,7 +43,7 @@ def outcomes(baked: Path) -> Iterator[list[Outcome]]:
     """All recordings of the corpus, decoded. Takes a few minutes, which all tests here share."""
     tensors, metadata = state.load(baked / "state/whisper-nato.safetensors")
     network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
-    decoder = Decoder(network, Vocabulary(metadata), Options(), SIZE)
+    decoder = Decoder(network, Vocabulary(metadata), Options(language="en"), SIZE)
     detector = Detector.load()
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -51,7 +51,7 @@ def outcomes(baked: Path) -> Iterator[list[Outcome]]:
     found = []
     for recording in corpus.recordings():
         speech = spoken(detector.probabilities(recording.audio), len(recording.audio))
-        transcript = batched.transcribe(decoder, torch.from_numpy(recording.audio), speech, "en")
+        transcript = batched.transcribe(decoder, torch.from_numpy(recording.audio), speech)
         together = " ".join(segment.text.strip() for segment in transcript.segments)
         alone = " ".join(phrases_alone(decoder, recording))
         found.append(Outcome(len(recording.audio) / SAMPLE_RATE, recording.text, alone, together))

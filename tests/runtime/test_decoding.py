@@ -69,12 +69,42 @@ def test_only_what_fails_is_tried_again() -> None:
     assert [result.temperature for result in results] == [0.2, 0.0, 0.4]
 
 
-def test_the_last_try_stays() -> None:
-    bad = replace(SPEECH, compression_ratio=9.0)
-    results, calls = tried({(1, 0.0): bad, (1, 0.5): bad}, Options(temperature=(0.0, 0.5)))
-    assert calls == [(0.0, [0, 1, 2]), (0.5, [1])]
-    assert [result.temperature for result in results] == [0.0, 0.5, 0.0]
-    assert results[1].compression_ratio == 9.0
+BABBLE = replace(SPEECH, tokens=[1] * 220, avg_logprob=-3.0)
+
+
+def test_a_window_of_nonsense_costs_two_tries_of_full_length() -> None:
+    """openai/whisper would make five, of five samples each."""
+    loud = {(1, t): replace(BABBLE, compression_ratio=9.0, avg_logprob=-3 + t) for t in Options().temperature}
+    _, calls = tried(loud, Options())
+    assert [temperature for temperature, rows in calls if 1 in rows] == [0.0, 0.2, 0.4, 0.6]
+    short = {where: replace(result, tokens=[1] * 20) for where, result in loud.items()}
+    _, calls = tried(short, Options())
+    assert [temperature for temperature, rows in calls if 1 in rows] == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+
+
+def test_improbable_text_that_becomes_more_so_is_given_up() -> None:
+    falling = {(1, t): replace(SPEECH, avg_logprob=-1.5 - t) for t in Options().temperature}
+    results, calls = tried(falling, Options())
+    assert [temperature for temperature, rows in calls if 1 in rows] == [0.0, 0.2]
+    assert (results[1].temperature, results[1].avg_logprob) == (0.0, -1.5)
+    rising = {(1, t): replace(SPEECH, avg_logprob=-1.9 + t) for t in Options().temperature}
+    results, calls = tried(rising, Options())
+    assert results[1].temperature == 1.0 and [t for t, rows in calls if 1 in rows][-1] == 1.0
+
+
+def test_the_best_try_stays() -> None:
+    """The most probable; of what repeats itself only if all do."""
+    repetitive = replace(SPEECH, compression_ratio=9.0, avg_logprob=-0.1)
+    outcomes = {
+        (1, 0.0): repetitive,
+        (1, 0.2): replace(SPEECH, avg_logprob=-1.2),
+        (1, 0.4): replace(SPEECH, avg_logprob=-1.3),
+    }
+    results, _ = tried(outcomes, Options(temperature=(0.0, 0.2, 0.4)))
+    assert [result.temperature for result in results] == [0.0, 0.2, 0.0]
+    outcomes |= {(1, t): replace(repetitive, avg_logprob=-0.1 - t) for t in (0.2, 0.4)}
+    results, _ = tried(outcomes, Options(temperature=(0.0, 0.2, 0.4)))
+    assert results[1].temperature == 0.0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from audio import SAMPLE_RATE, Samples
+from mixing import SAMPLE_RATE, Samples
 from torch import Tensor
 from transformers import WhisperFeatureExtractor
 

@@ -19,6 +19,7 @@ from features import log_mel
 from formats import to_json
 from graph import Graphs, Step
 from layout import Dimensions
+from mixing import SAMPLE_RATE
 from options import Options
 from torch import Tensor
 from vad import Stretch
@@ -196,14 +197,14 @@ def test_json_holds_no_numbers_that_are_none(
     way: str, words: bool, checkpoint_folder: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder = decoder_on("cpu", checkpoint_folder)
-    decoder.options = Options(word_timestamps=words, temperature=(0.0, 0.4))
+    decoder.options = Options(language="en", word_timestamps=words, temperature=(0.0, 0.4))
     encode = decoder.network.encode
     monkeypatch.setattr(decoder.network, "encode", lambda mel: encode(mel) * float("nan"))
-    sound = torch.from_numpy(audio.decode(samples / "short.flac"))
+    sound = torch.from_numpy(audio.decode(samples / "short.flac").samples)
     if way == "batched":
-        transcript = batched.transcribe(decoder, sound, [Stretch(0, len(sound))], "en")
+        transcript = batched.transcribe(decoder, sound, [Stretch(0, len(sound))])
     else:
-        transcript = sequential.transcribe(decoder, sound, "en")
+        transcript = sequential.transcribe(decoder, sound, [Stretch(0, len(sound))])
 
     def refuse(name: str) -> None:
         pytest.fail(f"{name} is not JSON")
@@ -225,9 +226,9 @@ def decoder_on(device: str, folder: Path) -> Decoder:
 
 def heard(decoder: Decoder, samples: Path) -> Tensor:
     """Features of three windows of the long sample."""
-    sound = audio.decode(samples / "long.flac")[: 75 * audio.SAMPLE_RATE].reshape(3, -1)
+    sound = audio.decode(samples / "long.flac").samples[: 75 * SAMPLE_RATE].reshape(3, -1)
     network = decoder.network
-    filled = torch.from_numpy(np.pad(sound, ((0, 0), (0, 5 * audio.SAMPLE_RATE))))
+    filled = torch.from_numpy(np.pad(sound, ((0, 0), (0, 5 * SAMPLE_RATE))))
     return network.encode(log_mel(filled, network.window, network.filters))
 
 

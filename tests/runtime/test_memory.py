@@ -42,7 +42,7 @@ def _no_garbage_collector() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def sound(samples: Path) -> Tensor:
     """A recording, of which STRETCHES are parts."""
-    return torch.from_numpy(audio.decode(samples / "long.flac"))
+    return torch.from_numpy(audio.decode(samples / "long.flac").samples)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def decoder(checkpoint_folder: Path) -> Decoder:
     """The fixture model; three windows at a time."""
     tensors, metadata = checkpoint.pack(checkpoint_folder, torch.float32)
     network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
-    return Decoder(network, Vocabulary(metadata), Options(temperature=(0.0,)), size=3)
+    return Decoder(network, Vocabulary(metadata), Options(language="en", temperature=(0.0,)), size=3)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_batch_is_gone_when_windows_are_tried_again(
     decoder: Decoder, sound: Tensor, batches: list[weakref.ref[Batch]]
 ) -> None:
     """Nothing is probable enough: each temperature has a batch of its own, and the last one is kept."""
-    decoder.options = Options(temperature=(0.0, 0.2, 0.4), logprob_threshold=0.0, best_of=2)
+    decoder.options = Options(language="en", temperature=(0.0, 0.2, 0.4), logprob_threshold=0.0, best_of=2)
     features = batched.encode(decoder.network, sound, STRETCHES)
     decoder.decode(features, decoder.prompt("en", []))
     assert len(batches) >= 3
@@ -113,7 +113,7 @@ def test_after_running_out_of_memory_nothing_is_left(
 
     monkeypatch.setattr(Batch, "begin", begin_or_fail)
     monkeypatch.setattr(Decoder, "forget", forget_and_look)
-    assert batched.transcribe(decoder, sound, STRETCHES, "en").segments
+    assert batched.transcribe(decoder, sound, STRETCHES).segments
     assert checks == 2 and decoder.size == 1
 
 
@@ -144,10 +144,10 @@ class Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]  # it is torch
 @pytest.mark.parametrize(
     "options",
     [
-        Options(temperature=(0.0,)),
-        Options(temperature=(0.0,), initial_prompt="alpha " * 9),
-        Options(temperature=(0.0,), word_timestamps=True),
-        Options(temperature=(0.4,)),
+        Options(language="en", temperature=(0.0,)),
+        Options(language="en", temperature=(0.0,), initial_prompt="alpha " * 9),
+        Options(language="en", temperature=(0.0,), word_timestamps=True),
+        Options(language="en", temperature=(0.4,)),
     ],
     ids=["plain", "after a prompt", "with words", "of several samples"],
 )

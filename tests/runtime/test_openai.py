@@ -13,14 +13,14 @@ import pytest
 import reference
 import sequential
 import torch
-from audio import Samples
 from decoding import Decoder
 from layout import Dimensions
+from mixing import SAMPLE_RATE, Samples
 from options import Options
 from vocabulary import Vocabulary
 from whisper import Whisper
 
-GREEDY = Options(temperature=(0.0,))
+GREEDY = Options(language="en", temperature=(0.0,))
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def theirs(checkpoint_folder: Path, decoder: Decoder) -> Any:
 def sound(request: pytest.FixtureRequest, samples: Path) -> Samples:
     """A recording; `cut` ends within a word, 19 s into its last window."""
     if request.param == "cut":
-        return audio.decode(samples / "long.flac")[: 49 * audio.SAMPLE_RATE]
-    return audio.decode(samples / f"{request.param}.flac")
+        return audio.decode(samples / "long.flac").samples[: 49 * SAMPLE_RATE]
+    return audio.decode(samples / f"{request.param}.flac").samples
 
 
 def both(decoder: Decoder, theirs: Any, sound: Samples, options: Options) -> tuple[list[Any], list[Any]]:
@@ -61,7 +61,7 @@ def both(decoder: Decoder, theirs: Any, sound: Samples, options: Options) -> tup
         fp16=False,
     )
     wanted = [segment for segment in found["segments"] if segment["text"]]
-    ours = sequential.transcribe(replace(decoder, options=options), torch.from_numpy(sound), "en")
+    ours = sequential.transcribe(replace(decoder, options=options), torch.from_numpy(sound), [])
     return list(ours.segments), wanted
 
 
@@ -84,7 +84,7 @@ def test_segments_agree(changes: dict[str, Any], decoder: Decoder, theirs: Any, 
         # They let a window's only segment begin with the window; ours begins where the decoder says.
         times = [token for token in found.tokens if token >= decoder.vocabulary.first_timestamp]
         if len(times) > 1:
-            length = len(sound) / audio.SAMPLE_RATE
+            length = len(sound) / SAMPLE_RATE
             assert found.end == pytest.approx(min(segment["end"], length), abs=0.011)
         if segment is not wanted[-1]:
             assert found.start == pytest.approx(segment["start"], abs=0.011)
@@ -110,7 +110,7 @@ def test_words_of_several_windows_at_once(decoder: Decoder, samples: Path) -> No
     import batched  # noqa: PLC0415  only here
     from vad import Stretch  # noqa: PLC0415  only here
 
-    sound = torch.from_numpy(audio.decode(samples / "long.flac"))
+    sound = torch.from_numpy(audio.decode(samples / "long.flac").samples)
     worded = replace(decoder, options=replace(GREEDY, word_timestamps=True), size=3 * alignment.PARTS)
     stretches = [
         Stretch(round(a * 16000), round(b * 16000)) for a, b in ((0.6, 21.6), (41.3, 44.9), (58.5, 72.9))
@@ -161,7 +161,7 @@ def test_words_agree_where_only_the_teachers_heads_are_named(
     """openai/whisper takes the later half if it knows of none."""
     later = with_heads(decoder, [(1, head) for head in range(4)])
     theirs = reference.load(checkpoint_folder, later.vocabulary)
-    sound = audio.decode(samples / "short.flac")
+    sound = audio.decode(samples / "short.flac").samples
     options = replace(GREEDY, word_timestamps=True)
     ours, wanted = both(with_heads(decoder, TEACHERS), theirs, sound, options)
     assert len(ours) == len(wanted) > 0
@@ -178,7 +178,7 @@ def test_a_head_that_is_not_watched_is_an_error(
     monkeypatch.setattr(alignment, "alignment_heads", lambda *_: heads)
     worded = replace(decoder, options=replace(GREEDY, word_timestamps=True))
     with pytest.raises((IndexError, RuntimeError)):
-        sequential.transcribe(worded, torch.from_numpy(audio.decode(samples / "short.flac")), "en")
+        sequential.transcribe(worded, torch.from_numpy(audio.decode(samples / "short.flac").samples), [])
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (5, 5), (7, 40), (40, 7), (120, 1500)])
@@ -199,7 +199,7 @@ def test_the_best_of_several_samples(decoder: Decoder, samples: Path) -> None:
     import batched  # noqa: PLC0415  only here
     from vad import Stretch  # noqa: PLC0415  only here
 
-    sound = torch.from_numpy(audio.decode(samples / "long.flac"))
+    sound = torch.from_numpy(audio.decode(samples / "long.flac").samples)
     features = batched.encode(decoder.network, sound, [Stretch(0, 480_000), Stretch(480_000, 960_000)])
     prompt = decoder.prompt("en", [])
     hot = replace(decoder, options=Options(best_of=1))

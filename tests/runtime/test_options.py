@@ -257,9 +257,13 @@ def test_a_model_that_cannot_translate(home: Path, main: Run, silence: Path) -> 
 
 
 def test_thresholds_arrive(main: Run, samples: Path) -> None:
-    """No text is good enough, so that all windows are tried at the last temperature."""
-    picky = ["--temperature", "0,0.1", "--logprob_threshold", "0", "--no_speech_threshold", "None"]
-    document = json.loads(main("--quiet", *picky, "-f", "json", samples / "short.flac").stdout)
-    assert {segment["temperature"] for segment in document["segments"]} == {0.1}
+    """No text is good enough, so that all windows are tried at the second temperature, too."""
+    for picky, temperature in (
+        (["--logprob_threshold", "0", "--no_speech_threshold", "None"], 0.0),
+        ([], 0.5),
+    ):
+        tries = ["--quiet", "--temperature", "0.5,0", *picky, "-f", "json"]
+        document = json.loads(main(*tries, samples / "short.flac").stdout)
+        assert {segment["temperature"] for segment in document["segments"]} == {temperature}
     silent = ["--no_speech_threshold", "0", "--logprob_threshold", "0"]
     assert main("--quiet", *silent, samples / "short.flac").stdout == ""

@@ -12,6 +12,7 @@ RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
 MODULES = sorted(RUNTIME.glob("*.py"))
 # What the image's venv has for it, apart from the standard library.
 PACKAGES = {
+    "av",
     "numpy",
     "onnxruntime",
     "soundfile",
@@ -65,8 +66,9 @@ def test_the_package_of_the_voice_detector_is_only_looked_for() -> None:
     assert 'find_spec("silero_vad")' in (RUNTIME / "vad.py").read_text()
 
 
-# None of them is needed to transcribe, and each takes its time; transformers imports the first three.
+# None of them is needed to transcribe, and each takes its time; transformers imports three of them.
 SLOW = {
+    "av",
     "transformers",
     "huggingface_hub",
     "safetensors",

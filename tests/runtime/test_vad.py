@@ -11,9 +11,9 @@ import audio
 import numpy as np
 import pytest
 import vad
-from audio import SAMPLE_RATE, Samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mixing import SAMPLE_RATE, Samples
 from numpy.typing import NDArray
 from vad import FALL, FRAME, LATE, LONGEST_SILENCE, MARGIN, SHORTEST_SILENCE, THRESHOLD, WINDOW, Stretch
 
@@ -28,7 +28,7 @@ def detector() -> vad.Detector:
 @pytest.fixture(scope="module")
 def long(samples: Path) -> Samples:
     """78 s, and not a whole number of frames."""
-    sound = audio.decode(samples / "long.flac")[:-100]
+    sound = audio.decode(samples / "long.flac").samples[:-100]
     assert len(sound) % FRAME
     return sound
 
@@ -72,7 +72,7 @@ def test_a_venv_without_the_network_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_speech_is_found(detector: vad.Detector, samples: Path) -> None:
     """In short.flac there are three phrases, one after the other, over most of its 8 s."""
-    sound = audio.decode(samples / "short.flac")
+    sound = audio.decode(samples / "short.flac").samples
     found = vad.spoken(detector.probabilities(sound), len(sound))
     assert 1 <= len(found) <= 4
     assert 5 < sum(end - start for start, end in found) / SAMPLE_RATE < 8
@@ -92,7 +92,7 @@ def test_none_is_found_in_silence(seconds: float, detector: vad.Detector) -> Non
 
 
 def test_none_is_found_in_noise(detector: vad.Detector, samples: Path) -> None:
-    sound = audio.decode(samples / "noise.flac")
+    sound = audio.decode(samples / "noise.flac").samples
     assert vad.spoken(detector.probabilities(sound), len(sound)) == []
     assert vad.windows([]) == []
 
@@ -183,6 +183,18 @@ def test_a_window_is_cut_at_the_longest_silence_of_its_last_third() -> None:
 def test_a_long_silence_ends_a_window() -> None:
     assert vad.windows(speech((0, 2), (8, 10), (11, 14))) == speech((0, 2), (8, 14))
     assert vad.windows(speech((0, 2), (2 + LONGEST_SILENCE, 10))) == speech((0, 10))
+
+
+def test_the_first_window_may_be_wanted_whole() -> None:
+    """With its pauses: a language is told from it."""
+    said = speech((0, 1), (8, 10), (25, 28), (31, 33), (40, 41))
+    assert vad.windows(said, first_whole=True) == speech((0, 28), (31, 33), (40, 41))
+    said = speech((0, 1), (32, 40), (45, 46))  # half a minute, not more
+    assert vad.windows(said, first_whole=True) == vad.windows(said)
+    said = speech(
+        (0, 1), (3, 19), (20, 22), (24, 29), (29.5, 40)
+    )  # cut at the longest silence, as others are
+    assert vad.windows(said, first_whole=True) == speech((0, 22), (24, 40))
 
 
 def test_speech_without_a_silence_is_one_window() -> None:

@@ -13,9 +13,9 @@ import pytest
 import soundfile
 import state
 import torch
-from audio import SAMPLE_RATE, Samples
 from decoding import Decoder
 from layout import Dimensions
+from mixing import SAMPLE_RATE, Samples
 from vad import Detector, spoken
 from vocabulary import Vocabulary
 from whisper import Whisper
@@ -32,7 +32,7 @@ def listener(packed: checkpoint.Packed) -> Hear:
 
     def hear(samples: Samples) -> str:
         speech = spoken(detector.probabilities(samples), len(samples))
-        transcript = batched.transcribe(decoder, torch.from_numpy(samples), speech, "en")
+        transcript = batched.transcribe(decoder, torch.from_numpy(samples), speech)
         return " ".join(segment.text.strip() for segment in transcript.segments)
 
     return hear
@@ -47,7 +47,7 @@ def hear(baked: Path) -> Hear:
 @pytest.fixture(scope="module")
 def short(samples: Path) -> tuple[Samples, str]:
     """The short sample and what is said in it."""
-    return audio.decode(samples / "short.flac"), (samples / "short.txt").read_text()
+    return audio.decode(samples / "short.flac").samples, (samples / "short.txt").read_text()
 
 
 def word_error_rate(wanted: str, found: str) -> float:
@@ -86,7 +86,7 @@ def test_formats(
 @pytest.mark.parametrize("delay", [0.4, 0.8, 1.2, 1.6, 2.0, 2.4])
 def test_no_word_is_lost_where_a_window_ends(delay: float, samples: Path, hear: Hear) -> None:
     """The long sample after some silence, so that its windows end in other words."""
-    long = audio.decode(samples / "long.flac")
+    long = audio.decode(samples / "long.flac").samples
     silence = np.zeros(round(delay * SAMPLE_RATE), np.float32)
     found = hear(np.concatenate([silence, long]))
     assert word_error_rate((samples / "long.txt").read_text(), found) <= MOST_ERRORS

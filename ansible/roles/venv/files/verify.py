@@ -15,6 +15,7 @@ from importlib.util import cache_from_source
 from pathlib import Path
 
 IMPORTS = (
+    "av",
     "numpy",
     "onnxruntime",
     "safetensors",

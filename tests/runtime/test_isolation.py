@@ -1,0 +1,163 @@
+"""isolation.py: a decoder may hang, crash or want all memory, and only that recording fails."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import audio
+import isolation
+import pytest
+from soundfiles import RATE, RECORDINGS, WRITERS, chirp
+from storage import InputError
+
+RUNTIME = Path(isolation.__file__).parent
+LIMITED = """
+import os, signal, sys, time
+sys.path.insert(0, {runtime!r})
+import isolation
+isolation.PATIENCE, isolation.PROCESSOR, isolation.LONGEST_WAIT = 1, 2, 3
+def work():
+    {work}
+    return {{"incomplete": None}}
+print(isolation.limited(work))
+"""
+
+
+@pytest.mark.parametrize(
+    ("work", "wanted"),
+    [
+        ("pass", "{'incomplete': None}"),
+        ("while True: pass", "decoding it comes to nothing"),
+        ("time.sleep(60)", "decoding it comes to nothing"),
+        ("while True: isolation.alive()", "decoding it comes to nothing"),  # alive, and for ever
+        ("os.kill(os.getpid(), signal.SIGKILL)", "its decoder was killed"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "its decoder dies of it (signal 11)"),
+        ("os.abort()", "its decoder dies of it (signal 6)"),
+        ("os._exit(3)", "its decoder dies of it (exit code 3)"),
+        ("bytearray(3 << 30)", "cannot be decoded in 2 GiB of memory"),
+        ("raise isolation.InputError('is odd')", "{'error': 'is odd'}"),
+        ("raise FileNotFoundError(2, 'No such file or directory')", "cannot be read: No such file"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_whatever_decoding_does_is_reported(work: str, wanted: str) -> None:
+    """In a process that has no threads, as the helper has none."""
+    code = LIMITED.format(runtime=str(RUNTIME), work=work)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert wanted in done.stdout and done.stderr == ""
+
+
+def test_recordings_may_be_decoded_side_by_side(tmp_path: Path) -> None:
+    names = ["mp3", "ogg", "m4a", "webm", "amr"]
+    for name in names:
+        (tmp_path / name).write_bytes(WRITERS[name](chirp(2)))
+    (tmp_path / "none").write_text("no recording")
+
+    def seconds(name: str) -> float:
+        try:
+            return len(audio.decode(tmp_path / name).samples) / RATE
+        except InputError:
+            return 0.0
+
+    with ThreadPoolExecutor(6) as threads:
+        found = list(threads.map(seconds, [*names, "none"] * 5))
+    for i, length in enumerate(found):
+        assert length == (0 if i % 6 == len(names) else pytest.approx(2, abs=0.15))
+
+
+def test_a_helper_that_is_killed_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "HELPER", isolation.Helper())
+    path = RECORDINGS / "phone.amr"
+    wanted = audio.decode(path).samples
+    before = children()
+    for helper in before:
+        os.kill(helper, 9)
+    deadline = time.monotonic() + 60
+    while children() & before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    try:
+        found = audio.decode(path).samples
+    except InputError as error:  # what was sent in the moment of its death is lost
+        assert "helper was killed" in str(error)
+        found = audio.decode(path).samples
+    assert (found == wanted).all()
+
+
+def children() -> set[int]:
+    """The helpers of this process that live."""
+    found = set()
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdecimal() and b"isolation.py" in (folder / "cmdline").read_bytes():
+                status = (folder / "stat").read_text().rpartition(")")[2].split()
+                if int(status[1]) == os.getpid() and status[0] != "Z":
+                    found.add(int(folder.name))
+        except OSError:  # it ended meanwhile
+            continue
+    return found
+
+
+def test_nothing_outlives_its_master(tmp_path: Path) -> None:
+    """Neither the helper nor, in the middle of its work, what decodes; however it ends."""
+    (tmp_path / "containers.py").write_text("import time\ndef decode(file, output): time.sleep(600)")
+    for name in ("isolation", "mixing", "storage"):
+        shutil.copy(RUNTIME / f"{name}.py", tmp_path)
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(RUNTIME)!r}]; import isolation\n"
+    code += f"isolation.decode(open({str(RECORDINGS / 'phone.amr')!r}, 'rb'))"
+    with subprocess.Popen([sys.executable, "-c", code]) as master:
+        wait_until(lambda: len(running(tmp_path)) == 3)  # the helper, who waits, who decodes
+        master.kill()
+    wait_until(lambda: not running(tmp_path))
+
+
+def running(folder: Path) -> list[str]:
+    """Processes whose program is in a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(folder).encode() + b"/isolation.py" in (process / "cmdline").read_bytes():
+                found.append(process.name)
+        except OSError:  # it ended meanwhile
+            continue
+    return found
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """However busy the machine."""
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_fault_of_ours_is_no_error_of_the_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here: a helper whose modules are not those of this program."""
+    (tmp_path / "containers.py").write_text("def decode(file, output): return undefined")
+    for name in ("isolation", "mixing", "storage"):
+        shutil.copy(RUNTIME / f"{name}.py", tmp_path)
+    monkeypatch.setattr(isolation, "HELPER", isolation.Helper())
+    monkeypatch.setattr(isolation, "__file__", str(tmp_path / "isolation.py"))
+    with pytest.raises(isolation.FaultError, match="NameError: name 'undefined' is not defined"):
+        audio.decode(RECORDINGS / "phone.amr")
+
+
+def test_a_helper_that_does_not_start_is_a_fault_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a venv without PyAV."""
+    (tmp_path / "av.py").write_text("raise ModuleNotFoundError('No module named av')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(isolation, "HELPER", isolation.Helper())
+    for _ in range(2):  # and again for the next recording
+        with pytest.raises(isolation.FaultError, match="No module named av"):
+            audio.decode(RECORDINGS / "phone.amr")
