@@ -1,0 +1,106 @@
+"""What it costs to try windows again that look wrong, by openai/whisper's rule and by ours.
+
+    .venv/bin/python -m bench.retries [--recordings FILE …] [--languages en,de,fr,ja,ru,tr]
+
+decodes every window of the recordings (by default those of tests/fixtures) with OpenAI's base, told each of
+the languages in turn, of which all but one are wrong, at all of the usual temperatures. Prints how many
+windows fail at temperature 0, how many of them a further try puts right, and how many tokens, all samples
+together, either rule has decoded for that: openai/whisper goes on to the last temperature.
+"""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.trials import ROOT, describe, machine, table
+
+RECORDINGS = sorted((ROOT / "tests/fixtures/recordings").glob("*.[fowma]*"))
+SIZE = 3  # windows at a time, of each of which there are five samples
+HEAD = ("language told", "windows", "fail", "put right", "by ours", "tokens", "by ours")
+
+
+def runtime(name: str) -> Any:
+    """A module of runtime/, which is found by its path only."""
+    return importlib.import_module(name)
+
+
+def tries(decoder: Any, features: torch.Tensor, prompt: list[int]) -> list[list[Any]]:
+    """The results of each window of `features` [B, positions, d], until one is right or all are wrong."""
+    made: list[list[Any]] = [[] for _ in features]
+    for temperature in decoder.options.temperature:
+        rows = [i for i, results in enumerate(made) if not results or results[-1].fails(decoder.options)]
+        if rows:
+            for row, result in zip(
+                rows, decoder.decode_once(features[rows], prompt, temperature), strict=True
+            ):
+                made[row].append(result)
+    return made
+
+
+def kept(decoder: Any, made: list[Any]) -> list[Any]:
+    """Of these tries, those that our rule makes."""
+    return next((made[:n] for n in range(1, len(made)) if not decoder._again(made[:n])), made)
+
+
+def cost(decoder: Any, made: list[Any]) -> int:
+    """Tokens of all but the first try, the samples that were not taken among them."""
+    return sum(decoder.options.best_of * (len(result.tokens) + 1) for result in made[1:])
+
+
+def windows(network: Any, recordings: list[Path]) -> torch.Tensor:
+    """The features of all windows, [B, positions, d]."""
+    audio, batched, loudness, vad = map(runtime, ("audio", "batched", "loudness", "vad"))
+    detector, features = vad.Detector.load(), []
+    for path in recordings:
+        try:
+            samples = audio.decode(path).samples
+        except runtime("storage").InputError:  # some are made to be refused
+            continue
+        speech = vad.spoken(detector.probabilities(loudness.audible(samples)), len(samples))
+        sound = torch.from_numpy(samples)
+        features += [batched.encode(network, sound, [window]) for window in vad.windows(speech)]
+    return torch.cat(features)
+
+
+def main() -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recordings", nargs="+", type=Path, default=RECORDINGS, metavar="FILE")
+    parser.add_argument("--languages", default="en,de,fr,ja,ru,tr", metavar="CODE,…")
+    args = parser.parse_args()
+    sys.path[:0] = [str(ROOT / "runtime"), str(ROOT / "tests/fixtures/make")]
+    checkpoint = runtime("pretrained").checkpoint("whisper-base")
+    tensors, metadata = runtime("checkpoint").pack(checkpoint, torch.float32)
+    dims = runtime("layout").Dimensions.from_json(metadata["dimensions"])
+    network, vocabulary = (
+        runtime("whisper").Whisper(tensors, dims),
+        runtime("vocabulary").Vocabulary(metadata),
+    )
+    decoder = runtime("decoding").Decoder(network, vocabulary, size=5 * SIZE)
+    features, rows = windows(network, args.recordings), []
+    for language in args.languages.split(","):
+        torch.manual_seed(0)
+        prompt = decoder.prompt(language, [])
+        made = [
+            results
+            for start in range(0, len(features), SIZE)
+            for results in tries(decoder, features[start : start + SIZE], prompt)
+        ]
+        failing = [results for results in made if results[0].fails(decoder.options)]
+        ours = [kept(decoder, results) for results in failing]
+        right = [sum(not results[-1].fails(decoder.options) for results in each) for each in (failing, ours)]
+        tokens = [sum(cost(decoder, results) for results in each) for each in (failing, ours)]
+        rows.append([language, *map(str, (len(made), len(failing), *right)), *(f"{n:,}" for n in tokens)])
+    print(describe(machine(ROOT)))
+    print(table(HEAD, rows, 1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
