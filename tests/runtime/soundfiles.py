@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+import audio
 import av
 import numpy as np
 import soundfile
@@ -92,6 +93,12 @@ WRITERS = {
     "flv": by_av("flv", "aac", 44100),
     "avi": by_av("avi", "libmp3lame"),
 }
+
+
+def piped() -> bytes:
+    """The words of flac-in-ogg.oga as FLAC that was written to a pipe: its 36 bits of total samples are 0."""
+    content = WRITERS["flac"](audio.decode(RECORDINGS / "flac-in-ogg.oga").samples)
+    return content[:21] + bytes([content[21] & 0xF0]) + bytes(4) + content[26:]
 
 
 def wav_with(sound: Samples, length: int, *, behind: bytes = b"") -> bytes:

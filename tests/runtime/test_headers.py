@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from headers import Plain, plain
-from soundfiles import RATE, RECORDINGS, WRITERS, by_soundfile, chirp, patched
+from soundfiles import RATE, RECORDINGS, WRITERS, by_soundfile, chirp, patched, piped
 
 SOUND = chirp(0.5)
 WAV = WRITERS["wav"](SOUND)
@@ -93,7 +93,7 @@ def test_chunks_that_do_no_harm(content: bytes, tmp_path: Path) -> None:
         *(WRITERS[name](SOUND) for name in ("rf64", "w64", "aiff", "mp3", "ogg", "m4a")),
         (RECORDINGS / "hang.wav").read_bytes(),
         (RECORDINGS / "unfinalised-size-0.wav").read_bytes(),
-        (RECORDINGS / "piped.flac").read_bytes(),
+        piped(),
     ],
 )
 def test_whatever_is_unusual_is_not_plain(content: bytes, tmp_path: Path) -> None:

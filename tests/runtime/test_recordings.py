@@ -18,7 +18,7 @@ import soxr
 import torch
 from console import Run
 from mixing import Samples
-from soundfiles import RATE, RECORDINGS
+from soundfiles import RATE, RECORDINGS, piped
 
 FOX = "fox jump over the lazy dog my number is"  # what base always hears of it, in whatever codec
 INCOMPLETE = {"cut-short.mp3", "cut-short.ogg"}
@@ -40,7 +40,8 @@ def done(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, lis
 
     folder = tmp_path_factory.mktemp("recordings")
     paths = []
-    for path in sorted(RECORDINGS.glob("*.*")):
+    (folder / "piped.flac").write_bytes(piped())
+    for path in sorted([folder / "piped.flac", *RECORDINGS.glob("*.*")]):
         if path.suffix != ".md":
             paths.append(folder / path.name.replace(".", "-"))  # results are named by what is before the dot
             paths[-1].symlink_to(path)
