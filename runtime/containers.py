@@ -154,6 +154,7 @@ class Sink:
 
 
 av.logging.set_level(av.logging.WARNING)
+av.logging.set_skip_repeated(False)  # or of several parts only the first would be known to be guessed
 
 
 def decode(file: BinaryIO, output: BinaryIO) -> isolation.Report:
