@@ -1,8 +1,7 @@
 """How loud a recording is, for a detector of speech that hears levels as they are.
 
-silero-vad finds the same speech whatever its level, down to a peak of about -45 dBFS; below that it loses
-words, and at -60 dBFS half of them. Noise it takes for speech at no level. So what is quiet is made louder,
-for its ears only: each second by how loud the half minute around it is, so that one loud stretch, or a knock
+silero-vad finds the same speech at any usual level, and loses words of what is quieter than that. Noise it
+takes for speech at no level (the tests show both). So what is quiet is made louder, for its ears only: each second by how loud the half minute around it is, so that one loud stretch, or a knock
 on the microphone, leaves nobody else unheard.
 """
 

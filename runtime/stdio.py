@@ -20,8 +20,8 @@ closed: set[int] = set()  # descriptors that whoever started this process had cl
 def run(name: str, main: Callable[[list[str]], int]) -> NoReturn:
     """Run a program, and end the process with the exit code that `main` returns.
 
-    Python would take down all modules first, for a third of a second and longer, and what still lives in a
-    thread would be reported as leaked. There is nothing left to save.
+    Python would take down all modules first, which takes its time, and what still lives in a thread would be
+    reported as leaked. There is nothing left to save.
     """
     prepare()
     try:
