@@ -96,17 +96,17 @@ def encode(
 
     Those in `encoded` are taken from there.
     """
-    encoded = encoded or {}
-    missing = [stretch for stretch in stretches if stretch not in encoded]
-    size = network.dims.max_source_positions * FRAMES_PER_TIMESTAMP * HOP
-    sound = torch.zeros(len(missing), size)
-    for row, (start, end) in zip(sound, missing, strict=True):
-        part = samples[start : min(end, start + size)]
-        row[: len(part)] = part
-    features = network.encode(log_mel(sound, network.window, network.filters)) if missing else None
-    if features is not None and len(missing) == len(stretches):
-        return features
-    rows = encoded | (dict(zip(missing, features, strict=True)) if features is not None else {})
+    rows = dict(encoded or {})
+    if missing := [stretch for stretch in stretches if stretch not in rows]:
+        size = network.dims.max_source_positions * FRAMES_PER_TIMESTAMP * HOP
+        sound = torch.zeros(len(missing), size)
+        for row, (start, end) in zip(sound, missing, strict=True):
+            part = samples[start : min(end, start + size)]
+            row[: len(part)] = part
+        features = network.encode(log_mel(sound, network.window, network.filters))
+        if missing == stretches:  # mostly: nothing needs to be copied
+            return features
+        rows |= zip(missing, features, strict=True)
     return torch.stack([rows[stretch] for stretch in stretches])
 
 

@@ -17,7 +17,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from frames import HEAD, frame_size, has_length
+from frames import HEAD, frame_size
 from mixing import LONGEST, SAMPLE_RATE, Mixer, Samples, too_long
 from parts import Part, parts
 from storage import InputError
@@ -150,7 +150,7 @@ class Sink:
         self.samples += len(samples)
         if self.samples > LONGEST * SAMPLE_RATE:
             too_long(self.samples / SAMPLE_RATE)
-        self.output.write(samples.astype(np.float32).tobytes())
+        self.output.write(samples.data)
 
 
 av.logging.set_level(av.logging.WARNING)
@@ -223,7 +223,7 @@ def decode_part(view: View, sink: Sink) -> Course:
             course.cut = course.cut or any(ENDED in message for message in messages)
             course.damaged = course.damaged or any(mark in message for mark in BROKEN for message in messages)
             if not any(GUESSED in message for message in messages):
-                course.claimed = claim(container, stream, view)
+                course.claimed = claim(container, stream)
     return course
 
 
@@ -241,9 +241,10 @@ def packets(container: InputContainer, course: Course) -> Iterator["Packet[Any]"
 def decode_packet(packet: "Packet[Any]", container: str, course: Course, sink: Sink) -> None:
     """Decode a packet of sound into `sink`."""
     if packet.size:  # the last one is empty: it has the decoder give out what it holds back
-        frame = frame_size(bytes(packet)[:HEAD]) if container in BARE else packet.size
+        frame = frame_size(bytes(packet)) if container in BARE else packet.size
         if frame == 0:  # a tag, mostly
-            course.zeros += bytes(packet).count(0) if packet.size > HEAD and not any(bytes(packet)) else 0
+            if not any(bytes(packet)):
+                course.zeros += packet.size
             return
         # Of a file of chunks parts.py knows more: where the length is unknown, the last packet is never full.
         course.partial = packet.size < frame or (packet.is_corrupt and container not in CHUNKED)
@@ -264,9 +265,9 @@ def decode_packet(packet: "Packet[Any]", container: str, course: Course, sink: S
         course.failing = 0
 
 
-def claim(container: InputContainer, stream: AudioStream, view: View) -> float:
-    """The seconds of sound that a header claims; 0 if it claims nothing, and where FFmpeg guesses."""
-    if container.format.name == "ogg" or (container.format.name == "mp3" and not has_length(view)):
+def claim(container: InputContainer, stream: AudioStream) -> float:
+    """The seconds of sound that a header claims; 0 if it claims nothing."""
+    if container.format.name == "ogg":  # FFmpeg takes the time of the last page there is
         return 0
     if stream.duration is not None:  # of an avi file FFmpeg lessens it to what is there, but not this number
         return float(max(stream.duration, stream.frames) * (stream.time_base or 0))

@@ -79,8 +79,10 @@ class Decoder:
         tries: list[list[Result]] = [[] for _ in features]
         for temperature in self.options.temperature:
             rows = [i for i, made in enumerate(tries) if self._again(made)]
+            if not rows:
+                break
             # Samples take as much memory as windows do.
-            for part in parts(rows, max(1, self.size // self._samples(temperature))) if rows else ():
+            for part in parts(rows, max(1, self.size // self._samples(temperature))):
                 chosen = features if len(part) == len(features) else features[part]
                 for row, result in zip(part, self.decode_once(chosen, prompt, temperature), strict=True):
                     tries[row].append(result)

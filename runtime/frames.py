@@ -1,23 +1,11 @@
 """The frames that an mp3 or AAC file is made of: nothing else says how long such a file should be."""
 
-from typing import Protocol
-
 HEAD = 6  # bytes of a frame that tell its size
 AAC, LAYER_3, MPEG_1 = 0, 1, 3  # as frames of both name them
 MPEG_RATES = (44100, 48000, 32000)  # Hz
 HALVED = {MPEG_1: 0, 2: 1, 0: 2}  # how often they are, by version: of MPEG 2 once, of 2.5 twice
 MPEG_1_KILOBITS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)
 MPEG_2_KILOBITS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
-
-
-class Readable(Protocol):
-    """What can be read and gone back in, as any file."""
-
-    def read(self, size: int, /) -> bytes:
-        """So many bytes, or those that are left."""
-
-    def seek(self, offset: int, /) -> int:
-        """Go there."""
 
 
 def frame_size(head: bytes) -> int:
@@ -39,14 +27,3 @@ def frame_size(head: bytes) -> int:
     if bits == 0:  # free: as much as up to the next frame
         return 1
     return (144 if first else 72) * bits // (MPEG_RATES[rate] >> HALVED[version]) + (head[2] >> 1 & 1)
-
-
-def has_length(file: Readable) -> bool:
-    """Whether an mp3 file says how many frames it has, in its first, as LAME (Xing, Info) and others do."""
-    file.seek(0)
-    head = file.read(10).ljust(10)
-    if head[:3] == b"ID3":  # before it: a tag, whose length is four times seven bits
-        a, b, c, d = head[6:]
-        file.seek(10 + (a << 21 | b << 14 | c << 7 | d))
-    first = head + file.read(2048)
-    return any(mark in first for mark in (b"Xing", b"Info", b"VBRI"))

@@ -3,13 +3,13 @@
 That is done while the model is loaded, and later while the recording before it is transcribed.
 """
 
-import errno
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 import audio
 import loudness
+import memory
 import vad
 from mixing import SAMPLE_RATE, Samples
 from reading import start
@@ -56,6 +56,6 @@ class Listening:
             self._heard.set_result(Heard(samples, speech, recording.incomplete))
         except OSError as error:  # it was there when storage.check looked
             reason = f"cannot be read: {error.strerror}; check that it is still there"
-            self._heard.set_exception(error if error.errno == errno.ENOMEM else InputError(reason))
+            self._heard.set_exception(error if memory.shortage(error) else InputError(reason))
         except BaseException as error:  # for the thread that waits
             self._heard.set_exception(error)

@@ -1,8 +1,9 @@
 """How loud a recording is, for a detector of speech that hears levels as they are.
 
 silero-vad finds the same speech at any usual level, and loses words of what is quieter than that. Noise it
-takes for speech at no level (the tests show both). So what is quiet is made louder, for its ears only: each second by how loud the half minute around it is, so that one loud stretch, or a knock
-on the microphone, leaves nobody else unheard.
+takes for speech at no level (the tests show both). So what is quiet is made louder, for its ears only: each
+second by how loud the half minute around it is, so that one loud stretch, or a knock on the microphone,
+leaves nobody else unheard.
 """
 
 from itertools import pairwise

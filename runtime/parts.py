@@ -1,9 +1,9 @@
 """What the structure of a container file says, where FFmpeg does not look: whether it was cut short, and
 whether another recording follows in the same file.
 
-People join recordings by `cat`. FFmpeg goes on in what has no header of its own (mp3, aac, …), but in wav,
-aiff and mp4 it ends with the first, and in Ogg it fails where the next has another rate. So these files are
-taken apart here.
+People join recordings by `cat`. FFmpeg goes on in what has no header of its own (mp3, aac, …), but in most
+others it ends with the first or the second, and in Ogg it fails where the next has another rate. So these
+files are taken apart here.
 """
 
 import os
@@ -237,6 +237,11 @@ def scanned(file: BinaryIO, size: int, magic: bytes) -> Iterator[Part]:
 
 def find(file: BinaryIO, mark: bytes, at: int) -> int | None:
     """Where a mark comes next, from `at` on; None if nowhere."""
+    file.seek(at)
+    if (
+        file.read(len(mark)) == mark
+    ):  # where it should be, mostly: a block for each page would be read in vain
+        return at
     size = 1 << 20
     while True:
         file.seek(at)

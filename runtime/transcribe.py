@@ -195,7 +195,6 @@ def transcribe(
 
 def fault(where: str) -> None:
     """Tell of an error that is being handled and that is not the user's."""
-    # What decodes in another process has no traceback here, but sends it as its text.
     warn(f"{where}: a fault of transcribe {options.version()}, not yours; please report it with these lines")
     traceback.print_exc()
 

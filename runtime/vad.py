@@ -118,16 +118,17 @@ def windows(speech: list[Stretch], *, first_whole: bool = False) -> list[Stretch
     told: a lone "hm" before a pause would decide it.
     """
     pauses = [b.start - a.end for a, b in pairwise(speech)]  # after each stretch but the last
+    near = [pause <= LONGEST_SILENCE * SAMPLE_RATE for pause in pauses] + [False]
+    fits = [pause <= WINDOW for pause in pauses] + [False]  # or no window could hold both sides of it
     packed: list[Stretch] = []
     first = 0
     while first < len(speech):
-        longest = WINDOW if first_whole and not packed else LONGEST_SILENCE * SAMPLE_RATE
-        near = [pause <= longest for pause in pauses] + [False]
+        goes_on = fits if first_whole and not packed else near
         start = speech[first].start
         last = first
-        while near[last] and speech[last + 1].end - start <= WINDOW:
+        while goes_on[last] and speech[last + 1].end - start <= WINDOW:
             last += 1
-        if near[last]:  # it goes on, but no more fits
+        if goes_on[last]:  # but no more fits
             late = [i for i in range(first, last + 1) if speech[i].end - start > LATE * WINDOW]
             last = max(late, default=last, key=pauses.__getitem__)
         packed.append(Stretch(start, speech[last].end))

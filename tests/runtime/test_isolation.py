@@ -72,17 +72,21 @@ def test_recordings_may_be_decoded_side_by_side(tmp_path: Path) -> None:
         assert length == (0 if i % 6 == len(names) else pytest.approx(2, abs=0.15))
 
 
-def test_a_helper_that_is_killed_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def copied(folder: Path, *decoding: str) -> Path:
+    """The helper's program in a folder of the test's own, with these modules beside what it leans on."""
+    for name in ("isolation", "mixing", "storage", *decoding):
+        shutil.copy(RUNTIME / f"{name}.py", folder)
+    return folder / "isolation.py"
+
+
+def test_a_helper_that_is_killed_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "HELPER", isolation.Helper())
+    monkeypatch.setattr(isolation, "__file__", str(copied(tmp_path, "containers", "frames", "parts")))
     path = RECORDINGS / "phone.amr"
     wanted = audio.decode(path).samples
-    before = children()
-    for helper in before:
-        os.kill(helper, 9)
-    deadline = time.monotonic() + 60
-    while children() & before:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    (helper,) = running(tmp_path)
+    os.kill(helper, 9)
+    wait_until(lambda: not running(tmp_path))
     try:
         found = audio.decode(path).samples
     except InputError as error:  # what was sent in the moment of its death is lost
@@ -91,25 +95,10 @@ def test_a_helper_that_is_killed_is_started_again(monkeypatch: pytest.MonkeyPatc
     assert (found == wanted).all()
 
 
-def children() -> set[int]:
-    """The helpers of this process that live."""
-    found = set()
-    for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdecimal() and b"isolation.py" in (folder / "cmdline").read_bytes():
-                status = (folder / "stat").read_text().rpartition(")")[2].split()
-                if int(status[1]) == os.getpid() and status[0] != "Z":
-                    found.add(int(folder.name))
-        except OSError:  # it ended meanwhile
-            continue
-    return found
-
-
 def test_nothing_outlives_its_master(tmp_path: Path) -> None:
     """Neither the helper nor, in the middle of its work, what decodes; however it ends."""
     (tmp_path / "containers.py").write_text("import time\ndef decode(file, output): time.sleep(600)")
-    for name in ("isolation", "mixing", "storage"):
-        shutil.copy(RUNTIME / f"{name}.py", tmp_path)
+    copied(tmp_path)
     code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(RUNTIME)!r}]; import isolation\n"
     code += f"isolation.decode(open({str(RECORDINGS / 'phone.amr')!r}, 'rb'))"
     with subprocess.Popen([sys.executable, "-c", code]) as master:
@@ -118,13 +107,15 @@ def test_nothing_outlives_its_master(tmp_path: Path) -> None:
     wait_until(lambda: not running(tmp_path))
 
 
-def running(folder: Path) -> list[str]:
-    """Processes whose program is in a folder."""
-    found = []
+def running(folder: Path) -> set[int]:
+    """Processes that live and whose program is the isolation.py of a folder."""
+    found = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if str(folder).encode() + b"/isolation.py" in (process / "cmdline").read_bytes():
-                found.append(process.name)
+            if (
+                f"{folder}/isolation.py".encode() in (process / "cmdline").read_bytes()
+            ):  # of the dead it is empty
+                found.add(int(process.name))
         except OSError:  # it ended meanwhile
             continue
     return found
@@ -143,10 +134,8 @@ def test_a_fault_of_ours_is_no_error_of_the_recording(
 ) -> None:
     """Here: a helper whose modules are not those of this program."""
     (tmp_path / "containers.py").write_text("def decode(file, output): return undefined")
-    for name in ("isolation", "mixing", "storage"):
-        shutil.copy(RUNTIME / f"{name}.py", tmp_path)
     monkeypatch.setattr(isolation, "HELPER", isolation.Helper())
-    monkeypatch.setattr(isolation, "__file__", str(tmp_path / "isolation.py"))
+    monkeypatch.setattr(isolation, "__file__", str(copied(tmp_path)))
     with pytest.raises(isolation.FaultError, match="NameError: name 'undefined' is not defined"):
         audio.decode(RECORDINGS / "phone.amr")
 

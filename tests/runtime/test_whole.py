@@ -199,7 +199,7 @@ def test_sound_may_be_shorter_than_its_pictures(codec: str, late: float, tmp_pat
 @pytest.mark.parametrize("name", ["mp3", "webm", "live.webm", "m4a", "opus", "flac"])
 def test_a_hole_is_told(name: str, written: dict[str, bytes], tmp_path: Path) -> None:
     """Zeros, as failing disks and downloads that went wrong leave them."""
-    content = bytearray(written[name] * 1)
+    content = bytearray(written[name])
     middle = len(content) // 2
     content[middle : middle + 9000] = bytes(len(content[middle : middle + 9000]))
     found = read(bytes(content), tmp_path)
