@@ -10,7 +10,6 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812  torch users know it by no other name
 from decoding import Decoder, parts
 from features import FRAMES_PER_SECOND
 from formats import Segment, Word
@@ -18,15 +17,14 @@ from numpy.typing import NDArray
 from segments import FRAMES_PER_TIMESTAMP
 from torch import Tensor
 from vocabulary import Vocabulary
+from warping import attention, token_starts
 from whisper import Matches, Whisper
 
 PARTS = 8  # in which a batch is aligned: each then takes no more memory than the encoder did for all of it
-SMOOTHED = 7  # positions under the median filter
 LONGEST = 0.7  # s; the usual word is not taken to be longer
 SENTENCE_ENDS = ".。!！?？"  # noqa: RUF001  full-width ones are meant
 BEFORE_WORD = "\"'“¿([{-"  # punctuation that belongs to the word after it
 AFTER_WORD = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001  and to the word before it
-BOTH, TOKEN, POSITION = 0, 1, 2  # what a step of a path goes on to the next of
 
 
 @dataclass
@@ -92,14 +90,16 @@ def align(
     sayings = logits[..., : vocabulary.end].softmax(dim=-1)
     spoken = said.to(network.device).clamp(max=vocabulary.end - 1)  # beyond a row's text, anything
     probabilities = sayings.gather(2, spoken[:, :, None])[:, :, 0].nan_to_num(nan=0.0).tolist()
-    heads = torch.stack(list(matches.values()), dim=1)  # [B, heads, tokens, positions]
-    timed: list[list[Timing]] = []
-    for row, text in enumerate(texts):
-        tokens, positions = len(prompt) + len(text) + 1, max(lengths[row] // FRAMES_PER_TIMESTAMP, 1)
-        picture = attention(heads[row, :, :tokens, :positions])[first:-1]
-        starts = token_starts(-picture.double().cpu().numpy())
-        timed.append(timings(vocabulary.words(text, language), starts, probabilities[row]))
-    return timed
+    sizes = [
+        (len(prompt) + len(text) + 1, max(length // FRAMES_PER_TIMESTAMP, 1))
+        for text, length in zip(texts, lengths, strict=True)
+    ]
+    pictures = attention(list(matches.values()), sizes)[:, first:-1].double().cpu().numpy()
+    starts = token_starts(-pictures, [(tokens - 1 - first, positions) for tokens, positions in sizes])
+    return [
+        timings(vocabulary.words(text, language), starts[row], probabilities[row])
+        for row, text in enumerate(texts)
+    ]
 
 
 def alignment_heads(network: Whisper, vocabulary: Vocabulary) -> list[tuple[int, int]]:
@@ -111,57 +111,6 @@ def alignment_heads(network: Whisper, vocabulary: Vocabulary) -> list[tuple[int,
     every = [(layer, head) for layer in range(layers) for head in range(heads)]
     later = [(layer, head) for layer, head in every if layer >= layers // 2]
     return sorted(set(every).intersection(vocabulary.alignment_heads)) or later
-
-
-def attention(matches: Tensor) -> Tensor:
-    """[heads, tokens, positions] matches → [tokens, positions] attention: normalised, smoothed, averaged."""
-    weights = matches.softmax(dim=-1)
-    deviation, mean = torch.std_mean(weights, dim=-2, keepdim=True, unbiased=False)
-    weights = (weights - mean) / deviation
-    # One head after the other: to sort takes more memory than all of them.
-    return torch.stack([smooth(head) for head in weights]).mean(dim=0)
-
-
-def smooth(weights: Tensor) -> Tensor:
-    """[tokens, positions] under the median filter."""
-    margin = SMOOTHED // 2
-    if weights.shape[-1] <= margin:  # there is nothing to smooth over
-        return weights
-    padded = F.pad(weights, (margin, margin), mode="reflect")
-    return padded.unfold(-1, SMOOTHED, 1).sort()[0][..., margin].clone()  # a view would keep all of them
-
-
-def token_starts(cost: NDArray[np.float64]) -> NDArray[np.intp]:
-    """The cheapest monotonic path through `cost` [tokens, positions] → the position where each token begins.
-
-    Dynamic time warping by diagonals, for all cells of one diagonal depend on the two before it only.
-    """
-    tokens, positions = cost.shape
-    skewed = np.zeros((tokens + 1, tokens + positions + 1))  # rows shifted so that a column is a diagonal
-    for i in range(tokens):
-        skewed[i + 1, i + 2 : i + 2 + positions] = cost[i]
-    steps = np.zeros(
-        (tokens + positions + 1, tokens + 1), np.int8
-    )  # 0: both on, 1: the token, 2: the position
-    before, last = (np.full(tokens + 1, np.inf, np.float32) for _ in range(2))
-    before[0] = 0  # total costs of a diagonal, by token; both counted from 1, 0 being the outside
-    for diagonal in range(2, tokens + positions + 1):
-        low, high = max(1, diagonal - positions), min(tokens, diagonal - 1) + 1
-        both, token, position = before[low - 1 : high - 1], last[low - 1 : high - 1], last[low:high]
-        step = np.where(
-            (both < token) & (both < position), 0, np.where((token < both) & (token < position), 1, 2)
-        )
-        total = np.full(tokens + 1, np.inf, np.float32)
-        total[low:high] = np.choose(step, (both, token, position)) + skewed[low:high, diagonal]
-        steps[diagonal, low:high] = step
-        before, last = last, total
-    starts = np.zeros(tokens, np.intp)
-    i, j = tokens, positions
-    while i > 0 and j > 0:
-        starts[i - 1] = j - 1
-        step = steps[i + j, i]
-        i, j = i - (step != POSITION), j - (step != TOKEN)
-    return starts
 
 
 def timings(

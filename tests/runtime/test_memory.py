@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import alignment
 import audio
 import batched
 import checkpoint
 import pytest
 import torch
+import warping
 from decoding import Batch, Decoder
 from layout import Dimensions, layout
 from options import Options
@@ -175,7 +175,7 @@ def test_no_more_memory_is_used_than_is_asked_for(options: Options, monkeypatch:
 
 def test_many_alignment_heads_take_no_more_than_room_for_themselves() -> None:
     """Where a checkpoint names none, it is half of them all: 320 in a large model."""
-    matches = torch.randn(64, 20, 150)
+    matches = torch.randn(64, 1, 20, 150)
     with Memory() as memory:
-        alignment.attention(matches)
+        warping.attention(list(matches), [(20, 150)])
     assert memory.peak < 8 * matches.nbytes

@@ -13,6 +13,7 @@ import pytest
 import reference
 import sequential
 import torch
+import warping
 from decoding import Decoder
 from layout import Dimensions
 from mixing import SAMPLE_RATE, Samples
@@ -181,17 +182,36 @@ def test_a_head_that_is_not_watched_is_an_error(
         sequential.transcribe(worded, torch.from_numpy(audio.decode(samples / "short.flac").samples), [])
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (5, 5), (7, 40), (40, 7), (120, 1500)])
-def test_time_warping_agrees(shape: tuple[int, int], theirs: Any) -> None:
-    """Where each row of the cheapest path begins; with ties, as integers make them."""
+def test_time_warping_agrees(theirs: Any) -> None:
+    """Where each row of the cheapest path begins, of all at once; with ties, as integers make them."""
     import sys  # noqa: PLC0415  only here
 
     timing = sys.modules[f"{reference.NAME}.timing"]
-    random = np.random.default_rng(shape)
-    for cost in (random.normal(size=shape), random.integers(-3, 3, shape).astype(float)):
-        rows, columns = timing.dtw(torch.from_numpy(cost))
-        wanted = [int(columns[list(rows).index(row)]) for row in range(shape[0])]
-        assert alignment.token_starts(cost).tolist() == wanted
+    sizes = [(1, 1), (1, 9), (5, 5), (7, 40), (40, 7), (120, 1500), (3, 1500), (120, 2)]
+    random = np.random.default_rng(1)
+    shape = (len(sizes), 120, 1500)
+    for costs in (random.normal(size=shape), random.integers(-3, 3, shape).astype(float)):
+        found = warping.token_starts(costs, sizes)
+        for cost, starts, (tokens, positions) in zip(costs, found, sizes, strict=True):
+            rows, columns = timing.dtw(torch.from_numpy(cost[:tokens, :positions].copy()))
+            assert starts.tolist() == [int(columns[list(rows).index(row)]) for row in range(tokens)]
+
+
+def test_attention_agrees(theirs: Any) -> None:
+    """Normalised and smoothed, of windows of different sizes at once; also with little to smooth."""
+    import sys  # noqa: PLC0415  only here
+
+    timing = sys.modules[f"{reference.NAME}.timing"]
+    sizes = [(12, 90), (20, 150), (7, 4), (9, 3), (8, 2), (20, 1)]
+    matches = torch.randn(6, len(sizes), 20, 150)
+    # Where no token looks nothing deviates, and there is no number.
+    matches[:, 0, :, 40] = matches[:, 1, :, 40:50] = -torch.inf
+    found = warping.attention(list(matches), sizes)
+    for row, (tokens, positions) in enumerate(sizes):
+        weights = matches[:, row, :tokens, :positions].softmax(dim=-1)
+        deviation, mean = torch.std_mean(weights, dim=-2, keepdim=True, unbiased=False)
+        wanted = timing.median_filter((weights - mean) / deviation, 7).mean(dim=0)
+        torch.testing.assert_close(found[row, :tokens, :positions], wanted, equal_nan=True)
 
 
 def test_the_best_of_several_samples(decoder: Decoder, samples: Path) -> None:
