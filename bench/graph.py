@@ -75,7 +75,7 @@ def compare(made: dict[str, Any], windows: int, runs: int) -> Iterator[Facts]:
             seconds = time.monotonic() - started
             if number:
                 tokens = [result.tokens for result in results]
-                captured = decoder.batch.step.graph is not None
+                captured = all(batch.step.graph for batch in decoder.kept.values())
                 yield {"way": way, "run": number, "seconds": seconds, "tokens": tokens, "captured": captured}
     for decoder in made.values():
         decoder.forget()

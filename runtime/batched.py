@@ -34,6 +34,7 @@ Encoded = dict[Stretch, Tensor]  # features [positions, d]
 @torch.inference_mode()
 def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch]) -> Transcript:
     """Write down the `speech` in [samples] at 16 kHz, in the language asked for or else detected."""
+    samples = samples.to(decoder.network.device)  # once, and not window by window
     queue = windows(speech, first_whole=decoder.options.language is None)
     encoded: Encoded = {}
     language = spoken_language(decoder, samples, speech, queue, encoded)
@@ -99,7 +100,7 @@ def encode(
     rows = dict(encoded or {})
     if missing := [stretch for stretch in stretches if stretch not in rows]:
         size = network.dims.max_source_positions * FRAMES_PER_TIMESTAMP * HOP
-        sound = torch.zeros(len(missing), size)
+        sound = samples.new_zeros(len(missing), size)
         for row, (start, end) in zip(sound, missing, strict=True):
             part = samples[start : min(end, start + size)]
             row[: len(part)] = part

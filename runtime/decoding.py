@@ -22,9 +22,11 @@ from whisper import Whisper
 
 Item = TypeVar("Item")
 
+TILE = 16  # rows: a graph is of a multiple of this, or of a power of two below
 CHECK_EVERY = 8  # steps between two looks at whether all rows have ended: a look waits for the device
 MOST_TOKENS = 2500  # that further tries of a window may take, all samples together: two of full length
 LEAST = torch.finfo(torch.float32).min  # a log-probability
+SMALLEST = torch.finfo(torch.float32).tiny  # of an exponential variable
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,15 @@ class Result:
 
 @dataclass
 class Decoder:
-    """Decodes windows with one network; keeps the buffers and the graph of the batch size in use."""
+    """Decodes windows with one network; keeps the buffers and the graphs of the batches in use."""
 
     network: Whisper
     vocabulary: Vocabulary
     options: Options = field(default_factory=Options)
     size: int = 1  # windows at a time, where there are many
     log: Log | None = None
-    batch: "Batch | None" = field(default=None, init=False, repr=False)
+    growing: bool = False  # the prompts, by the text before: caches have room for the longest from the start
+    kept: "dict[Kind, Batch]" = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def graphs(self) -> Graphs:
@@ -106,8 +109,8 @@ class Decoder:
         """As `decode`, at one temperature: greedily at 0, else the most probable of several samples."""
         end = self.vocabulary.end
         group = self._samples(temperature)
-        batch = self._batch(len(features) * group, prompt, temperature)
-        no_speech = batch.begin(features.repeat_interleave(group, dim=0), prompt)
+        batch = self._batch(len(features) * group, prompt)
+        no_speech = batch.begin(features.repeat_interleave(group, dim=0), prompt, temperature)
         results = []
         for row, (tokens, logprob) in enumerate(batch.finish()):
             kept = tokens[: tokens.index(end)] if end in tokens else tokens
@@ -131,8 +134,8 @@ class Decoder:
         return logits.softmax(dim=-1).nan_to_num(nan=0.0)
 
     def forget(self) -> None:
-        """Give back the memory that is kept for the next batch."""
-        self.batch = None
+        """Give back the memory that is kept for the next batches."""
+        self.kept.clear()
         if self.network.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -140,14 +143,19 @@ class Decoder:
         """How often each window is decoded at once, for the best of the results."""
         return self.options.best_of if temperature else 1
 
-    def _batch(self, rows: int, prompt: list[int], temperature: float) -> "Batch":
-        """A batch for so many rows; the last one again if it fits, with what was captured for it."""
-        timestamps = prompt[-1] != self.vocabulary.no_timestamps
-        kind = Kind(rows, capacity(self.network, len(prompt)), timestamps, temperature)
-        if self.batch is None or self.batch.kind != kind:
-            self.batch = None  # its memory, before more is asked for
-            self.batch = Batch(self.network, self.vocabulary, kind, self.graphs)
-        return self.batch
+    def _batch(self, rows: int, prompt: list[int]) -> "Batch":
+        """A batch for so many rows; one that was used before if it fits, with what was captured for it."""
+        if self.graphs.working:  # few different numbers, as each is captured anew
+            tile = min(TILE, 1 << (rows - 1).bit_length())
+            rows = max(rows, min(-(-rows // tile) * tile, self.size))
+        positions = self.network.dims.max_target_positions
+        room = positions if self.growing else capacity(self.network, len(prompt))
+        kind = Kind(rows, room, prompt[-1] != self.vocabulary.no_timestamps)
+        if kind not in self.kept:
+            if rows + sum(other.rows for other in self.kept) > self.size:
+                self.kept.clear()  # their memory, before more is asked for
+            self.kept[kind] = Batch(self.network, self.vocabulary, kind, self.graphs)
+        return self.kept[kind]
 
 
 def hopeless(made: list[Result], options: Options) -> bool:
@@ -193,11 +201,13 @@ class Kind(NamedTuple):
     rows: int
     capacity: int  # of the cache, in tokens
     timestamps: bool
-    temperature: float
 
 
 class Batch:
-    """N rows on their way from prompt to end, and the tensors that a step of all of them changes in place."""
+    """N rows on their way from prompt to end, and the tensors that a step of all of them changes in place.
+
+    It decodes up to N windows: rows without one have ended from the start.
+    """
 
     def __init__(self, network: Whisper, vocabulary: Vocabulary, kind: Kind, graphs: Graphs) -> None:
         self.network, self.vocabulary, self.kind = network, vocabulary, kind
@@ -212,17 +222,19 @@ class Batch:
         self.ended = torch.empty(rows, dtype=torch.bool, device=device)
         self.at = torch.empty(1, dtype=torch.long, device=device)  # position of the newest token
         self.count = torch.empty(1, dtype=torch.long, device=device)  # tokens decoded so far
+        self.temperature = torch.empty(1, device=device)
         self.step = Step(graphs)
 
-    def begin(self, features: Tensor, prompt: list[int]) -> list[float]:
-        """Decode the first token of each row of `features` [N, positions, d].
+    def begin(self, features: Tensor, prompt: list[int], temperature: float = 0.0) -> list[float]:
+        """Decode the first token of each window of `features` [up to N, positions, d].
 
-        Returns the probabilities of no speech, 0 to 1.
+        Returns their probabilities of no speech, 0 to 1.
         """
+        self.used = len(features)
         self.network.hear(features, self.cache)
         if self.captured:  # a NaN that the last windows left would be one, with a weight of 0 as well
             self.cache.seen.zero_()
-        tokens = torch.tensor([prompt] * len(features), device=self.at.device)
+        tokens = torch.tensor([prompt] * self.kind.rows, device=self.at.device)
         start = prompt.index(self.vocabulary.start)
         at_start, logits = self.network.decode(tokens, self.cache, where=[start, -1]).unbind(dim=1)
         self.at.fill_(len(prompt) - 1)
@@ -230,22 +242,25 @@ class Batch:
         self.tokens.fill_(self.vocabulary.end)
         self.sums.zero_()
         self.ended.fill_(False)
+        self.ended[self.used :] = True
+        self.temperature.fill_(temperature)
+        self.sampled = temperature > 0 or self.captured  # one graph serves all temperatures
         self.history.clear()
         self.limit = limit(self.network, len(prompt))
         self._choose(self.rules.first_step(logits))
         if self.vocabulary.no_speech is None:
-            return [0.0] * len(features)
-        no_speech = at_start.softmax(dim=-1)[:, self.vocabulary.no_speech]
+            return [0.0] * self.used
+        no_speech = at_start[: self.used].softmax(dim=-1)[:, self.vocabulary.no_speech]
         return [float(p) for p in no_speech.nan_to_num(nan=0.0).tolist()]
 
     def finish(self) -> list[tuple[list[int], float]]:
-        """Decode to the end; returns each row's tokens, with what follows their end, and log-probability."""
+        """Decode to the end; each window's tokens, with what follows their end, and their log-probability."""
         for count in range(1, self.limit):
             if count % CHECK_EVERY == 0 and self.ended.all():
                 break
             self.step(self._step)
-        sums = self.sums.nan_to_num(nan=LEAST)  # numbers that are none fail by any threshold
-        return list(zip(self.tokens[:, : self.limit].tolist(), sums.tolist(), strict=True))
+        sums = self.sums[: self.used].nan_to_num(nan=LEAST)  # numbers that are none fail by any threshold
+        return list(zip(self.tokens[: self.used, : self.limit].tolist(), sums.tolist(), strict=True))
 
     def _step(self) -> None:
         """One more token of each row."""
@@ -258,12 +273,13 @@ class Batch:
     def _choose(self, logits: Tensor) -> None:
         """Take a token for each row, from filtered logits [N, vocab_size], and note it everywhere."""
         logprobs = logits.log_softmax(dim=-1)
-        if self.kind.temperature:
+        scores = logprobs
+        if self.sampled:
             # The Gumbel-max trick: a sample of softmax(logprobs / temperature), without a look from the host.
-            noise = torch.empty_like(logprobs).exponential_().log_()
-            chosen = (logprobs / self.kind.temperature - noise).argmax(dim=-1, keepdim=True)
-        else:
-            chosen = logprobs.argmax(dim=-1, keepdim=True)
+            # At 0 it is the most probable token, if the noise is finite: 0 times infinity is no number.
+            noise = torch.empty_like(logprobs).exponential_().clamp_(min=SMALLEST).log_()
+            scores = logprobs - self.temperature * noise
+        chosen = scores.argmax(dim=-1, keepdim=True)
         self.sums += logprobs.gather(1, chosen)[:, 0].masked_fill(self.ended, 0)
         self.newest.copy_(chosen.masked_fill(self.ended[:, None], self.vocabulary.end))
         self.ended |= self.newest[:, 0] == self.vocabulary.end

@@ -1,7 +1,4 @@
-"""The CUDA context, made through the driver while torch is still being imported.
-
-It takes 0.2 to 0.5 s, most of which is the driver's own work.
-"""
+"""What a GPU wants to be done apart from computing."""
 
 import ctypes
 
@@ -14,7 +11,8 @@ DRIVER = "libcuda.so.1"
 def prepare(log: Log) -> bool:
     """Begin to make the context that torch will use, the first GPU's primary one; False without a driver.
 
-    Errors are left to torch: it meets them again, and has the words for them.
+    It is made through the driver while torch is still being imported: it takes 0.2 to 0.5 s, most of which is
+    the driver's own work. Errors are left to torch: it meets them again, and has the words for them.
     """
     try:
         driver = ctypes.CDLL(DRIVER)
@@ -28,3 +26,14 @@ def prepare(log: Log) -> bool:
                 driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
 
     return start(make)
+
+
+def choose_attention() -> None:
+    """Keep torch from attention by cuDNN, its first choice on an H100 and later.
+
+    It makes a plan for each new size, in tenths of a second; sizes here change with every batch, and with
+    every token where nothing is captured.
+    """
+    import torch  # noqa: PLC0415  there by now
+
+    torch.backends.cuda.enable_cudnn_sdp(False)

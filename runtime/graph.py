@@ -17,16 +17,28 @@ class Graphs:
         """The graph of what a function does; it is not done yet. Raises torch.OutOfMemoryError."""
         try:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            # In the usual mode a CUDA call of any other thread would make it fail.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 function()
         except torch.OutOfMemoryError:  # a smaller batch is the cure
+            self._let_go()
             raise
         except RuntimeError as error:
+            self._let_go()
             self.working = False
             if self.log:
                 self.log.info(f"no CUDA graph for the decode step, going on without: {reason(error)}")
             return None
         return graph
+
+    def _let_go(self) -> None:
+        """Take the random numbers from what failed to be captured.
+
+        Their generator's state may believe for ever that it is being captured (torch 2.11 and before), and
+        refuse to be used; a copy of it does not.
+        """
+        for generator in torch.cuda.default_generators:  # none as long as CUDA is not in use
+            generator.graphsafe_set_state(generator.clone_state())
 
 
 class Step:

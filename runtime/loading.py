@@ -7,10 +7,11 @@ Both fill the same network. A state file that cannot be used is a warning as lon
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -140,10 +141,35 @@ class Loading:
         import torch  # noqa: PLC0415  there by now
 
         if strategy == "state" and self.reading:
-            return state.load(self.reading, self.device)
+            with nullcontext() if self.device == "cpu" else meanwhile(self._warm_up):
+                return state.load(self.reading, self.device)
         # The precision that state files are made in for either.
         dtype = getattr(torch, state.best_dtype(self.device))
         return checkpoint.pack(self.home / "model" / self.name, dtype, self.device)
+
+    def _warm_up(self) -> None:
+        """Call everything once on the GPU; errors are left to the real calls, which meet them again."""
+        import torch  # noqa: PLC0415  there by now
+        import warmup  # noqa: PLC0415  needs torch
+
+        with self.log.phase("warm up"), suppress(StateError, RuntimeError, ValueError, TypeError):
+            if self.reading and (vocabulary := self.vocabulary()):
+                metadata = self.reading.header().metadata
+                dims, dtype = Dimensions.from_json(metadata["dimensions"]), getattr(torch, metadata["dtype"])
+                warmup.warm_up(dims, dtype, torch.device(self.device), vocabulary)
+
+
+@contextmanager
+def meanwhile(work: Callable[[], None]) -> Iterator[None]:
+    """Run `work` in another thread, to its end, during the block; not at all if the system has none left."""
+    thread = Thread(target=work, daemon=True)
+    with suppress(RuntimeError):
+        thread.start()
+    try:
+        yield
+    finally:
+        if thread.ident is not None:
+            thread.join()
 
 
 @contextmanager

@@ -29,6 +29,7 @@ def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch]) -> Tran
     with zeros.
     """
     network, options = decoder.network, decoder.options
+    decoder.growing = options.condition_on_previous_text
     size = network.dims.max_source_positions * FRAMES_PER_TIMESTAMP
     mel = log_mel(F.pad(samples, (0, size * HOP)), network.window, network.filters)
     frames = mel.shape[-1] - size

@@ -9,6 +9,7 @@ import errno
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import cycle
 from typing import Any
 
@@ -28,14 +29,18 @@ class Slot:
 
     def __init__(self, device: torch.device) -> None:
         """Page-aligned, as O_DIRECT wants it."""
+        self.memory = torch.frombuffer(mmap.mmap(-1, statefile.CHUNK), dtype=torch.uint8)
+        self.view = self.memory.numpy().data
         self.stream: Any = None  # torch.cuda.Stream, whose methods have no types
+        self.pinned = False
         if device.type == "cuda":
-            self.memory = torch.empty(statefile.CHUNK, dtype=torch.uint8, pin_memory=True)
             cuda: Any = torch.cuda
             self.stream = cuda.Stream(device)
-        else:
-            self.memory = torch.frombuffer(mmap.mmap(-1, statefile.CHUNK), dtype=torch.uint8)
-        self.view = self.memory.numpy().data
+            # Memory of our own that the driver pins, as a disk may refuse to write to memory of the driver's.
+            self.pinned = cuda.cudart().cudaHostRegister(self.memory.data_ptr(), len(self.memory), 0) == 0
+            if not self.pinned:  # it is only slower, but the next kernel would be told of the error again
+                with suppress(RuntimeError):
+                    torch.zeros(1, device=device)
 
     def send(self, target: Tensor) -> None:
         """Copy the slot's beginning to `target`; on a GPU, the copy goes on after the return."""
@@ -49,6 +54,12 @@ class Slot:
         """Wait until the device has taken all that was sent."""
         if self.stream is not None:
             self.stream.synchronize()
+
+    def free(self) -> None:
+        """Give the memory back; the device must have taken all that was sent."""
+        if self.pinned:
+            cuda: Any = torch.cuda
+            cuda.cudart().cudaHostUnregister(self.memory.data_ptr())
 
 
 def stream(
@@ -86,6 +97,7 @@ def stream(
         finally:
             for slot in ring:
                 slot.wait()
+                slot.free()
 
     try:
         with reading.phase("stream data"), naming(reading.path):

@@ -10,6 +10,7 @@ Shapes: B windows, T text tokens, d = d_model. A window is 30 s: 3000 log-mel fr
 
 from dataclasses import dataclass
 
+import gpu
 import torch
 import torch.nn.functional as F  # noqa: N812  torch users know it by no other name
 from layout import Dimensions
@@ -43,6 +44,11 @@ class Whisper:
         self.decoder_positions = tensors["decoder.positions"]
         self.tokens = tensors["decoder.tokens"]
         self.dtype, self.device = self.tokens.dtype, self.tokens.device
+        self.output = self.tokens
+        if self.device.type == "cuda":
+            gpu.choose_attention()
+            # Products whose size is no multiple of 8 miss the tensor cores: 51,866 tokens by far.
+            self.output = F.pad(self.tokens, (0, 0, 0, -dims.vocab_size % 8))
         self.stem: Layer = {}
         self.encoder: list[Layer] = [{} for _ in range(dims.encoder_layers)]
         self.decoder: list[Layer] = [{} for _ in range(dims.decoder_layers)]
@@ -61,7 +67,9 @@ class Whisper:
         heads = self.dims.encoder_attention_heads
         x = F.gelu(F.conv1d(mel.to(self.dtype), *self.stem["encoder.conv1"], padding=1))
         x = F.gelu(F.conv1d(x, *self.stem["encoder.conv2"], stride=2, padding=1))
-        x = x.transpose(1, 2) + self.encoder_positions
+        # In this order the sum is [B, T, d] in memory, too; the other way round it keeps the layout of the
+        # convolution, as does every sum after it, and each layer norm has to copy it.
+        x = self.encoder_positions + x.transpose(1, 2)
         for layer in self.encoder:
             projected = linear(norm(x, layer["attention.norm"]), layer["attention.qkv"])
             query, key, value = split(projected, 3, heads)
@@ -80,11 +88,14 @@ class Whisper:
 
     @torch.inference_mode()
     def hear(self, features: Tensor, cache: Cache) -> None:
-        """Begin anew with the windows of `features` [B, positions, d]: they are what `decode` listens to."""
+        """Begin anew with the windows of `features` [N, positions, d]: they are what `decode` listens to.
+
+        They are the first N of the cache; the others listen to what was there before.
+        """
         for i, layer in enumerate(self.decoder):
             projected = linear(features, layer["cross.kv"])
             for part, content in enumerate(split(projected, 2, self.dims.decoder_attention_heads)):
-                cache.cross[i, part] = content
+                cache.cross[i, part, : len(content)] = content
         cache.length = 0
 
     @torch.inference_mode()
@@ -117,7 +128,9 @@ class Whisper:
         """
         capacity = cache.seen.shape[-2]
         hidden = torch.arange(capacity, device=self.device) > at
-        mask = self.tokens.new_zeros(1, capacity).masked_fill(hidden, float("-inf"))
+        # Not -inf: a kernel that splits the keys would meet parts with nothing else, and make NaN of them.
+        # The weight is 0 all the same. The dtype is the query's, as not all kernels look at the mask's.
+        mask = self.tokens.new_zeros(1, capacity).masked_fill(hidden, torch.finfo(self.dtype).min)
         return self._logits(self._decode(tokens, at, cache, mask, {})[:, 0])
 
     def _decode(
@@ -142,7 +155,8 @@ class Whisper:
         return x
 
     def _logits(self, x: Tensor) -> Tensor:
-        return F.linear(norm(x, self.stem["decoder.norm"]), self.tokens).float()
+        logits = F.linear(norm(x, self.stem["decoder.norm"]), self.output)
+        return logits[..., : self.dims.vocab_size].float()
 
 
 def linear(x: Tensor, parameters: Pair) -> Tensor:

@@ -71,14 +71,18 @@ def silence(tmp_path: Path) -> Path:
     return tmp_path / "silence.wav"
 
 
+def defaults(home: Path | None, arguments: tuple[str | Path, ...]) -> list[str]:
+    """Options that tests do not need to give: the home, and the CPU, whatever this machine has."""
+    wanted = {"--home": str(home), "--device": "cpu"}
+    return [word for name, value in wanted.items() if name not in arguments for word in (name, value)]
+
+
 @pytest.fixture
 def run(baked: Path) -> Run:
     """Run transcribe.py in a process of its own, on the baked home unless the arguments name another."""
 
     def run(*arguments: str | Path, **settings: Any) -> Done:
-        command = [sys.executable, RUNTIME / "transcribe.py", *arguments]
-        if "--home" not in arguments:
-            command += ["--home", baked]
+        command = [sys.executable, RUNTIME / "transcribe.py", *defaults(baked, arguments), *arguments]
         settings = {"capture_output": True, "text": True, "timeout": 120} | settings
         return subprocess.run(command, check=False, **settings)
 
@@ -93,10 +97,10 @@ def main(request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]) -> R
         import torch  # noqa: F401, PLC0415  all of it, which loading.import_torch would not
         import transcribe  # noqa: PLC0415  on the path since above
 
-        home = [] if "--home" in arguments else ["--home", str(request.getfixturevalue("baked"))]
+        home = None if "--home" in arguments else request.getfixturevalue("baked")
         capfd.readouterr()
         try:
-            code = transcribe.main([*home, *map(str, arguments)])
+            code = transcribe.main([*defaults(home, arguments), *map(str, arguments)])
         except SystemExit as leaving:  # argparse's way
             code = int(leaving.code or 0)
         finally:

@@ -302,11 +302,11 @@ def test_out_of_memory_halves_the_batch() -> None:
     decoder, log = Small(far_apart(40), 16), Messages()
     decoder.room, decoder.log = 3, log  # type: ignore[assignment]  # a stand-in
     kept: Any = object()
-    decoder.batch = kept
+    decoder.kept[kept] = kept
     assert_heard(transcribe(decoder), decoder.said)
     assert decoder.batches[:3] == [14, 7, 4]
     assert (decoder.size, set(decoder.batches[3:])) == (2, {2})
-    assert decoder.batch is None  # what it held is given back
+    assert not decoder.kept  # what it held is given back
     assert log.lines == [f"out of memory; going on with {size} windows at a time" for size in (7, 4, 2)]
     assert log.parts == sorted(log.parts) and log.parts[-1] == 1.0
 

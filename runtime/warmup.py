@@ -1,0 +1,37 @@
+"""The first call of all that a recording needs, on a network of one layer, while the weights are read.
+
+Libraries of a GPU look for their kernels and load them when they are called for the first time. Shapes other
+than these find the libraries ready, too.
+"""
+
+from dataclasses import replace
+
+import torch
+from decoding import CHECK_EVERY, Batch, Kind, capacity
+from features import HOP, log_mel
+from graph import Graphs
+from layout import Dimensions, layout
+from segments import FRAMES_PER_TIMESTAMP
+from vocabulary import Vocabulary
+from whisper import Whisper
+
+STEPS = CHECK_EVERY  # tokens after the first: the look whether all have ended is one of the calls
+
+
+@torch.inference_mode()
+def warm_up(dims: Dimensions, dtype: torch.dtype, device: torch.device, vocabulary: Vocabulary) -> None:
+    """Decode a few tokens of one silent window, with weights of 0; returns when the device is done."""
+    small = replace(dims, encoder_layers=1, decoder_layers=1)
+    tensors = {
+        name: torch.zeros(shape, dtype=torch.float32 if name.startswith("audio.") else dtype, device=device)
+        for name, shape in layout(small).items()
+    }
+    network = Whisper(tensors, small)
+    silence = torch.zeros(1, dims.max_source_positions * FRAMES_PER_TIMESTAMP * HOP)
+    features = network.encode(log_mel(silence, network.window, network.filters))
+    prompt = vocabulary.prompt(next(iter(vocabulary.languages), "en"), "transcribe", timestamps=True)
+    batch = Batch(network, vocabulary, Kind(1, capacity(network, len(prompt)), True), Graphs(device, None))
+    batch.step.graphs.working = False  # to capture it would be in vain: a graph is of one batch
+    batch.begin(features, prompt)
+    batch.limit = 1 + STEPS
+    batch.finish()
