@@ -16,31 +16,24 @@ probability, no speech) has a reason to interfere, as long as the prompt is <|st
 """
 
 import argparse
-import base64
 import random
-import re
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import torch
-import whisper  # openai's, for its vocabulary
 from safetensors.torch import save_file
-from tokenizers import AddedToken
 from torch import Tensor
 from transformers import (
     GenerationConfig,
     WhisperConfig,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
-    WhisperTokenizer,
 )
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.models.whisper.modeling_whisper import sinusoids
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-VOCABULARY = Path(whisper.__file__).parent / "assets" / "multilingual.tiktoken"
-TIMESTAMPS = 1501  # 0.00 to 30.00 s in steps of 0.02 s
+from bench.words import Words, tokenizer
+
 SECONDS_PER_TOKEN = 0.2  # so that 100 tokens end at 20 s, within most windows
 TOKENS_PER_SEGMENT = 25
 PROMPT = ("<|startoftranscript|>", "<|en|>", "<|transcribe|>")
@@ -48,7 +41,6 @@ LOUDNESS = 100  # a position over a token in the decoder's sum
 CONFIDENCE = 30  # logit of the wanted token; the others' are about as wide as 30 / sqrt(width)
 WEIGHTS = 0.02  # standard deviation, as transformers initialises Whisper
 BLOCKS = 1e-3  # the same of what a decoder's block adds to the sum; float16 still holds it without loss
-WORD = re.compile(rb" [a-z]{4,9}")
 
 
 @dataclass(frozen=True)
@@ -64,6 +56,7 @@ class Shape:
 
 
 SHAPES = {
+    "nano": Shape(64, 1, 2, 1, 80, ((1, 0),)),  # nobody's: to try what is meant for the others
     "tiny": Shape(384, 4, 4, 6, 80, ((2, 2), (3, 0), (3, 2), (3, 3), (3, 4), (3, 5))),
     "turbo": Shape(1280, 32, 4, 20, 128, ((2, 4), (2, 11), (3, 3), (3, 6), (3, 11), (3, 14))),
     "large-v3": Shape(
@@ -79,60 +72,35 @@ SHAPES = {
 
 def write(shape: Shape, tokens: int, folder: Path) -> None:
     """Write a checkpoint as the Hugging Face Hub has them, float16; each window yields `tokens` tokens."""
-    torch.manual_seed(1)
-    tokenizer, words = vocabulary()
-    ids = tokenizer.get_vocab()
-    settings = configuration(shape, ids)
-    with torch.device("meta"):  # names and shapes only
-        network = WhisperForConditionalGeneration(settings)
-    tensors = {
-        name: values(name, tensor).half()
-        for name, tensor in network.state_dict().items()
-        if name != "proj_out.weight"  # the token embedding once more
-    }
-    wanted = [*PROMPT[1:], *script(tokens, words)]
-    wanted += ["<|endoftext|>"] * (settings.max_target_positions - len(wanted))
-    embedding = tensors["model.decoder.embed_tokens.weight"]
-    tensors["model.decoder.embed_positions.weight"] = LOUDNESS * embedding[[ids[name] for name in wanted]]
+    words = Words.make()
+    settings, tensors = network(shape, tokens, words)
     folder.mkdir(parents=True)
-    tokenizer.save_pretrained(folder)
+    tokenizer()[0].save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=shape.mel_bins).save_pretrained(folder)  # type: ignore[no-untyped-call]  # transformers'
-    generation(shape, ids).save_pretrained(folder)
+    generation(shape, words).save_pretrained(folder)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     settings.save_pretrained(folder)  # last: without it the folder is no checkpoint
 
 
-def vocabulary() -> tuple[WhisperTokenizer, list[str]]:
-    """The 51,866 tokens of large-v3, and plain words of several languages among them."""
-    lines = VOCABULARY.read_bytes().splitlines()
-    ranks = {base64.b64decode(token): int(rank) for token, rank in map(bytes.split, lines)}
-    letters = bytes_to_unicode()  # type: ignore[no-untyped-call]  # transformers'
-
-    def text(token: bytes) -> str:
-        return "".join(letters[byte] for byte in token)
-
-    merges = [tuple(map(text, halves(token, ranks))) for token in ranks if len(token) > 1]
-    vocab = {text(token): rank for token, rank in ranks.items()}
-    tokenizer = WhisperTokenizer(vocab=vocab, merges=merges)
-    tokenizer.pad_token = tokenizer.eos_token
-    names = ["startoftranscript", *LANGUAGES]
-    names += ["translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps"]
-    tokenizer.add_special_tokens({"additional_special_tokens": [f"<|{name}|>" for name in names]})
-    tokenizer.add_tokens(
-        [AddedToken(f"<|{index * 0.02:.2f}|>", special=False) for index in range(TIMESTAMPS)]
-    )
-    tokenizer.set_prefix_tokens()  # again: at the start there were no special tokens to put first
-    return tokenizer, [text(token) for token in ranks if WORD.fullmatch(token)]
-
-
-def halves(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
-    """The two tokens that byte-pair encoding joins to this one: tiktoken's file has only the results."""
-    parts = [bytes([byte]) for byte in token]
-    while len(parts) > 2:  # noqa: PLR2004  two halves
-        pairs = [ranks.get(left + right, len(ranks)) for left, right in pairwise(parts)]
-        i = pairs.index(min(pairs))
-        parts[i : i + 2] = [parts[i] + parts[i + 1]]
-    return parts[0], parts[1]
+def network(
+    shape: Shape, tokens: int, words: Words, device: str = "cpu"
+) -> tuple[WhisperConfig, dict[str, Tensor]]:
+    """The configuration and the tensors of transformers' network, float16, made on a device."""
+    torch.manual_seed(1)
+    settings = configuration(shape, words.ids)
+    with torch.device("meta"):  # names and shapes only
+        empty = WhisperForConditionalGeneration(settings)
+    tensors = {
+        name: values(name, tensor, device).half()
+        for name, tensor in empty.state_dict().items()
+        if name != "proj_out.weight"  # the token embedding once more
+    }
+    wanted = [*PROMPT[1:], *script(tokens, words.plain)]
+    wanted += ["<|endoftext|>"] * (settings.max_target_positions - len(wanted))
+    embedding = tensors["model.decoder.embed_tokens.weight"]
+    spoken = [words.ids[name] for name in wanted]
+    tensors["model.decoder.embed_positions.weight"] = LOUDNESS * embedding[spoken]
+    return settings, tensors
 
 
 def script(tokens: int, words: list[str]) -> list[str]:
@@ -149,21 +117,21 @@ def script(tokens: int, words: list[str]) -> list[str]:
     return said
 
 
-def values(name: str, like: Tensor) -> Tensor:
+def values(name: str, like: Tensor, device: str) -> Tensor:
     """Random values for a tensor of the network, float32; what is not random in a trained one is as there."""
 
     if name == "model.encoder.embed_positions.weight":
-        return sinusoids(*like.shape)
+        return sinusoids(*like.shape).to(device)
     if name.endswith("bias"):
-        return torch.zeros(like.shape)
+        return torch.zeros(like.shape, device=device)
     if "layer_norm" in name:
-        return torch.ones(like.shape)
+        return torch.ones(like.shape, device=device)
     scale = WEIGHTS
     if name == "model.decoder.embed_tokens.weight":
         scale = CONFIDENCE / like.shape[1]
     elif name.startswith("model.decoder.") and name.endswith(("out_proj.weight", "fc2.weight")):
         scale = BLOCKS
-    return torch.randn(like.shape) * scale
+    return torch.randn(like.shape, device=device) * scale
 
 
 def configuration(shape: Shape, ids: dict[str, int]) -> WhisperConfig:
@@ -189,11 +157,11 @@ def configuration(shape: Shape, ids: dict[str, int]) -> WhisperConfig:
     )
 
 
-def generation(shape: Shape, ids: dict[str, int]) -> GenerationConfig:
+def generation(shape: Shape, words: Words) -> GenerationConfig:
     """generation_config.json, with the fields of large-v3's."""
 
+    ids = words.ids
     end = ids["<|endoftext|>"]
-    tokenizer = whisper.tokenizer.get_tokenizer(multilingual=True, num_languages=len(LANGUAGES))
     never = ["startoftranscript", "translate", "transcribe", "startoflm", "startofprev", "nospeech"]
     return GenerationConfig(  # type: ignore[no-untyped-call]  # transformers'
         alignment_heads=[list(head) for head in shape.alignment_heads],
@@ -209,7 +177,7 @@ def generation(shape: Shape, ids: dict[str, int]) -> GenerationConfig:
         pad_token_id=end,
         prev_sot_token_id=ids["<|startofprev|>"],
         return_timestamps=False,
-        suppress_tokens=sorted([*tokenizer.non_speech_tokens, *(ids[f"<|{name}|>"] for name in never)]),
+        suppress_tokens=sorted([*words.quiet, *(ids[f"<|{name}|>"] for name in never)]),
         task_to_id={task: ids[f"<|{task}|>"] for task in ("transcribe", "translate")},
     )
 

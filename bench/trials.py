@@ -140,25 +140,29 @@ def machine(storage: Path) -> Facts:
     if shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
         gpus = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
-    mount = subprocess.run(
-        ["findmnt", "--noheadings", "--output", "SOURCE,FSTYPE", "--target", storage],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    mount = ""
+    if shutil.which("findmnt"):
+        find = ["findmnt", "--noheadings", "--output", "SOURCE,FSTYPE", "--target", str(storage)]
+        mount = subprocess.run(find, capture_output=True, text=True, check=False).stdout
     return {
         "processor": processor(),
         "cores": cores(),
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
         "gpus": gpus,
-        "storage": " ".join(mount.stdout.split()),
+        "storage": " ".join(mount.split()),
         "kernel": platform.release(),
         "python": f"{platform.python_version()} ({Path(sys.executable).resolve()})",
         "load_average": round(os.getloadavg()[0], 2),
         "environment": {name: os.environ[name] for name in THREADING if name in os.environ},
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(),
         "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of those of PACKAGES that are there."""
+    installed = {found.name for found in importlib.metadata.distributions()}
+    return {name: importlib.metadata.version(name) for name in PACKAGES if name in installed}
 
 
 def describe(facts: Facts) -> str:

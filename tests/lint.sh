@@ -12,7 +12,7 @@ step env MYPYPATH=tests/fixtures/make mypy --strict factory bench tests/image
 step env MYPYPATH=runtime:tests/fixtures/make mypy --strict runtime tests/runtime
 step env MYPYPATH=tests/fixtures/make mypy --strict tests/fixtures/make tests/roles
 step env MYPYPATH=tests/ami mypy --strict tests/ami
-step shellcheck factory/*.sh tests/*.sh .ci/run
+step shellcheck bench/*.sh factory/*.sh tests/*.sh .ci/run
 step yamllint --strict .
 step env ANSIBLE_ROLES_PATH="$PWD/ansible/roles" ansible-lint --offline --strict --profile production ansible molecule
 step packer fmt -check -diff packer

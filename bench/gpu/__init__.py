@@ -1,0 +1,1 @@
+"""Every check that takes a GPU; see __main__.py."""

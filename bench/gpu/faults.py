@@ -1,0 +1,136 @@
+"""What goes wrong on purpose: memory that does not do for a batch, and a capture that fails."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from bench.gpu import ours
+from bench.gpu.place import Place, Row
+
+SECONDS = 24  # of a window
+RATE = 16000
+
+
+def run(place: Place) -> Iterator[Row]:
+    """Each with the smaller model."""
+    log = ours.Log()
+    decoder = ours.decoder(place, ours.shapes(place)[0], place.pick(64, 4), log)
+    yield from memory(place, decoder, log)
+    log.lines.clear()
+    yield from capture(place, decoder, log)
+
+
+def memory(place: Place, decoder: Any, log: ours.Log) -> Iterator[Row]:
+    """Half of what a batch takes: it must go on with fewer windows, and say the same."""
+    batched, vad = ours.module("batched"), ours.module("vad")
+    count = decoder.size
+    length = SECONDS * RATE
+    samples = torch.randn(count * length) / 10
+    speech = [vad.Stretch(i * length, (i + 1) * length) for i in range(count)]
+
+    def texts() -> list[str]:
+        return [segment.text for segment in batched.transcribe(decoder, samples, speech).segments]
+
+    wanted = texts()
+    decoder.forget()
+    with scarce(place, decoder, count // 2 * batched.needed(decoder.network)):
+        found = texts()
+    decoder.forget()
+    told = [line for line in log.lines if "out of memory" in line]
+    yield {"table": "out of memory", "windows": count, "went on with": decoder.size}
+    yield {"told": "; ".join(told)}
+    if found != wanted:
+        yield {"problem": "after a want of memory the text is another"}
+    if not told or not decoder.size < count:
+        yield {"problem": f"no want of memory was met: {log.lines}"}
+    decoder.size = count
+    if texts() != wanted:
+        yield {"problem": "with memory again the text is another"}
+    decoder.forget()
+
+
+@contextmanager
+def scarce(place: Place, decoder: Any, room: int) -> Iterator[None]:
+    """So many bytes for tensors beside the network's; on the CPU, an encoder that takes half a batch."""
+    if place.gpu:
+        share = (torch.cuda.memory_allocated() + room) / torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(share)
+        try:
+            yield
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+        return
+    encode = decoder.network.encode
+    most = decoder.size // 2
+
+    def limited(mel: Any) -> Any:
+        if len(mel) > most:
+            raise MemoryError("as if there were no more")
+        return encode(mel)
+
+    decoder.network.encode = limited
+    try:
+        yield
+    finally:
+        del decoder.network.encode
+
+
+def capture(place: Place, decoder: Any, log: ours.Log) -> Iterator[Row]:
+    """A step that looks at the host cannot be captured: told once, the same tokens, noise as before."""
+    features = ours.features(place, decoder.network, 2)
+    prompt = decoder.prompt("en", [])
+
+    def tokens() -> list[list[int]]:
+        return [result.tokens for result in decoder.decode_once(features, prompt)]
+
+    wanted = tokens()
+    decoder.forget()
+    graph = ours.module("graph")
+    decoder.graphs = graph.Graphs(torch.device("cuda"), log)  # on the CPU there is nothing to capture with
+    step = decoder.network.step
+
+    def looking(*arguments: Any, **options: Any) -> Any:
+        logits = step(*arguments, **options)
+        if place.gpu and torch.cuda.is_current_stream_capturing():
+            logits.cpu()
+        return logits
+
+    decoder.network.step = looking
+    try:
+        found = [tokens() for _ in range(2)]
+    finally:
+        del decoder.network.step
+    decoder.forget()
+    told = [line for line in log.lines if "no CUDA graph" in line]
+    yield {"told": "; ".join(log.lines)}
+    yield from place.absent("after a failed capture", "a capture that begins and fails")
+    if any(said != wanted for said in found):
+        yield {"problem": "after a failed capture the tokens are others"}
+    if len(told) != 1:
+        yield {"problem": f"a failed capture was told {len(told)} times"}
+    yield from usable(place, decoder, {"noise": noise(place), "another capture": another(place)})
+
+
+def usable(place: Place, decoder: Any, works: dict[str, Callable[[], object]]) -> Iterator[Row]:
+    """Whether what a failed capture may have broken still works."""
+    for name, work in works.items():
+        try:
+            work()
+            place.settle()
+        except RuntimeError as error:
+            yield {"problem": f"after a failed capture, {name}: {str(error).partition(chr(10))[0]}"}
+        else:
+            yield {"table": "after a failed capture", "what": name, "works": True}
+
+
+def noise(place: Place) -> Callable[[], object]:
+    """torch's generator."""
+    return lambda: torch.empty(8, device=place.device).exponential_()
+
+
+def another(place: Place) -> Callable[[], object]:
+    """A capture that has no reason to fail."""
+    x = torch.ones(8, device=place.device)
+    return lambda: place.seconds(place.captured(lambda: x + 1))

@@ -1,0 +1,51 @@
+"""State files of the real shapes with random weights (see bench/shapes.py), made on the device."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import WhisperFeatureExtractor
+
+from bench import shapes
+from bench.gpu import ours, prepare
+from bench.gpu.place import Place, Row
+from bench.words import Words
+
+
+def run(place: Place) -> Iterator[Row]:
+    """Make those that are not there yet."""
+    for shape in ours.shapes(place):
+        path, started = ours.state_file(place, shape), time.perf_counter()
+        if not path.exists():
+            write(place, shapes.SHAPES[shape], path)
+        gb, seconds = path.stat().st_size / 1e9, time.perf_counter() - started
+        row = {"table": "state files", "model": shape, "GB": gb, "made in, s": seconds}
+        yield row | {"told": f"{shape}: {gb:.2f} GB made in {seconds:.1f} s"}
+
+
+def write(place: Place, shape: shapes.Shape, path: Path) -> None:
+    """Make one, as `state.py bake` would from a checkpoint."""
+    words = Words.read(prepare.WORDS) if prepare.WORDS.exists() else Words.make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint, layout, state = map(ours.module, ("checkpoint", "layout", "state"))
+    settings, source = shapes.network(shape, ours.tokens(place), words, place.device)
+    dims = layout.Dimensions(
+        **{field.name: getattr(settings, field.name) for field in fields(layout.Dimensions)}
+    )
+    extractor = WhisperFeatureExtractor(feature_size=shape.mel_bins)  # type: ignore[no-untyped-call]  # transformers'
+    with torch.device(place.device):  # where `fuse` makes what a checkpoint lacks
+        packed = checkpoint.fuse(source, extractor, dims, place.dtype)
+    said = shapes.generation(shape, words)
+    metadata = {
+        "dtype": str(place.dtype).removeprefix("torch."),
+        "dimensions": json.dumps(asdict(dims)),
+        "tokens": json.dumps(checkpoint.names(words.ids)),
+        "tokenizer": words.tokenizer,
+        "generation": json.dumps({name: getattr(said, name, None) for name in checkpoint.GENERATION}),
+        "provenance": json.dumps({"name": path.stem, "transformers": transformers.__version__}),
+    }
+    state.write(path, ({name: tensor.cpu() for name, tensor in packed.items()}, metadata))

@@ -1,0 +1,117 @@
+"""The state file into the device's memory: warm, dropped from the page cache, past it; by threads and slots.
+
+Each load is as in a process that has done nothing of the kind before: all memory is given back in between.
+"""
+
+import mmap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.gpu import ours
+from bench.gpu.cache import drop
+from bench.gpu.place import Place, Row
+from bench.trials import warm
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to load."""
+
+    cache: str  # "warm" or "dropped"
+    threads: int
+    slots: int
+    direct: bool | None = None  # as streaming.stream takes it
+
+    @property
+    def way(self) -> str:
+        """How the file is read."""
+        return {None: "as it comes", True: "O_DIRECT", False: "page cache"}[self.direct]
+
+
+CASES = [
+    Case("warm", 8, 8),
+    Case("warm", 8, 16),
+    Case("warm", 16, 16),
+    Case("dropped", 8, 8),
+    Case("dropped", 16, 16),
+    Case("dropped", 8, 8, False),
+    Case("warm", 8, 8, True),
+    Case("warm", 4, 8),
+    Case("warm", 16, 32),
+    Case("warm", 8, 32),
+]
+TRIED = [Case("warm", 2, 2), Case("dropped", 2, 2), Case("dropped", 2, 2, True)]
+
+
+def run(place: Place) -> Iterator[Row]:
+    """The largest model there is."""
+    path = ours.state_file(place, ours.shapes(place)[-1])
+    torch.zeros(1, device=place.device)  # the context
+    yield from place.absent("loads", "pinned memory and streams")
+    best: dict[str, tuple[float, str]] = {}
+    for case in place.pick(CASES, TRIED):
+        how = case.cache
+        if case.cache == "dropped":
+            how = f"dropped by {drop(place, path)}"
+        else:
+            warm([path])
+        seconds, data = load(place, path, case)
+        rate = len(data) / seconds / 1e9
+        row = {"table": "loads", "cache": how, "way": case.way, "threads": case.threads, "slots": case.slots}
+        yield row | {"s": seconds, "GB/s": rate}
+        told = f"{seconds:.3f} s with {case.threads} threads, {case.slots} slots, {case.way}"
+        best[case.cache] = min(best.get(case.cache, (seconds, told)), (seconds, told))
+        if case == place.pick(CASES, TRIED)[0] and not arrived(path, data):
+            yield {"problem": "what arrived is not what is in the file"}
+        del data
+        if place.gpu:
+            torch.cuda.empty_cache()
+    for cache, (_, told) in best.items():
+        yield {"told": f"{path.stem}, {cache}: {told}"}
+    yield from parts(place, path)
+
+
+def load(place: Place, path: Path, case: Case) -> tuple[float, Any]:
+    """Seconds, and the data on the device. What reads ahead while torch is imported is left out."""
+    streaming, reading = ours.module("streaming"), ours.module("reading")
+    opened = reading.Reading(path, "cuda")
+    opened.stop()
+    opened.header()
+    place.settle()
+    started = time.perf_counter()
+    data = streaming.stream(opened, place.device, threads=case.threads, slots=case.slots, direct=case.direct)
+    place.settle()
+    return time.perf_counter() - started, data
+
+
+def arrived(path: Path, data: Any) -> bool:
+    """Whether the device holds the bytes of the file, not only their checksums on the way."""
+    reading = ours.module("reading")
+    wanted = torch.frombuffer(reading.Reading(path, "cpu").data(), dtype=torch.uint8)
+    return torch.equal(data.cpu(), wanted)
+
+
+def parts(place: Place, path: Path) -> Iterator[Row]:
+    """What a load consists of, each by one thread, and both ways to memory that a device can copy from."""
+    size = min(place.pick(256 << 20, 1 << 20), path.stat().st_size)
+    hashed: Callable[[memoryview], str] = ours.module("xxhash").xxh3_64_hexdigest
+    at_home = memoryview(mmap.mmap(-1, size))
+    with path.open("rb", buffering=0) as file:
+        works: dict[str, Callable[[], object]] = {
+            "read": lambda: (file.seek(0), file.readinto(at_home)),
+            "hash": lambda: hashed(at_home),
+            "pin, by torch": lambda: torch.empty(size, dtype=torch.uint8, pin_memory=place.gpu),
+        }
+        if place.gpu:
+            cuda: Any = torch.cuda  # its functions have no types
+            driver = cuda.cudart()
+            address = torch.frombuffer(at_home, dtype=torch.uint8).data_ptr()
+            works["pin, by cudaHostRegister"] = lambda: driver.cudaHostRegister(address, size, 0)
+            works["let go again"] = lambda: driver.cudaHostUnregister(address)
+        for name, work in works.items():
+            yield {"table": "by one thread", "what": name, "GB/s": size / place.seconds(work) / 1e9}
