@@ -44,8 +44,18 @@ def created(image: Image) -> datetime:
 
 
 def remove(ec2: Client, image: Image) -> None:
-    """Deregister an AMI and delete its snapshots; instances that run from it go on."""
-    ec2.deregister_image(ImageId=image["ImageId"], DeleteAssociatedSnapshots=True)
+    """Deregister an AMI and delete its snapshots; instances that run from it go on.
+
+    EC2 calls that a success whatever has become of the snapshots. One that other AMIs have, too, is kept; any
+    other is deleted on its own, which either goes well or gives EC2's reason as a ClientError.
+    """
+    done = ec2.deregister_image(ImageId=image["ImageId"], DeleteAssociatedSnapshots=True)
+    for snapshot in done.get("DeleteSnapshotResults", []):
+        if snapshot["ReturnCode"] == "skipped":
+            say(f"{snapshot['SnapshotId']} stays: another AMI has it, too")
+        elif snapshot["ReturnCode"] != "success":
+            say(f"{snapshot['SnapshotId']} of {image['ImageId']} is still there ({snapshot['ReturnCode']})")
+            ec2.delete_snapshot(SnapshotId=snapshot["SnapshotId"])
     if image["State"] == "pending":  # it does not know its snapshots yet; they know it
         about = [{"Name": "description", "Values": [f"*{image['ImageId']}*"]}]
         for snapshot in ec2.describe_snapshots(OwnerIds=["self"], Filters=about)["Snapshots"]:

@@ -5,6 +5,7 @@ this one has stopped. What fails in one region does not keep the others from bei
 """
 
 import json
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from pathlib import Path
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from factory import images
-from factory.aws import Client, client, code, explain, explained
+from factory.aws import PAUSE, Client, client, code, explain, explained
 from factory.console import FactoryError, say
 from factory.images import Image
 from factory.report import Report
@@ -21,6 +22,7 @@ from factory.settings import Settings
 
 # How long to wait for an AMI: a copy to another region takes minutes, and hours when the service is busy.
 PATIENCE = {"Delay": 15, "MaxAttempts": 960}
+VALIDATION_TRIES = 45  # to see the SSM parameter set, which takes seconds, with a pause between them
 
 
 def publish(name: str, settings: Settings, record: Path, report: Report) -> None:
@@ -147,7 +149,22 @@ class Publication:
             ssm.put_parameter(
                 Name=name, Value=image["ImageId"], Type="String", DataType="aws:ec2:image", Overwrite=True
             )
+            wait_for_parameter(ssm, name, image["ImageId"])
         return name
+
+
+def wait_for_parameter(ssm: Client, name: str, value: str) -> None:
+    """Wait until SSM has set a parameter to an AMI's id: it answers first, and only then looks at the AMI."""
+    for _ in range(VALIDATION_TRIES):
+        with suppress(ssm.exceptions.ParameterNotFound):
+            if ssm.get_parameter(Name=name)["Parameter"]["Value"] == value:
+                return
+        time.sleep(PAUSE)
+    raise FactoryError(
+        f"SSM has taken {value} for the parameter {name}, and has not set it",
+        "It does so where it finds no such AMI, or may not look: run it again; if it stays so, see what"
+        " EventBridge or CloudTrail tell of the parameter",
+    )
 
 
 def available(ec2: Client, name: str) -> Image:
