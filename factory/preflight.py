@@ -14,8 +14,10 @@ from factory import packer
 from factory.aws import Client, client, code, endpoint, explained
 from factory.console import FactoryError, say
 from factory.inputs import VERSION, fingerprint
+from factory.instances import check_kinds
 from factory.model import check_model
 from factory.settings import Settings
+from factory.sources import check_source
 
 NEEDED = (1, 11)  # what plugins.pkr.hcl asks for: IMDSv2 settings, plugins by `packer init`
 
@@ -51,8 +53,12 @@ def check(settings: Settings) -> Plan:
         ec2 = client("ec2", settings.region)
         source = find_source(ec2, settings)
         say(f"source {source['ImageId']}, {source['Name']}")
+        check_source(source, settings)
         places = find_places(ec2, settings)
-        check_quota(ec2, settings, sorted({kind for kind, _ in places}))
+        kinds = sorted({kind for kind, _ in places})
+        described = ec2.describe_instance_types(InstanceTypes=kinds)["InstanceTypes"]
+        check_kinds(described)
+        check_quota(described, settings, kinds)
         for region in settings.copy_regions:
             client("ec2", region).describe_images(Owners=["self"], MaxResults=5)
     inputs = digest(settings, source)
@@ -120,11 +126,6 @@ def find_source(ec2: Client, settings: Settings) -> dict[str, Any]:
             "Check region, source_ami or source_ami_name, and source_ami_owner",
         )
     source: dict[str, Any] = max(found, key=lambda image: image["CreationDate"])
-    if source["Architecture"] != "x86_64":
-        raise FactoryError(
-            f"{source['ImageId']}, {source['Name']}, is for {source['Architecture']}; it must be for x86_64",
-            "Choose another source_ami or source_ami_name",
-        )
     return source
 
 
@@ -161,9 +162,8 @@ def find_places(ec2: Client, settings: Settings) -> list[tuple[str, str]]:
     return places
 
 
-def check_quota(ec2: Client, settings: Settings, kinds: list[str]) -> None:
+def check_quota(described: list[dict[str, Any]], settings: Settings, kinds: list[str]) -> None:
     """The account may run instances of these types; a quota that cannot be read is said and let pass."""
-    described = ec2.describe_instance_types(InstanceTypes=kinds)["InstanceTypes"]
     needed = {item["InstanceType"]: item["VCpuInfo"]["DefaultVCpus"] for item in described}
     quotas = client("service-quotas", settings.region)
     for kind in kinds:

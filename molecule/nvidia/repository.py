@@ -20,8 +20,8 @@ from email.utils import formatdate
 from pathlib import Path
 
 FOLDER = Path(sys.argv[1])
-VERSIONS = ("570.133.20", "580.105.08", "585.99.99", "590.48.01")
-BROKEN = "585.99.99"  # its module cannot be built
+VERSIONS = ("570.133.20", "580.178.04", "590.48.01", "595.99.99")
+BROKEN = "595.99.99"  # its module cannot be built
 LOADED = "/run/standin-driver"  # holds the version of the module that is "loaded"
 
 POSTINST = """\
@@ -82,6 +82,7 @@ def packages(version: str) -> dict[str, dict[str, str | bytes]]:
         "libcuda1": {"Depends": f"libnvidia-ptxjitcompiler1 {own}"},
         "libnvidia-ptxjitcompiler1": {},
         "nvidia-smi": {"Depends": f"libcuda1 {own}", "/usr/bin/nvidia-smi": SMI},
+        "nvidia-modprobe": {},
         "nvidia-persistenced": {"/lib/systemd/system/nvidia-persistenced.service": UNIT},
         "nvidia-kernel-support": {"Depends": "nvidia-installer-cleanup"},  # which is in Debian's contrib
         "nvidia-kernel-open-dkms": {

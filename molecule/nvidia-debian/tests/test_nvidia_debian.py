@@ -13,6 +13,11 @@ def test_dkms_has_built_the_driver_for_the_installed_kernel_alone(host: Host) ->
         assert host.check_output(f"modinfo -k {kernel} -F vermagic {module}").split()[0] == kernel
 
 
+def test_that_kernel_is_the_newest_that_the_distribution_has(host: Host) -> None:
+    policy = host.check_output("apt-cache policy linux-image-cloud-amd64").split()
+    assert policy[policy.index("Installed:") + 1] == policy[policy.index("Candidate:") + 1]
+
+
 def test_the_driver_is_held(host: Host) -> None:
     held = set(host.check_output("apt-mark showhold").split())
     assert held >= {"linux-image-cloud-amd64", "nvidia-kernel-dkms", "nvidia-modprobe", "nvidia-smi"}

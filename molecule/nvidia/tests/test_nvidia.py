@@ -3,13 +3,14 @@
 import pytest
 from testinfra.host import Host
 
-VERSION = "580.105.08"
+VERSION = "580.178.04"
 DRIVER = {
     "libcuda1",
     "libnvidia-ptxjitcompiler1",
     "nvidia-driver-cuda",
     "nvidia-kernel-open-dkms",
     "nvidia-kernel-support",
+    "nvidia-modprobe",
     "nvidia-persistenced",
     "nvidia-smi",
 }
@@ -92,6 +93,17 @@ def test_only_this_repository_is_signed_by_its_key(host: Host) -> None:
 def test_the_machine_has_rebooted_and_the_certificates_were_lent_again(host: Host) -> None:
     assert not host.file("/run/older-kernel").exists
     assert host.file("/run/preheat/ca.crt").exists
+
+
+def test_the_machine_has_rebooted_since_the_driver_was_installed(host: Host) -> None:
+    booted = int(host.check_output("date +%s")) - int(host.check_output("ps -o etimes= -p 1"))
+    assert int(host.check_output("stat -c %Y /var/lib/dpkg/info/nvidia-modprobe.list")) <= booted
+
+
+def test_the_kernel_is_the_newest_that_the_distribution_has(host: Host) -> None:
+    policy = host.check_output("apt-cache policy linux-image-cloud-amd64").split()
+    assert policy[policy.index("Installed:") + 1] == policy[policy.index("Candidate:") + 1]
+    assert "6.1.0-1-" not in kernel(host)
 
 
 def test_no_key_and_no_temporary_file_is_left(host: Host) -> None:

@@ -10,6 +10,7 @@ ACCELERATOR: cuda, torch must compute on the GPU too; cpu, it need not. LICENCES
 import importlib
 import re
 import sys
+from getpass import getuser
 from importlib.metadata import distributions
 from importlib.util import cache_from_source
 from pathlib import Path
@@ -55,7 +56,7 @@ def what_ails_the_gpu() -> str:
         reason = str(error).splitlines()[0]
     driver = Path("/sys/module/nvidia/version")
     return (
-        f"torch cannot compute on the GPU: {reason}. The loaded driver is "
+        f"torch cannot compute on the GPU as {getuser()}: {reason}. The loaded driver is "
         f"{driver.read_text().strip() if driver.exists() else 'none'}, torch is made for CUDA "
         f"{torch.version.cuda}. Take a newer driver (nvidia_driver_version), a machine with a GPU, or set "
         "image_accelerator to cpu"

@@ -1,0 +1,35 @@
+"""Which drivers can be built for a kernel."""
+
+import re
+from collections.abc import Callable
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The numbers that a version begins with: 6.1.192-2 is (6, 1, 192)."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(map(int, found[0].split("."))) if found else ()
+
+
+def floors_missed(driver: str, kernel: str, table: list[dict[str, list[str]]]) -> list[str]:
+    """The oldest drivers, by branch, that can be built for the kernel, if this one cannot; else none.
+
+    A row of the table holds under `kernels` the first kernel of each series that needs one of its `drivers`.
+    """
+    for row in table:
+        starts = {numbers(start)[:2]: numbers(start) for start in row["kernels"]}
+        start = starts.get(numbers(kernel)[:2])
+        if start is None or numbers(kernel) < start:
+            continue
+        floors = {numbers(floor)[0]: numbers(floor) for floor in row["drivers"]}
+        branch = numbers(driver)[0]
+        if branch <= max(floors) and (branch not in floors or numbers(driver) < floors[branch]):
+            return row["drivers"]
+    return []
+
+
+class FilterModule:
+    """As Ansible looks for filters."""
+
+    def filters(self) -> dict[str, Callable[..., list[str]]]:
+        """The filter, by its name."""
+        return {"floors_missed": floors_missed}
