@@ -19,7 +19,7 @@ from factory.model import check_model
 from factory.settings import Settings
 from factory.sources import check_source
 
-NEEDED = (1, 11)  # what plugins.pkr.hcl asks for: IMDSv2 settings, plugins by `packer init`
+NEEDED = (1, 14, 1)  # as plugins.pkr.hcl asks: older ones cannot fetch the plugins
 
 # Quotas in vCPUs of running instances, by the first letters of the instance type: on demand, spot.
 QUOTAS = {

@@ -1,6 +1,7 @@
 # Read by Packer 1.7 and newer only; factory/packer.py leaves this file out for an older one, and no other.
 packer {
-  required_version = ">= 1.11.0"
+  # The first that fetches these plugins from HashiCorp's releases site, behind a proxy too: they are nowhere else.
+  required_version = ">= 1.14.1"
 
   required_plugins {
     amazon = {
@@ -9,7 +10,7 @@ packer {
     }
     ansible = {
       source  = "github.com/hashicorp/ansible"
-      version = "= 1.1.7"
+      version = "= 1.1.6"
     }
   }
 }

@@ -19,7 +19,7 @@ def refused(command: Command, *says: str) -> None:
     error = printed.partition("error: ")[2]
     for words in says:
         assert words in error, printed
-    assert not {request.action for request in command.cloud.requests} & NOTHING_LAUNCHED
+    assert not [action for action in NOTHING_LAUNCHED if command.cloud.calls(action)]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,30 @@ def test_a_file_that_holds_a_list(command: Command, tmp_path: Path) -> None:
     (tmp_path / "list.pkrvars.json").write_text('["us-east-1"]')
     command.environment["AMI"] = str(tmp_path / "list.pkrvars.json")
     refused(command, "list.pkrvars.json, line", "not a file of values")
+
+
+def test_a_type_that_the_driver_does_not_work_on(command: Command) -> None:
+    command.choices["instance_types"] = ["g6.xlarge", "t3.medium"]
+    command.bake = {"image_accelerator": "cuda"}
+    refused(command, "instance_types: t3.medium has no GPU by NVIDIA", "Choose other instance_types")
+
+
+def test_a_source_that_does_not_fit_the_volume(command: Command) -> None:
+    """moto tells no size of a root volume but its own."""
+    command.cloud.before["ec2:DescribeImages"] = lambda _: LARGE
+    refused(command, "has a root volume of 65 GiB, and volume_size is 24", "Set volume_size = 65")
+
+
+LARGE = """
+<DescribeImagesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><imagesSet><item>
+  <imageId>ami-0deb1a00000000012</imageId><name>debian-12-amd64-20261101-2500</name>
+  <imageOwnerId>136693071363</imageOwnerId><architecture>x86_64</architecture>
+  <creationDate>2026-11-01T00:00:00.000Z</creationDate><rootDeviceName>/dev/xvda</rootDeviceName>
+  <blockDeviceMapping><item>
+    <deviceName>/dev/xvda</deviceName><ebs><volumeSize>65</volumeSize></ebs>
+  </item></blockDeviceMapping>
+</item></imagesSet></DescribeImagesResponse>
+""".strip()
 
 
 def test_a_type_that_no_zone_has_is_said(command: Command) -> None:
@@ -153,11 +177,11 @@ def test_a_model_that_cannot_be_reached(command: Command) -> None:
 
 def test_an_old_packer_for_the_real_ec2(command: Command, tmp_path: Path) -> None:
     old = tmp_path / "packer"
-    old.write_text("#!/bin/sh\necho Packer v1.9.5\n")
+    old.write_text("#!/bin/sh\necho Packer v1.14.0\n")
     old.chmod(0o755)
     command.environment |= {"PACKER": str(old), "AWS_ENDPOINT_URL": ""}
     refused(
-        command, "is Packer 1.9.5; an AMI needs 1.11 or newer", "HashiCorp's apt repository", "PACKER=path"
+        command, "is Packer 1.14.0; an AMI needs 1.14.1 or newer", "HashiCorp's apt repository", "PACKER=path"
     )
     assert not command.cloud.requests
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from factory import packer
+from factory import packer, preflight
 from factory.console import ROOT, FactoryError
 from factory.settings import MARKS, README, table, variables, with_table
 
@@ -35,8 +35,13 @@ def test_an_old_packer_gets_all_but_what_is_listed(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_current_packer_gets_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packer, "version", lambda _: (1, 11, 0))
+    monkeypatch.setattr(packer, "version", lambda _: (1, 14, 1))
     assert packer.template(Path("packer")) == packer.TEMPLATE
+
+
+def test_what_preflight_asks_of_packer_is_what_the_template_asks() -> None:
+    block = (packer.TEMPLATE / "plugins.pkr.hcl").read_text()
+    assert f'required_version = ">= {".".join(map(str, preflight.NEEDED))}"' in block
 
 
 @pytest.mark.parametrize("values", [None, *sorted((ROOT / "packer").glob("*.pkrvars.*"))], ids=str)
