@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from factory.console import BUILD, ROOT, FactoryError, first_line, say, tail
+from factory.console import BUILD, LOGS, ROOT, FactoryError, first_line, say, tail
+from factory.progress import Progress
+from factory.spot import CRASH, Patience, crashed
 
 TEMPLATE = ROOT / "packer"
 PROJECT = ROOT  # whose play is run
@@ -22,9 +24,6 @@ PLUGIN_BLOCKS_SINCE = (1, 7)
 # the settings of instance metadata. Such a Packer serves for the local image, and for the tests of the AMI.
 MODERN_FILES = ("plugins.pkr.hcl",)
 MODERN_SETTINGS = ("imds_support", "metadata_options")
-
-# What is worth telling of Packer's output: the tasks of the play, and what the amazon-ebs source is about.
-STEP = re.compile(r"(?:TASK|RUNNING HANDLER) \[(.+?)\]|^==> amazon-ebs\.ami: (\w.+)")
 
 # What EC2 says when a zone has no instance of the type left: a code on demand; for spot Packer tells the
 # message alone.
@@ -48,7 +47,7 @@ def packer() -> Path:
         raise FactoryError(
             f"{found} is older than {'.'.join(map(str, OLDEST))}", "Remove it from PATH, or set PACKER=path"
         )
-    return Path(found)
+    return Path(found).absolute()
 
 
 def version(program: Path) -> tuple[int, ...]:
@@ -90,13 +89,15 @@ def validate(program: Path, source: str, var_file: Path | None) -> None:
 
 def checked(program: Path, *arguments: str | Path) -> None:
     """Run one of Packer's quick commands; FactoryError with what it printed if it fails."""
+    LOGS.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [program, *arguments], env=environment(), cwd=ROOT, capture_output=True, text=True, check=False
+        [program, *arguments], env=environment(), cwd=LOGS, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise FactoryError(
             f"packer {arguments[0]} failed:\n{tail(done.stdout + done.stderr)}",
-            "Correct what it names: a value of yours, or for init the way to GitHub, where plugins are",
+            "Correct what it names: a value of yours, or for init the way to HashiCorp's releases site, where"
+            " plugins are",
         )
 
 
@@ -136,24 +137,30 @@ def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: 
     with log.open("w") as sink, tempfile.TemporaryDirectory(prefix="packer-") as scratch:
         process = subprocess.Popen(
             [program, "build", *options, folder], env=environment() | {"TMPDIR": scratch},
-            cwd=ROOT, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            cwd=LOGS, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
+        progress, patience = Progress(), Patience(process)
         try:
             for line in process.stdout or ():
+                patience.heard(line)
                 sink.write(line)
                 sink.flush()
-                if step := STEP.search(line):
-                    say(f"  {step[1] or step[2]}")
+                if told := progress.told(line):
+                    say(f"  {told}")
             failed = process.wait()
         except BaseException:
             stop(process)
             raise
+        finally:
+            patience.heard("")
     if not failed:
         return
     text = log.read_text()
-    if NO_CAPACITY.search(text):
+    if patience.lost or NO_CAPACITY.search(text):
         raise NoCapacityError("EC2 has no such instance there at the moment", "Try again later")
+    if CRASH.search(text):
+        raise crashed(text, log)
     raise FactoryError(
         f"the build failed (packer's exit code {failed}):\n{what_failed(text)}", f"The whole log is {log}"
     )

@@ -15,4 +15,4 @@ step env MYPYPATH=tests/ami mypy --strict tests/ami
 step shellcheck bench/*.sh factory/*.sh tests/*.sh .ci/run
 step yamllint --strict .
 step env ANSIBLE_ROLES_PATH="$PWD/ansible/roles" ansible-lint --offline --strict --profile production ansible molecule
-step packer fmt -check -diff packer
+step "${PACKER:-packer}" fmt -check -diff packer

@@ -1,0 +1,155 @@
+"""What is made of Packer's output and end, by stand-ins that print what Packer 1.6 and 1.16 print."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from factory import packer, spot
+from factory.console import LOGS, ROOT, FactoryError
+from factory.progress import Progress
+
+OLD = """\
+amazon-ebs.ami: output will be in this color.
+
+==> amazon-ebs.ami: Prevalidating AMI Name: preheat-0.1.0
+    amazon-ebs.ami: Found Image ID: ami-0deb1a00000000012
+==> amazon-ebs.ami: Launching a source AWS instance...
+    amazon-ebs.ami: Adding tag: "preheat:run": "preheat-1"
+==> amazon-ebs.ami: Provisioning with Ansible...
+    amazon-ebs.ami:
+    amazon-ebs.ami: PLAY [Make a transcription image] ***************
+    amazon-ebs.ami:
+    amazon-ebs.ami: TASK [Gathering Facts] **************************
+    amazon-ebs.ami: ok: [default]
+    amazon-ebs.ami: RUNNING HANDLER [base : Restart the journal] ****
+    amazon-ebs.ami: changed: [default]
+==> amazon-ebs.ami: [WARNING]: something
+    amazon-ebs.ami: PLAY RECAP **************************************
+    amazon-ebs.ami: default : ok=2    changed=1    unreachable=0    failed=0
+==> amazon-ebs.ami: Stopping the source instance...
+Build 'amazon-ebs.ami' finished.
+"""
+NEW = "\n".join(
+    f"==> {line.strip()}" if line.lstrip("=> ").startswith("amazon-ebs.ami") and "==>" not in line else line
+    for line in OLD.splitlines()
+)
+TOLD = [
+    "Prevalidating AMI Name: preheat-0.1.0",
+    "Launching a source AWS instance...",
+    "Provisioning with Ansible...",
+    "Gathering Facts",
+    "base : Restart the journal",
+    "Stopping the source instance...",
+]
+
+
+def told(output: str) -> list[str]:
+    """What is told of Packer's output."""
+    progress = Progress()
+    return [text for text in map(progress.told, output.splitlines()) if text]
+
+
+def test_of_old_packer_tasks_are_told_and_its_own_steps() -> None:
+    assert told(OLD) == TOLD
+
+
+def test_of_current_packer_no_more_of_the_play_is_told() -> None:
+    assert "==> amazon-ebs.ami: ok: [default]" in NEW
+    more = ["output will be in this color.", "Found Image ID: ami-0deb1a00000000012"]
+    told_more = ['Adding tag: "preheat:run": "preheat-1"']
+    assert [text for text in told(NEW) if text not in more + told_more] == TOLD
+
+
+def test_of_the_local_machine_the_tasks_alone_are_told() -> None:
+    assert told(NEW.replace("amazon-ebs.ami", "null.local")) == [
+        "Gathering Facts",
+        "base : Restart the journal",
+    ]
+
+
+def test_after_a_play_that_broke_off_the_end_is_told() -> None:
+    broken = NEW.partition("==> amazon-ebs.ami: PLAY RECAP")[0]
+    broken += "==> amazon-ebs.ami: Provisioning step had errors: Running the cleanup provisioner\n"
+    broken += "==> amazon-ebs.ami: Terminating the source AWS instance..."
+    assert told(broken)[-2:] == [
+        "Provisioning step had errors: Running the cleanup provisioner",
+        "Terminating the source AWS instance...",
+    ]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Where a build's output goes."""
+    return tmp_path / "build.log"
+
+
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: str) -> None:
+    """A Packer whose `build` is this shell script."""
+    program = tmp_path / "packer"
+    program.write_text(
+        f'#!/bin/bash\ncase $1 in\nversion) echo "Packer v1.16.0" ;;\nbuild)\n{build}\n;;\nesac\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PACKER", str(program))
+
+
+FLEET = 'echo "==> amazon-ebs.ami: Created Spot Fleet launch template: lt-0123"'
+CRASHED = 'echo "panic: runtime error: invalid memory address" >&2; echo "!!! PACKER CRASH !!!"; exit 1'
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        (f"{FLEET}; {CRASHED}", "where EC2 refuses a fleet .* CreateFleet in CloudTrail .* spot = false"),
+        (CRASHED, "Packer has crashed:.*Try another version"),
+        ("echo no; exit 1", "the build failed .packer's exit code 1."),
+    ],
+)
+def test_a_crash_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Path, script: str, says: str
+) -> None:
+    stand_in(tmp_path, monkeypatch, script)
+    with pytest.raises(FactoryError, match=f"(?s){says}"):
+        packer.build("amazon-ebs.ami", {}, log)
+
+
+def test_a_fleet_is_not_waited_for_longer_than_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Path
+) -> None:
+    monkeypatch.setattr(spot, "FLEET_SECONDS", 0.2)
+    stand_in(tmp_path, monkeypatch, f"trap 'echo removed; exit 1' INT; {FLEET}; while :; do sleep 0.1; done")
+    with pytest.raises(packer.NoCapacityError):
+        packer.build("amazon-ebs.ami", {}, log)
+    assert "removed" in log.read_text()
+
+
+def test_a_fleet_that_has_an_instance_is_left_in_peace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Path
+) -> None:
+    monkeypatch.setattr(spot, "FLEET_SECONDS", 1)
+    stand_in(tmp_path, monkeypatch, f"{FLEET}; echo '==> amazon-ebs.ami: Waiting for instance'; sleep 3")
+    packer.build("amazon-ebs.ami", {}, log)
+
+
+def test_what_a_crash_writes_lies_with_the_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Path
+) -> None:
+    stand_in(tmp_path, monkeypatch, "touch written-by-packer; exit 0")
+    packer.build("amazon-ebs.ami", {}, log)
+    assert not (ROOT / "written-by-packer").exists()
+    (LOGS / "written-by-packer").unlink()
+
+
+def test_lint_takes_the_chosen_packer(tmp_path: Path) -> None:
+    """With stand-ins for all the linters."""
+    for tool in ("ruff", "mypy", "shellcheck", "yamllint", "ansible-lint", "packer"):
+        (tmp_path / tool).write_text("#!/bin/sh\n")
+        (tmp_path / tool).chmod(0o755)
+    chosen = tmp_path / "chosen"
+    chosen.write_text(f"#!/bin/sh\necho $* >{tmp_path}/asked\n")
+    chosen.chmod(0o755)
+    subprocess.run(
+        [ROOT / "tests/lint.sh"], check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin", "PACKER": str(chosen)}
+    )
+    assert (tmp_path / "asked").read_text() == "fmt -check -diff packer\n"
