@@ -13,6 +13,7 @@ from factory.console import BUILD, LOGS, FactoryError, say
 from factory.machine import workspace
 from factory.preflight import Plan, check
 from factory.publish import publish
+from factory.rehearsal import rehearse
 from factory.report import Report
 from factory.settings import Settings, read_settings
 
@@ -35,6 +36,7 @@ def ami() -> None:
             if is_there(plan, settings):
                 say(f"{plan.name} is there already, made from the same inputs")
             else:
+                rehearse(plan, settings)
                 with noted(plan, settings.region, note) as run:
                     build(run, plan, settings, report)
             publish(plan.name, settings, record, report)

@@ -23,6 +23,7 @@ from factory.settings import Settings
 
 ADDRESS = "https://checkip.amazonaws.com"  # Amazon's own service; it answers with the caller's address
 SSH = 22
+LAUNCH_TEMPLATES = "packer-fleet-launch-template-*"  # as Packer's plugin calls them
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def remove(run: Run) -> None:
     ec2 = client("ec2", run.region)
     tagged = [{"Name": "tag:preheat:run", "Values": [run.id]}]
     ec2.delete_key_pair(KeyName=run.id)  # no error where there is none
+    remove_launch_templates(ec2, run)
     if instances := alive(ec2, tagged):
         say(f"remove the builder {', '.join(instances)}")
     while instances:
@@ -86,6 +88,23 @@ def remove(run: Run) -> None:
     if image and images.tags(image).get("preheat:run", run.id) == run.id:
         say(f"remove the unfinished {image['ImageId']}")
         images.remove(ec2, image)
+
+
+def remove_launch_templates(ec2: Client, run: Run) -> None:
+    """Remove what Packer's plugin launches spot instances by, and leaves behind when it crashes.
+
+    Its name is random and it has no tags; those that it gives to instances are the run's.
+    """
+    by_packer = [{"Name": "launch-template-name", "Values": [LAUNCH_TEMPLATES]}]
+    for found in ec2.describe_launch_templates(Filters=by_packer)["LaunchTemplates"]:
+        chosen = {"LaunchTemplateId": found["LaunchTemplateId"]}
+        (version,) = ec2.describe_launch_template_versions(**chosen, Versions=["$Latest"])[
+            "LaunchTemplateVersions"
+        ]
+        given = version["LaunchTemplateData"].get("TagSpecifications", [])
+        if {"Key": "preheat:run", "Value": run.id} in [tag for made in given for tag in made["Tags"]]:
+            say(f"remove the launch template {found['LaunchTemplateName']}")
+            ec2.delete_launch_template(**chosen)
 
 
 def alive(ec2: Client, filters: list[dict[str, Any]]) -> list[str]:

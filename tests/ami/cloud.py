@@ -41,6 +41,11 @@ class Request:
     region: str
     parameters: dict[str, Any]
 
+    @property
+    def rehearsed(self) -> bool:
+        """Whether EC2 is only to say if it would."""
+        return self.parameters.get("DryRun") == "true"
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -77,8 +82,8 @@ class Cloud:
         self.quota = 64.0
 
     def calls(self, action: str) -> list[Request]:
-        """The requests for an action so far."""
-        return [request for request in self.requests if request.action == action]
+        """The requests for an action so far, less those that only ask whether they would be granted."""
+        return [request for request in self.requests if request.action == action and not request.rehearsed]
 
     def client(self, service: str, region: str = HOME) -> Any:
         """A client for the test's own questions."""
@@ -108,6 +113,7 @@ class Cloud:
             *(volume["VolumeId"] for volume in ec2.describe_volumes()["Volumes"]),
             *(key["KeyName"] for key in ec2.describe_key_pairs()["KeyPairs"]),
             *(group["GroupName"] for group in groups if group["GroupName"] != "default"),
+            *(item["LaunchTemplateName"] for item in ec2.describe_launch_templates()["LaunchTemplates"]),
             *(snapshots - kept),
         ]
 
@@ -126,8 +132,10 @@ class Cloud:
         environ["wsgi.input"] = BytesIO(body)
         self.requests.append(request)
         self.all_actions.add(request.action)
-        hook = self.before.get(request.action)
+        hook = self.before.get(f"{request.action} DryRun" if request.rehearsed else request.action)
         told = hook(request) if hook else None
+        if request.rehearsed and not told:
+            told = Refusal("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
         if isinstance(told, Refusal):
             return answer(start, told.status, refused(request, told))
         own = told or self.own_answer(request)

@@ -1,0 +1,63 @@
+"""Spot instances: what is asked beforehand, and what Packer's plugin may leave behind."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cloud import HOME, Cloud, Refusal
+
+from factory import builder, rehearsal
+from factory.builder import Run, remove
+from factory.console import FactoryError
+from factory.preflight import Plan
+from factory.rehearsal import rehearse
+from factory.settings import Settings, read_settings
+
+PLAN = Plan("preheat-0.1.0", "0", {"ImageId": "ami-0deb1a00000000012"}, [("g6.xlarge", "subnet-1")])
+ASKED = {"ec2:RunInstances", "ec2:CreateLaunchTemplate", "ec2:CreateFleet"}
+
+
+@pytest.fixture
+def settings(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The defaults, with the cloud in AWS's place."""
+    monkeypatch.delenv("AMI", raising=False)
+    for module in (builder, rehearsal):
+        monkeypatch.setattr(module, "client", cloud.client)
+    return read_settings()
+
+
+@pytest.mark.parametrize(("spot", "asked"), [(False, {"ec2:RunInstances"}), (True, ASKED)])
+def test_ec2_is_asked_whether_it_would(cloud: Cloud, settings: Settings, spot: bool, asked: set[str]) -> None:
+    rehearse(PLAN, replace(settings, spot=spot))
+    assert {request.action for request in cloud.requests} == asked
+    assert all(request.rehearsed for request in cloud.requests)
+    market = cloud.requests[0].parameters.get("InstanceMarketOptions.MarketType")
+    assert market == ("spot" if spot else None)
+
+
+@pytest.mark.parametrize("action", sorted(ASKED))
+def test_what_ec2_would_refuse_is_told_in_its_words(cloud: Cloud, settings: Settings, action: str) -> None:
+    cloud.before[f"{action} DryRun"] = lambda _: Refusal("UnauthorizedOperation", "by no policy", 403)
+    with pytest.raises(FactoryError, match=r"may not do .*by no policy"):
+        rehearse(PLAN, replace(settings, spot=True))
+
+
+def test_a_fleet_may_miss_the_template_that_is_not_there(cloud: Cloud, settings: Settings) -> None:
+    cloud.before["ec2:CreateFleet DryRun"] = lambda _: Refusal("InvalidLaunchTemplateName.NotFoundException")
+    rehearse(PLAN, replace(settings, spot=True))
+
+
+def test_a_launch_template_that_a_crash_has_left_is_removed(cloud: Cloud, settings: Settings) -> None:
+    """The run's own, not that of a build beside it."""
+    ec2 = cloud.client("ec2")
+
+    def left(name: str, run: str) -> None:
+        tags: list[Any] = [{"ResourceType": "instance", "Tags": [{"Key": "preheat:run", "Value": run}]}]
+        ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData={"TagSpecifications": tags})
+
+    left("packer-fleet-launch-template-aaaaaaa", "preheat-1")
+    left("packer-fleet-launch-template-bbbbbbb", "preheat-2")
+    left("somebody-elses", "preheat-1")
+    remove(Run("preheat-1", HOME, ""))
+    kept = [found["LaunchTemplateName"] for found in ec2.describe_launch_templates()["LaunchTemplates"]]
+    assert sorted(kept) == ["packer-fleet-launch-template-bbbbbbb", "somebody-elses"]
