@@ -4,13 +4,16 @@ Everything it does can be done again. The AMI's name says by a digest what it is
 copy that is there is not made anew; what an interrupted run has left is removed first.
 """
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from factory import images, inputs, packer
 from factory.aws import client, endpoint, explained
-from factory.builder import Run, make_security_group, noted, remove_noted
+from factory.builder import make_security_group, noted, remove_all_noted
 from factory.console import BUILD, LOGS, FactoryError, say
+from factory.deadline import boothook
 from factory.machine import workspace
+from factory.notes import Run
 from factory.preflight import Plan, check
 from factory.publish import publish
 from factory.rehearsal import rehearse
@@ -26,8 +29,8 @@ def ami() -> None:
     settings = read_settings()
     report = Report()
     with workspace("ami") as folder:
-        note = folder / "run.json"
-        remove_noted(note)
+        for run in remove_all_noted(folder):
+            say(f"these credentials are of another account than {run.account}; {run.id} is left as it is")
         with report.step("checks", settings.region) as line:
             plan = check(settings)
             line.result = plan.name
@@ -37,7 +40,7 @@ def ami() -> None:
                 say(f"{plan.name} is there already, made from the same inputs")
             else:
                 rehearse(plan, settings)
-                with noted(plan, settings.region, note) as run:
+                with noted(plan, settings.region, folder) as run:
                     build(run, plan, settings, report)
             publish(plan.name, settings, record, report)
         finally:
@@ -64,7 +67,9 @@ def build(run: Run, plan: Plan, settings: Settings, report: Report) -> None:
             try:
                 with explained():
                     group = make_security_group(run, settings, subnet)
-                packer.build("amazon-ebs.ami", variables(run, plan, kind, subnet, group), LOG, settings.path)
+                values = variables(run, plan, kind, subnet, group)
+                values["startup_file"] = str(startup_file(plan, settings))
+                packer.build("amazon-ebs.ami", values, LOG, settings.path)
             except packer.NoCapacityError:
                 line.result = "no capacity"
                 continue
@@ -80,6 +85,14 @@ def build(run: Run, plan: Plan, settings: Settings, report: Report) -> None:
 def file_of(plan: Plan, kind: str) -> Path:
     """The file beside the AMI: `image` for image.json, `manifest` for Packer's, `facts` for the play's."""
     return RECORDS / f"{plan.name}.{kind}.json"
+
+
+def startup_file(plan: Plan, settings: Settings) -> Path:
+    """User data for this try's builder, which ends itself builder_hours from now."""
+    file = RECORDS / f"{plan.name}.user-data"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(boothook(datetime.now(UTC) + timedelta(hours=settings.builder_hours)))
+    return file
 
 
 def variables(run: Run, plan: Plan, kind: str, subnet: str, group: str) -> dict[str, str | int]:

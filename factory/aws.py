@@ -58,6 +58,11 @@ def client(service: str, region: str) -> Client:
     )
 
 
+def account_of(region: str) -> str:
+    """The account that the credentials are of."""
+    return str(client("sts", region).get_caller_identity()["Account"])
+
+
 def code(error: ClientError) -> str:
     """AWS's name for what went wrong, such as InvalidAMIID.NotFound."""
     name: str = error.response["Error"]["Code"]

@@ -5,44 +5,36 @@ be removed whatever happens: when the build has failed, and by the next run when
 """
 
 import ipaddress
-import json
 import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from factory import images
-from factory.aws import PAUSE, Client, client, explained, patiently
+from factory import images, notes
+from factory.aws import PAUSE, Client, account_of, client, explained, patiently
 from factory.console import FactoryError, say
+from factory.notes import Run
 from factory.preflight import Plan
 from factory.settings import Settings
 
 ADDRESS = "https://checkip.amazonaws.com"  # Amazon's own service; it answers with the caller's address
 SSH = 22
 LAUNCH_TEMPLATES = "packer-fleet-launch-template-*"  # as Packer's plugin calls them
-
-
-@dataclass(frozen=True)
-class Run:
-    """One build: its name, which everything that it makes bears, and the AMI's while that is unfinished."""
-
-    id: str
-    region: str
-    unfinished_ami: str
+ENDING_SECONDS = 900  # an instance with a GPU takes minutes to end
 
 
 @contextmanager
-def noted(plan: Plan, region: str, note: Path) -> Iterator[Run]:
-    """A run whose note is there as long as anything of it may be; at the end all of it is removed."""
-    run = Run(f"preheat-{uuid.uuid4().hex[:12]}", region, plan.name)
-    write_note(note, run)
+def noted(plan: Plan, region: str, folder: Path) -> Iterator[Run]:
+    """A run whose note is in the folder as long as anything of it may be; at the end all of it is removed."""
+    run = Run(f"preheat-{uuid.uuid4().hex[:12]}", plan.account, region, plan.name)
+    note = notes.write(folder, run)
     try:
         yield run
-        write_note(note, replace(run, unfinished_ami=""))
+        notes.write(folder, replace(run, unfinished_ami=""))
     finally:
         try:
             remove_noted(note)
@@ -50,18 +42,25 @@ def noted(plan: Plan, region: str, note: Path) -> Iterator[Run]:
             say(f"not everything of {run.id} could be removed; the next make ami does it. {error}")
 
 
-def write_note(note: Path, run: Run) -> None:
-    """Write down what is to be removed, for `remove_noted`."""
-    note.write_text(json.dumps(asdict(run), indent=2))
+def remove_all_noted(folder: Path) -> list[Run]:
+    """Remove what earlier runs have left; those of other accounts than the caller's, whose notes stay."""
+    others = []
+    for note in notes.all_in(folder):
+        run = notes.read(note)
+        say(f"{run.id} has not removed all that it made in account {run.account}, {run.region}")
+        with explained():
+            own = account_of(run.region) == run.account
+        if own:
+            remove_noted(note)
+        else:
+            others.append(run)
+    return others
 
 
 def remove_noted(note: Path) -> None:
-    """Remove what the run with this note has left on EC2, and then the note; nothing if there is none."""
-    if not note.exists():
-        return
-    run = Run(**json.loads(note.read_text()))
+    """Remove what the run with this note has left on EC2, and then the note."""
     with explained():
-        remove(run)
+        remove(notes.read(note))
     note.unlink()
 
 
@@ -71,12 +70,7 @@ def remove(run: Run) -> None:
     tagged = [{"Name": "tag:preheat:run", "Values": [run.id]}]
     ec2.delete_key_pair(KeyName=run.id)  # no error where there is none
     remove_launch_templates(ec2, run)
-    if instances := alive(ec2, tagged):
-        say(f"remove the builder {', '.join(instances)}")
-    while instances:
-        ec2.terminate_instances(InstanceIds=instances)  # no error where it is shutting down
-        time.sleep(PAUSE)
-        instances = alive(ec2, tagged)
+    end_instances(ec2, run, tagged)
     unattached = {"Name": "status", "Values": ["available"]}  # the others go with their instance
     for volume in ec2.describe_volumes(Filters=[*tagged, unattached])["Volumes"]:
         say(f"remove the builder's volume {volume['VolumeId']}")
@@ -107,11 +101,35 @@ def remove_launch_templates(ec2: Client, run: Run) -> None:
             ec2.delete_launch_template(**chosen)
 
 
-def alive(ec2: Client, filters: list[dict[str, Any]]) -> list[str]:
-    """Ids of the instances that are not terminated yet."""
+def end_instances(ec2: Client, run: Run, tagged: list[dict[str, Any]]) -> None:
+    """Terminate the instances of a run, and wait until they are gone; FactoryError if they do not go."""
+    instances, end = alive(ec2, tagged), time.monotonic() + ENDING_SECONDS
+    if instances:
+        say(f"remove the builder {' '.join(ids(instances))}")
+    while instances:
+        if time.monotonic() > end:
+            names = " ".join(ids(instances))
+            raise FactoryError(
+                f"the builder {names} has been told to end, and has not in {ENDING_SECONDS / 60:.0f} minutes",
+                f"See what holds it: aws ec2 describe-instances --region {run.region} --instance-ids {names}",
+            )
+        ec2.terminate_instances(InstanceIds=ids(instances))  # no error where it is shutting down
+        time.sleep(PAUSE)
+        instances = alive(ec2, tagged)
+
+
+def ids(instances: list[dict[str, Any]]) -> list[str]:
+    """The ids of instances."""
+    return [instance["InstanceId"] for instance in instances]
+
+
+def alive(ec2: Client, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The instances that are not terminated yet."""
     states = ["pending", "running", "shutting-down", "stopping", "stopped"]
-    found = ec2.describe_instances(Filters=[*filters, {"Name": "instance-state-name", "Values": states}])
-    return [instance["InstanceId"] for r in found["Reservations"] for instance in r["Instances"]]
+    pages = ec2.get_paginator("describe_instances").paginate(
+        Filters=[*filters, {"Name": "instance-state-name", "Values": states}]
+    )
+    return [instance for page in pages for r in page["Reservations"] for instance in r["Instances"]]
 
 
 def make_security_group(run: Run, settings: Settings, subnet: str) -> str:

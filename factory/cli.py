@@ -9,10 +9,12 @@ from types import FrameType
 
 from factory.ami import ami
 from factory.basedisk import rootfs
+from factory.builder import remove_all_noted
 from factory.console import BUILD, FactoryError, say
 from factory.demo import demo
 from factory.image import ARTIFACT, image
 from factory.machine import booted, workspace
+from factory.mounts import unmount_below
 from factory.retire import ami_clean
 from factory.settings import readme
 
@@ -39,7 +41,17 @@ def clean() -> None:
     for folder in (BUILD / "run").glob("*/"):
         with workspace(folder.name):
             pass
+    with workspace("ami") as folder:
+        others = remove_all_noted(folder)
+    if others:
+        where = ", ".join(f"{run.id} in account {run.account}, {run.region}" for run in others)
+        raise FactoryError(
+            f"{folder} notes what may still run on EC2, and cost: {where}",
+            "Run it again with credentials of that account; where you have seen that nothing is left there,"
+            " delete the note",
+        )
     subprocess.run(["podman", "rmi", "--force", "--ignore", MOLECULE_IMAGE], check=False)
+    unmount_below(BUILD)  # nothing is deleted within a mount
     shutil.rmtree(BUILD, ignore_errors=True)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from factory import packer
-from factory.aws import Client, client, code, endpoint, explained
+from factory.aws import Client, account_of, client, code, endpoint, explained
 from factory.console import FactoryError, say
 from factory.inputs import VERSION, fingerprint
 from factory.instances import check_kinds
@@ -36,6 +36,7 @@ class Plan:
     """What is going to be built from what, and where it may be tried."""
 
     name: str
+    account: str
     inputs: str
     source: dict[str, Any]  # of the source AMI, as DescribeImages gives it
     places: list[tuple[str, str]]  # instance type and subnet, in the order to try them
@@ -48,7 +49,7 @@ def check(settings: Settings) -> Plan:
     check_volume(settings)
     check_sharing(settings)
     with explained():
-        account = client("sts", settings.region).get_caller_identity()["Account"]
+        account = account_of(settings.region)
         say(f"account {account}, region {settings.region}")
         ec2 = client("ec2", settings.region)
         source = find_source(ec2, settings)
@@ -62,7 +63,7 @@ def check(settings: Settings) -> Plan:
         for region in settings.copy_regions:
             client("ec2", region).describe_images(Owners=["self"], MaxResults=5)
     inputs = digest(settings, source)
-    return Plan(f"{settings.name_prefix}-{VERSION}-{inputs[:12]}", inputs, source, places)
+    return Plan(f"{settings.name_prefix}-{VERSION}-{inputs[:12]}", account, inputs, source, places)
 
 
 def digest(settings: Settings, source: dict[str, Any]) -> str:

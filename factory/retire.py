@@ -1,40 +1,70 @@
-"""`make ami-clean`: lists what `make ami` has made, and removes the old AMIs with their snapshots."""
+"""`make ami-clean`: lists AMIs and builders of `make ami`, and removes the old AMIs with their snapshots."""
 
 import os
 
 from botocore.exceptions import ClientError
 
 from factory import images
-from factory.aws import client, code, explained
+from factory.aws import DENIED, client, code, explained
+from factory.builder import alive
 from factory.console import say
 from factory.images import Image
 from factory.settings import Settings, read_settings
 
 
 def ami_clean() -> None:
-    """List the AMIs made for the SSM parameter, in all regions; with REMOVE=yes remove the old ones.
+    """List builders, and AMIs made for the SSM parameter, in every region; with REMOVE=yes remove old AMIs.
 
-    Old is what was made before the AMI that the parameter names; a later one is still to be published.
+    Old is what was made before the AMI that the parameter names; a later one is still to be published. A
+    builder may be at work for another host, so that it is only listed.
     """
     settings = read_settings()
     told = os.environ.get("REMOVE") == "yes"
     old = 0
     with explained():
-        for region in settings.keys:
-            ec2, current = client("ec2", region), current_ami(settings, region)
-            made = made_for(settings, region)
-            since = next((images.created(image) for image in made if image["ImageId"] == current), None)
-            for image in made:
-                what = "current" if image["ImageId"] == current else "unpublished"
-                if since and images.created(image) < since:
-                    what = "removed" if told else "old"
-                    old += 1
-                    if told:
-                        images.remove(ec2, image)
-                created = f"{images.created(image):%Y-%m-%d %H:%M}"
-                print(f"{region}  {image['ImageId']}  {image['Name']}  {created}  {what}")
+        for region in enabled_regions(settings.region):
+            try:
+                list_builders(region)
+                old += list_amis(settings, region, remove=told)
+            except ClientError as error:
+                if code(error) not in DENIED or region in settings.keys:
+                    raise
+                say(f"{region} is closed to these credentials ({code(error)}), and so not looked at")
     if old and not told:
         say(f"{old} old; to remove them with their snapshots: make ami-clean REMOVE=yes")
+
+
+def enabled_regions(region: str) -> list[str]:
+    """Every region that the account can use: settings change, and other hosts have others."""
+    found = client("ec2", region).describe_regions()["Regions"]
+    return sorted(item["RegionName"] for item in found)
+
+
+def list_builders(region: str) -> None:
+    """Print the instances in a region that any run has made and that have not ended, with what ends them."""
+    for instance in alive(client("ec2", region), [{"Name": "tag-key", "Values": ["preheat:run"]}]):
+        name, since = images.tags(instance).get("Name", ""), f"{instance['LaunchTime']:%Y-%m-%d %H:%M}"
+        print(f"{region}  {instance['InstanceId']}  {name}  {since}  {instance['State']['Name']}")
+        end = f"aws ec2 terminate-instances --region {region} --instance-ids {instance['InstanceId']}"
+        say(f"unless a make ami is at work with it: {end}")
+
+
+def list_amis(settings: Settings, region: str, *, remove: bool) -> int:
+    """Print the AMIs in a region, and remove the old ones if told; how many are old."""
+    ec2, made = client("ec2", region), made_for(settings, region)
+    current = current_ami(settings, region) if made else ""
+    since = next((images.created(image) for image in made if image["ImageId"] == current), None)
+    old = 0
+    for image in made:
+        what = "current" if image["ImageId"] == current else "unpublished"
+        if since and images.created(image) < since:
+            what = "removed" if remove else "old"
+            old += 1
+            if remove:
+                images.remove(ec2, image)
+        created = f"{images.created(image):%Y-%m-%d %H:%M}"
+        print(f"{region}  {image['ImageId']}  {image['Name']}  {created}  {what}")
+    return old
 
 
 def made_for(settings: Settings, region: str) -> list[Image]:

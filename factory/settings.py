@@ -24,6 +24,7 @@ class Settings:
     region: str
     instance_types: list[str]
     spot: bool
+    builder_hours: int
     subnet_ids: list[str]
     ssh_cidrs: list[str]
     source_ami: str

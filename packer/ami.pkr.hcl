@@ -25,6 +25,10 @@ source "amazon-ebs" "ami" {
     delete_on_termination = true
   }
 
+  # The builder powers itself off at its deadline (factory/deadline.py), and is gone then.
+  user_data_file    = var.startup_file
+  shutdown_behavior = "terminate"
+
   # Nobody else gets in while it is built, nor by its key afterwards.
   associate_public_ip_address = true
   security_group_id           = var.security_group_id

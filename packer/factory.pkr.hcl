@@ -94,6 +94,12 @@ variable "security_group_id" {
   description = "Security group that lets this host in by ssh, and nobody else."
 }
 
+variable "startup_file" {
+  type        = string
+  default     = ""
+  description = "File of user data for the builder's cloud-init: what ends it at its deadline."
+}
+
 variable "ami_name" {
   type        = string
   default     = "preheat"

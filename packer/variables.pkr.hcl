@@ -29,6 +29,17 @@ variable "spot" {
   description = "Build on a spot instance, cheaper but sometimes taken away in the middle."
 }
 
+variable "builder_hours" {
+  type        = number
+  default     = 6
+  description = "Hours after which the builder ends itself, even if this host is no longer there to end it."
+
+  validation {
+    condition     = var.builder_hours >= 1 && var.builder_hours <= 48
+    error_message = "The builder_hours must be between 1 and 48."
+  }
+}
+
 variable "subnet_ids" {
   type        = list(string)
   default     = []

@@ -2,8 +2,10 @@
 
 import json
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -117,6 +119,14 @@ def test_the_builder_is_as_chosen(built: Built) -> None:
         "Ebs.VolumeSize": "24",
         "Ebs.VolumeType": "gp3",
     }
+
+
+def test_the_builder_ends_itself_at_its_deadline(built: Built) -> None:
+    (request,) = built.cloud.calls("ec2:RunInstances")
+    assert request.parameters["InstanceInitiatedShutdownBehavior"] == "terminate"
+    text = b64decode(request.parameters["UserData"]).decode()
+    date = datetime.strptime(text.partition("power off at ")[2][:23], "%Y-%m-%d %H:%M:%S %Z")
+    assert timedelta(hours=5) < date.replace(tzinfo=UTC) - datetime.now(UTC) <= timedelta(hours=6)
 
 
 def test_only_the_caller_reaches_the_builder(built: Built) -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from factory.console import BUILD, ROOT
+from factory.deadline import UNIT
 
 ROLE = ROOT / "ansible/roles/hygiene"
 ITEMS = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__hygiene_items"]
@@ -21,6 +22,12 @@ def test_listed_path_is_gone_or_reset(root: Path, item: dict[str, str]) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_no_unit_ends_the_instance(root: Path) -> None:
+    """What ends the builder at its deadline would end all that starts from the image, whatever is listed."""
+    left = [path for top in ("etc", "usr/lib/systemd", "var/lib") for path in (root / top).rglob(f"*{UNIT}*")]
+    assert left == []
 
 
 def test_no_private_key_is_left(root: Path) -> None:

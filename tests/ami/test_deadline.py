@@ -1,0 +1,72 @@
+"""The dead-man's switch on a real machine: armed without a login, at each boot, until hygiene removes it."""
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from factory import machine as machines
+from factory.console import ROOT, run
+from factory.deadline import UNIT, boothook
+from factory.image import ARTIFACT, image
+from factory.machine import booted
+
+HYGIENE = ROOT / "ansible/roles/hygiene"
+ITEMS = yaml.safe_load((HYGIENE / "vars/main.yml").read_text())["__hygiene_items"]
+LOGIN = machines.USER_DATA
+MULTIPART = """\
+Content-Type: multipart/mixed; boundary="part"
+MIME-Version: 1.0
+
+--part
+Content-Type: text/cloud-config
+
+{login}
+--part
+Content-Type: text/plain
+
+{boothook}
+--part--
+"""
+
+
+def arm(monkeypatch: pytest.MonkeyPatch, after: timedelta) -> None:
+    """Let the next machine start with the switch set, beside what lets the tests in."""
+    text = MULTIPART.format(login=LOGIN, boothook=boothook(datetime.now(UTC) + after))
+    monkeypatch.setattr(machines, "USER_DATA", text)
+
+
+def test_it_is_armed_at_each_boot_until_hygiene_takes_it_from_the_disk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    image()
+    disk = tmp_path / "disk.raw"
+    run("cp", "--sparse=always", ARTIFACT.raw, disk)
+    arm(monkeypatch, timedelta(hours=6))
+    with booted(disk, "instance", keep=True) as machine:
+        machine.run("cloud-init status --wait")
+        assert machine.run(f"systemctl is-active {UNIT}") == "active\n"
+
+    monkeypatch.setattr(machines, "USER_DATA", LOGIN)  # cloud-init is of no more help, as when it is broken
+    with booted(disk, "instance", keep=True) as machine:
+        machine.run("cloud-init status --wait")
+        assert machine.run(f"systemctl is-active {UNIT}") == "active\n"
+        root = machine.console.parent / "disk"
+        items = json.dumps([item for item in ITEMS if UNIT in item["path"]])
+        found = run(sys.executable, HYGIENE / "files/hygiene.py", "clean", root, items)
+        assert len(found.splitlines()) == 2, "the unit, and the link that starts it"
+        left = "sudo grep -rlI preheat-deadline /etc /usr/lib/systemd || echo nothing"
+        assert machine.run(left) == "nothing\n"
+        assert machine.run(f"systemctl is-active {UNIT}") == "active\n", "the builder keeps it"
+
+
+def test_a_machine_whose_deadline_is_past_powers_itself_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    image()
+    arm(monkeypatch, timedelta(hours=-1))
+    ended = []
+    monkeypatch.setattr(machines, "wait_for_ssh", lambda _machine, process, _: ended.append(process.wait(60)))
+    with booted(ARTIFACT.raw, "instance", keep=False):
+        assert ended == [0]

@@ -1,0 +1,143 @@
+"""What a run may have left on EC2: noted whole, by account, and forgotten by nothing but its removal."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cloud import ABROAD, ACCOUNT, HOME, Cloud, Refusal
+
+from factory import builder, cli, machine, notes, retire
+from factory.console import FactoryError
+from factory.notes import Run
+
+LEFT = Run("preheat-0123456789ab", ACCOUNT, HOME, "")
+FOREIGN = Run("preheat-ba9876543210", "999999999999", ABROAD, "")
+
+
+@pytest.fixture
+def build(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder build/ in which a run was killed, and credentials for the cloud."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": cloud.url,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AMI": "",
+        "REMOVE": "",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for module in (cli, machine):
+        monkeypatch.setattr(module, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(cli, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
+    monkeypatch.setattr(builder, "PAUSE", 0.0)
+    (tmp_path / "build/run/ami").mkdir(parents=True)
+    return tmp_path / "build"
+
+
+def launch(cloud: Cloud, run: Run) -> str:
+    """The builder of a run; its instance's id."""
+    made = cloud.client("ec2", run.region).run_instances(
+        ImageId="ami-0deb1a00000000012",
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=[
+            {"ResourceType": "instance", "Tags": [{"Key": "preheat:run", "Value": run.id}]},
+        ],
+    )
+    instance: str = made["Instances"][0]["InstanceId"]
+    return instance
+
+
+def running(cloud: Cloud, region: str = HOME) -> list[str]:
+    """The instances in a region that have not ended."""
+    return builder.ids(builder.alive(cloud.client("ec2", region), []))
+
+
+def test_clean_removes_a_builder_before_its_note(cloud: Cloud, build: Path) -> None:
+    launch(cloud, LEFT)
+    notes.write(build / "run/ami", LEFT)
+    cli.clean()
+    assert running(cloud) == []
+    assert not build.exists()
+
+
+def test_clean_keeps_all_while_it_cannot_remove_a_builder(cloud: Cloud, build: Path) -> None:
+    launch(cloud, LEFT)
+    note = notes.write(build / "run/ami", LEFT)
+    cloud.before["ec2:TerminateInstances"] = lambda _: Refusal("RequestExpired")
+    with pytest.raises(FactoryError, match="credentials have expired"):
+        cli.clean()
+    assert notes.read(note) == LEFT
+
+
+def test_another_account_does_not_forget_a_builder(cloud: Cloud, build: Path) -> None:
+    note = notes.write(build / "run/ami", FOREIGN)
+    notes.write(build / "run/ami", LEFT)
+    assert builder.remove_all_noted(build / "run/ami") == [FOREIGN]
+    assert notes.all_in(build / "run/ami") == [note]
+    with pytest.raises(FactoryError, match=f"{FOREIGN.id} in account 999999999999, {ABROAD}"):
+        cli.clean()
+    assert notes.read(note) == FOREIGN
+
+
+ODD = {
+    "empty": "",
+    "cut short": '{"id": "preh',
+    "a list": "[]",
+    "of an older version": '{"id": "preheat-1", "region": "us-east-1", "unfinished_ami": ""}',
+    "of other types": '{"id": "preheat-1", "account": 1, "region": "us-east-1", "unfinished_ami": ""}',
+}
+
+
+@pytest.mark.parametrize("text", ODD.values(), ids=ODD)
+def test_an_odd_note_is_told_and_kept(build: Path, text: str) -> None:
+    note = build / "run/ami/run.json"
+    note.write_text(text)
+    with pytest.raises(FactoryError, match=r"run.json should say what .* may have left") as error:
+        cli.clean()
+    assert "make ami-clean" in str(error.value)
+    assert note.read_text() == text
+
+
+def test_a_note_is_whole_or_the_one_before(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = notes.write(build / "run/ami", LEFT)
+
+    def full(_value: Any, file: Any, **_options: Any) -> None:
+        file.write('{"id"')
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(json, "dump", full)
+    with pytest.raises(OSError, match="No space"):
+        notes.write(build / "run/ami", LEFT)
+    assert notes.read(note) == LEFT
+    assert notes.all_in(build / "run/ami") == [note]
+
+
+def test_a_builder_that_does_not_end_is_told(
+    cloud: Cloud, build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = launch(cloud, LEFT)
+    note = notes.write(build / "run/ami", LEFT)
+    monkeypatch.setattr(builder, "ENDING_SECONDS", -1)
+    with pytest.raises(FactoryError, match=f"{instance} has been told to end, and has not") as error:
+        builder.remove_noted(note)
+    assert f"--region {HOME} --instance-ids {instance}" in str(error.value)
+    assert note.exists()
+
+
+def test_builders_are_listed_wherever_they_are(
+    cloud: Cloud, build: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In regions that no settings of today name, too; one that a policy closes is said."""
+    away = launch(cloud, Run("preheat-1", ACCOUNT, "ap-southeast-2", ""))
+    ended = launch(cloud, LEFT)
+    cloud.client("ec2").terminate_instances(InstanceIds=[ended])
+    cloud.before["ec2:DescribeInstances"] = lambda request: (
+        Refusal("UnauthorizedOperation", status=403) if request.region == "eu-north-1" else None
+    )
+    retire.ami_clean()
+    printed = capsys.readouterr()
+    assert [line.split()[:2] for line in printed.out.splitlines()] == [["ap-southeast-2", away]]
+    assert f"terminate-instances --region ap-southeast-2 --instance-ids {away}" in printed.err
+    assert "eu-north-1 is closed to these credentials" in printed.err
+    assert running(cloud, "ap-southeast-2") == [away], "it may be at work for another host"
