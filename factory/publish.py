@@ -115,19 +115,19 @@ class Publication:
         return [{"Key": key, "Value": value} for key, value in self.marks.items()]
 
     def share(self, ec2: Client, image: Image) -> str:
-        """Let the accounts launch the AMI, and no others."""
+        """Let the accounts launch the AMI, and nobody else: neither everybody nor an organisation."""
         asked = ec2.describe_image_attribute(ImageId=image["ImageId"], Attribute="launchPermission")
-        there = {grant["UserId"] for grant in asked["LaunchPermissions"] if "UserId" in grant}
-        wanted = set(self.settings.share_with)
-        if there != wanted:
-            ec2.modify_image_attribute(
-                ImageId=image["ImageId"],
-                LaunchPermission={
-                    "Add": [{"UserId": account} for account in sorted(wanted - there)],
-                    "Remove": [{"UserId": account} for account in sorted(there - wanted)],
-                },
-            )
-        return ", ".join(sorted(wanted)) or "private"
+        there: list[dict[str, str]] = asked["LaunchPermissions"]
+        wanted = [{"UserId": account} for account in sorted(set(self.settings.share_with))]
+        added = [grant for grant in wanted if grant not in there]
+        removed = [grant for grant in there if grant not in wanted]
+        if removed:
+            names = ", ".join(name for grant in removed for name in grant.values())
+            say(f"{image['ImageId']} could be launched by {names}, which share_with does not name: no longer")
+        if added or removed:
+            permission = {"Add": added, "Remove": removed}
+            ec2.modify_image_attribute(ImageId=image["ImageId"], LaunchPermission=permission)
+        return ", ".join(grant["UserId"] for grant in wanted) or "private"
 
     def deprecate(self, ec2: Client, image: Image) -> str:
         """Set the date from which the AMI is no longer listed, counted from the build; that date."""
