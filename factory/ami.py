@@ -4,14 +4,12 @@ Everything it does can be done again. The AMI's name says by a digest what it is
 copy that is there is not made anew; what an interrupted run has left is removed first.
 """
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from factory import images, inputs, packer
 from factory.aws import client, endpoint, explained
 from factory.builder import make_security_group, noted, remove_all_noted
 from factory.console import BUILD, LOGS, FactoryError, say
-from factory.deadline import boothook
 from factory.machine import workspace
 from factory.notes import Run
 from factory.preflight import Plan, check
@@ -19,6 +17,7 @@ from factory.publish import publish
 from factory.rehearsal import rehearse
 from factory.report import Report
 from factory.settings import Settings, read_settings
+from factory.startup import user_data
 
 LOG = LOGS / "ami.log"
 RECORDS = BUILD / "ami"  # a manifest and an image.json for each AMI, by its name
@@ -88,10 +87,10 @@ def file_of(plan: Plan, kind: str) -> Path:
 
 
 def startup_file(plan: Plan, settings: Settings) -> Path:
-    """User data for this try's builder, which ends itself builder_hours from now."""
+    """The file of user data for this try's builder."""
     file = RECORDS / f"{plan.name}.user-data"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(boothook(datetime.now(UTC) + timedelta(hours=settings.builder_hours)))
+    file.write_text(user_data(settings))
     return file
 
 

@@ -23,7 +23,7 @@ PLUGIN_BLOCKS_SINCE = (1, 7)
 # What a Packer older than 1.7 cannot read, in one place: the pins of plugins, which were then built in, and
 # the settings of instance metadata. Such a Packer serves for the local image, and for the tests of the AMI.
 MODERN_FILES = ("plugins.pkr.hcl",)
-MODERN_SETTINGS = ("imds_support", "metadata_options")
+MODERN_SETTINGS = ("imds_support", "include_deprecated", "metadata_options")
 
 # What EC2 says when a zone has no instance of the type left: a code on demand; for spot Packer tells the
 # message alone.
@@ -73,9 +73,10 @@ def template(program: Path) -> Path:
 
 
 def without_modern(text: str) -> str:
-    """A template less the lines and blocks of MODERN_SETTINGS, which `packer fmt` indents by two spaces."""
+    """A template less the lines and blocks of MODERN_SETTINGS, as `packer fmt` indents them."""
     names = "|".join(MODERN_SETTINGS)
-    return re.sub(rf"^  (?:{names})\b(?: *=.*| \{{\n(?:    .*\n)*  \}})\n", "", text, flags=re.MULTILINE)
+    setting = rf"^( +)(?:{names})\b(?: *=.*| \{{\n(?:\1  .*\n)*\1\}})\n"
+    return re.sub(setting, "", text, flags=re.MULTILINE)
 
 
 def validate(program: Path, source: str, var_file: Path | None) -> None:

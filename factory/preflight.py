@@ -18,6 +18,7 @@ from factory.instances import check_kinds
 from factory.model import check_model
 from factory.settings import Settings
 from factory.sources import check_source
+from factory.startup import user_data
 
 NEEDED = (1, 14, 1)  # as plugins.pkr.hcl asks: older ones cannot fetch the plugins
 
@@ -48,6 +49,7 @@ def check(settings: Settings) -> Plan:
     check_model()
     check_volume(settings)
     check_sharing(settings)
+    user_data(settings)  # an unfit user_data_file is refused there
     with explained():
         account = account_of(settings.region)
         say(f"account {account}, region {settings.region}")
@@ -120,7 +122,9 @@ def find_source(ec2: Client, settings: Settings) -> dict[str, Any]:
     """The AMI to start from, found as packer/ami.pkr.hcl finds it: by id, or the newest of a name."""
     wanted = settings.source_ami or settings.source_ami_name
     filters = [{"Name": "image-id" if settings.source_ami else "name", "Values": [wanted]}]
-    found = ec2.describe_images(Owners=[settings.source_ami_owner], Filters=filters)["Images"]
+    found = ec2.describe_images(
+        Owners=[settings.source_ami_owner], Filters=filters, IncludeDeprecated=bool(settings.source_ami)
+    )["Images"]
     if not found:
         raise FactoryError(
             f"account {settings.source_ami_owner} has no AMI {wanted} in {settings.region}",
@@ -171,12 +175,15 @@ def check_quota(described: list[dict[str, Any]], settings: Settings, kinds: list
         quota = quota_code(kind, spot=settings.spot)
         if not quota:
             continue
+        if kind not in needed:
+            say(f"EC2 does not describe {kind}, so that its quota is not compared; going on")
+            continue
         try:
             allowed = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=quota)["Quota"]["Value"]
         except ClientError as error:
             say(f"the quota {quota} for {kind} cannot be read ({code(error)}); going on")
             continue
-        if allowed < needed.get(kind, math.inf):
+        if allowed < needed[kind]:
             raise FactoryError(
                 f"the account may run {allowed:.0f} vCPUs of the family of {kind} in {settings.region},"
                 f" which has {needed[kind]}",

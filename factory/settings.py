@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from lark.exceptions import UnexpectedInput
 from factory.console import ROOT, FactoryError
 
 VARIABLES = ROOT / "packer/variables.pkr.hcl"
+AUTOMATIC = re.compile(r"[.]auto[.]pkrvars[.](hcl|json)$")  # files of values that Packer reads unasked
 README = ROOT / "README.md"
 MARKS = "<!-- variables of packer/variables.pkr.hcl, by `make readme` -->", "<!-- end of variables -->"
 
@@ -27,6 +30,8 @@ class Settings:
     builder_hours: int
     subnet_ids: list[str]
     ssh_cidrs: list[str]
+    ssh_interface: str
+    user_data_file: str
     source_ami: str
     source_ami_name: str
     source_ami_owner: str
@@ -55,6 +60,7 @@ def read_settings() -> Settings:
     another type.
     """
     values = {name: variable["default"] for name, variable in variables().items()}
+    refuse_other_ways(values)
     chosen = os.environ.get("AMI", "")
     path = (ROOT / chosen).resolve() if chosen else None
     if path:
@@ -71,7 +77,30 @@ def read_settings() -> Settings:
                     f"The default, {json.dumps(values[name])}, is of the right one",
                 )
         values |= given
-    return Settings(path, **{f.name: values[f.name] for f in fields(Settings) if f.name != "path"})
+    settings = Settings(path, **{f.name: values[f.name] for f in fields(Settings) if f.name != "path"})
+    if settings.ssh_interface == "private_ip" and not settings.ssh_cidrs:
+        raise FactoryError(
+            "ssh_interface is private_ip, and ssh_cidrs is empty: the builder does not see you by the address"
+            " that you have on the internet",
+            'Set ssh_cidrs to the network that you reach the subnet from, such as ["10.0.0.0/16"]',
+        )
+    if settings.region in settings.copy_regions:
+        raise FactoryError(
+            f"copy_regions names {settings.region}, where the AMI is built",
+            "Leave it out of copy_regions; its key is kms_key_id",
+        )
+    return settings
+
+
+def refuse_other_ways(names: Iterable[str]) -> None:
+    """FactoryError where a variable is set by what only Packer reads: it would get other values than we."""
+    by_environment = [f"PKR_VAR_{name}" for name in names if f"PKR_VAR_{name}" in os.environ]
+    files = [str(path) for path in VARIABLES.parent.iterdir() if AUTOMATIC.search(path.name)]
+    if found := by_environment + sorted(files):
+        raise FactoryError(
+            f"{', '.join(found)}: Packer reads this by itself, and the rest of make ami does not",
+            "Put its values into a file of their own, and name that: make ami AMI=my.pkrvars.hcl",
+        )
 
 
 def variables() -> dict[str, dict[str, Any]]:

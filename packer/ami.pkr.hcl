@@ -10,7 +10,9 @@ source "amazon-ebs" "ami" {
   source_ami_filter {
     owners      = [var.source_ami_owner]
     most_recent = true
-    filters     = var.source_ami != "" ? { image-id = var.source_ami } : { name = var.source_ami_name }
+    # A deprecated AMI is hidden from who asks for the newest of a name, and from who names it alike.
+    include_deprecated = var.source_ami != ""
+    filters            = var.source_ami != "" ? { image-id = var.source_ami } : { name = var.source_ami_name }
   }
 
   # The builder's volume is the AMI's, and that of the instances started from it.
@@ -29,8 +31,13 @@ source "amazon-ebs" "ami" {
   user_data_file    = var.startup_file
   shutdown_behavior = "terminate"
 
+  # Whether there is such a profile EC2 says itself, without iam:GetInstanceProfile.
+  iam_instance_profile    = var.iam_instance_profile
+  skip_profile_validation = true
+
   # Nobody else gets in while it is built, nor by its key afterwards.
-  associate_public_ip_address = true
+  associate_public_ip_address = var.ssh_interface == "public_ip"
+  ssh_interface               = var.ssh_interface
   security_group_id           = var.security_group_id
   temporary_key_pair_name     = var.run
   temporary_key_pair_type     = "ed25519"

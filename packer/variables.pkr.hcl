@@ -62,10 +62,38 @@ variable "ssh_cidrs" {
   }
 }
 
+variable "ssh_interface" {
+  type        = string
+  default     = "public_ip"
+  description = "Address at which this host reaches the builder: public_ip, or private_ip, where it gets no public one and ssh_cidrs must be set."
+
+  validation {
+    condition     = var.ssh_interface == "public_ip" || var.ssh_interface == "private_ip"
+    error_message = "The ssh_interface must be public_ip or private_ip."
+  }
+}
+
+variable "iam_instance_profile" {
+  type        = string
+  default     = ""
+  description = "Instance profile of the builder, by name; the identity that runs make ami must be allowed iam:PassRole on its role. Empty: none."
+
+  validation {
+    condition     = regex_replace(var.iam_instance_profile, "^[A-Za-z0-9+=,.@_-]{1,128}$", "") == ""
+    error_message = "The iam_instance_profile must be the name of an instance profile, not its ARN."
+  }
+}
+
+variable "user_data_file" {
+  type        = string
+  default     = ""
+  description = "File of user data for the builder's cloud-init, such as proxy settings; beside what preheat itself tells it. Empty: none."
+}
+
 variable "source_ami" {
   type        = string
   default     = ""
-  description = "Id of the AMI to start from. Empty: the newest one by source_ami_name."
+  description = "Id of the AMI to start from, even if it is deprecated. Empty: the newest one by source_ami_name."
 
   validation {
     condition     = regex_replace(var.source_ami, "^ami-[0-9a-f]+$", "") == ""

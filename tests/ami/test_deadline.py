@@ -2,7 +2,7 @@
 
 import json
 import sys
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,33 +10,23 @@ import yaml
 
 from factory import machine as machines
 from factory.console import ROOT, run
-from factory.deadline import UNIT, boothook
+from factory.deadline import UNIT
 from factory.image import ARTIFACT, image
 from factory.machine import booted
+from factory.settings import read_settings
+from factory.startup import user_data
 
 HYGIENE = ROOT / "ansible/roles/hygiene"
 ITEMS = yaml.safe_load((HYGIENE / "vars/main.yml").read_text())["__hygiene_items"]
 LOGIN = machines.USER_DATA
-MULTIPART = """\
-Content-Type: multipart/mixed; boundary="part"
-MIME-Version: 1.0
-
---part
-Content-Type: text/cloud-config
-
-{login}
---part
-Content-Type: text/plain
-
-{boothook}
---part--
-"""
 
 
-def arm(monkeypatch: pytest.MonkeyPatch, after: timedelta) -> None:
-    """Let the next machine start with the switch set, beside what lets the tests in."""
-    text = MULTIPART.format(login=LOGIN, boothook=boothook(datetime.now(UTC) + after))
-    monkeypatch.setattr(machines, "USER_DATA", text)
+def arm(monkeypatch: pytest.MonkeyPatch, folder: Path, hours: int) -> None:
+    """Let the next machine start with a builder's user data, which the tests' own login is merged into."""
+    (folder / "login").write_text(LOGIN)
+    monkeypatch.setenv("AMI", "")
+    settings = replace(read_settings(), builder_hours=hours, user_data_file=str(folder / "login"))
+    monkeypatch.setattr(machines, "USER_DATA", user_data(settings))
 
 
 def test_it_is_armed_at_each_boot_until_hygiene_takes_it_from_the_disk(
@@ -45,7 +35,7 @@ def test_it_is_armed_at_each_boot_until_hygiene_takes_it_from_the_disk(
     image()
     disk = tmp_path / "disk.raw"
     run("cp", "--sparse=always", ARTIFACT.raw, disk)
-    arm(monkeypatch, timedelta(hours=6))
+    arm(monkeypatch, tmp_path, 6)
     with booted(disk, "instance", keep=True) as machine:
         machine.run("cloud-init status --wait")
         assert machine.run(f"systemctl is-active {UNIT}") == "active\n"
@@ -63,9 +53,11 @@ def test_it_is_armed_at_each_boot_until_hygiene_takes_it_from_the_disk(
         assert machine.run(f"systemctl is-active {UNIT}") == "active\n", "the builder keeps it"
 
 
-def test_a_machine_whose_deadline_is_past_powers_itself_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_whose_deadline_is_past_powers_itself_off(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     image()
-    arm(monkeypatch, timedelta(hours=-1))
+    arm(monkeypatch, tmp_path, -1)
     ended = []
     monkeypatch.setattr(machines, "wait_for_ssh", lambda _machine, process, _: ended.append(process.wait(60)))
     with booted(ARTIFACT.raw, "instance", keep=False):

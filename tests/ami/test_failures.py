@@ -2,13 +2,17 @@
 
 import signal
 import subprocess
+from base64 import b64decode
 from collections.abc import Callable
 
 import pytest
 from cloud import ABROAD, HOME, Refusal, Request
 from conftest import Command, instance
 
+from factory import packer
 from factory.console import BUILD
+
+MODERN = packer.version(packer.packer()) >= packer.PLUGIN_BLOCKS_SINCE
 
 
 def test_a_failing_role_is_named(command: Command) -> None:
@@ -231,6 +235,30 @@ CUT_OFF = r"""
       args:
         executable: /bin/bash
 """
+
+
+def test_a_builder_in_a_private_network(quick: Command) -> None:
+    """Not a failure, but as companies have it: no public address, a profile, user data; a pinned source."""
+    quick.cloud.client("iam").create_instance_profile(InstanceProfileName="builder")
+    (quick.folder / "proxy").write_text("#cloud-config\nwrite_files: []\n")
+    quick.choices |= {
+        "ssh_interface": "private_ip",
+        "iam_instance_profile": "builder",
+        "user_data_file": str(quick.folder / "proxy"),
+        "source_ami": "ami-0deb1a00000000012",
+    }
+    code, printed = quick.run()
+    assert code == 0, printed
+    (launched,) = [request.parameters for request in quick.cloud.calls("ec2:RunInstances")]
+    public = launched.get("NetworkInterface.1.AssociatePublicIpAddress")
+    assert public == ("false" if MODERN else None)  # an old Packer leaves it to the subnet
+    assert launched["IamInstanceProfile.Name"] == "builder"
+    assert "#cloud-config\nwrite_files" in b64decode(launched["UserData"]).decode()
+    asked = [request.parameters for request in quick.cloud.calls("ec2:DescribeImages")]
+    hidden = [
+        a for a in asked if "ami-0deb1a00000000012" in a.values() and a.get("IncludeDeprecated") != "true"
+    ]
+    assert len(hidden) == (0 if MODERN else 1), "an old Packer cannot ask for it"
 
 
 def test_an_ami_of_the_same_name_by_another_host_is_left_alone(quick: Command) -> None:

@@ -48,6 +48,8 @@ def refused(command: Command, *says: str) -> None:
         ({"ssm_parameter": "preheat"}, "must be a path"),
         ({"name_prefix": "pre heat"}, "letters, digits"),
         ({"deprecate_after": 0}, "between 1 and 3650"),
+        ({"builder_hours": 0}, "between 1 and 48"),
+        ({"copy_regions": {HOME: ""}}, "copy_regions names us-east-1, where the AMI is built"),
     ],
 )
 def test_a_wrong_choice(command: Command, choices: dict[str, Any], says: str) -> None:
@@ -160,6 +162,22 @@ def test_a_quota_that_cannot_be_read_is_said(command: Command) -> None:
     code, printed = command.run()
     assert code == 1
     assert "the quota L-DB2E81BA for g6.xlarge cannot be read (AccessDeniedException)" in printed
+
+
+def test_a_type_that_is_not_described_is_said(command: Command) -> None:
+    """As a new type may be, for a while."""
+    command.cloud.before["ec2:DescribeInstanceTypes"] = lambda _: NO_TYPES
+    command.cloud.before["ec2:CreateSecurityGroup"] = lambda _: Refusal("Enough")
+    _, printed = command.run()
+    assert "EC2 does not describe g6.xlarge" in printed
+    assert "CreateSecurityGroup (Enough)" in printed
+
+
+NO_TYPES = """
+<DescribeInstanceTypesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">
+  <instanceTypeSet/>
+</DescribeInstanceTypesResponse>
+""".strip()
 
 
 def test_a_network_without_subnets(command: Command) -> None:

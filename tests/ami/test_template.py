@@ -10,6 +10,7 @@ from factory.console import ROOT, FactoryError
 from factory.settings import MARKS, README, table, variables, with_table
 
 LEFT_OUT = [
+    '    include_deprecated = var.source_ami != ""',
     '  imds_support = "v2.0"',
     "  metadata_options {",
     '    http_endpoint               = "enabled"',
