@@ -22,11 +22,12 @@ PACKAGES = [
     *("ca-certificates", "python3", "python3-apt"),
 ]
 
-# cloud-init as Debian's EC2 image sets it up: the user is `admin`.
+# cloud-init as Debian's EC2 image sets it up: the user is `admin`, and /etc/hosts names the machine.
 CLOUD_CONFIG = """\
 system_info: {default_user: {name: admin, lock_passwd: true, shell: /bin/bash,
   groups: [adm, sudo], sudo: ["ALL=(ALL) NOPASSWD:ALL"]}}
 locale: C.UTF-8
+manage_etc_hosts: true
 """
 
 FILES = {
@@ -85,8 +86,11 @@ def rootfs() -> Path:
     return tar
 
 
-def make_base_disk(disk: Path) -> None:
-    """Write a bootable disk image: GPT, an EFI system partition with GRUB, the base system on ext4."""
+def make_base_disk(disk: Path, folder: Path) -> None:
+    """Write a bootable disk image: GPT, an EFI system partition with GRUB, the base system on ext4.
+
+    It is mounted in `folder`, a workspace, so that the next run finds a mount that a killed one has left.
+    """
     tar = rootfs()
     say(f"base disk: {DISK_MIB // 1024} GiB, sparse")
     disk.unlink(missing_ok=True)
@@ -94,7 +98,7 @@ def make_base_disk(disk: Path) -> None:
         file.truncate(DISK_MIB * MIB)
     layout = f"label: gpt\nstart=1MiB, size={ESP_MIB}MiB, type=uefi\nstart={1 + ESP_MIB}MiB, type=linux\n"
     subprocess.run(["sfdisk", "--quiet", str(disk)], input=layout, text=True, check=True)
-    with tempfile.TemporaryDirectory(dir=disk.parent) as scratch:
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
         esp = make_esp(Path(scratch))
         run("dd", f"if={esp}", f"of={disk}", "bs=1M", "seek=1", "conv=notrunc", "status=none")
         # One MiB is left at the end for the second copy of the partition table.

@@ -41,9 +41,9 @@ def image() -> None:
     for path in vars(ARTIFACT).values():
         path.unlink(missing_ok=True)
     disk = BUILD / "unfinished.raw"
-    with workspace("build"):
+    with workspace("build") as folder:
         try:
-            make_base_disk(disk)
+            make_base_disk(disk, folder)
             say("boot the base disk")
             with booted(disk, "image", keep=True) as machine:
                 say("ssh answers")

@@ -6,11 +6,17 @@ import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from factory.console import ROOT, FactoryError
 
 VERSION = (ROOT / "runtime/VERSION").read_text().strip()
 DEFAULT_VARS = "ansible/models/whisper-nato.yml"
+
+MODEL_VARS = ROOT / "ansible/roles/model/vars/main.yml"
+WEIGHTS = "model.safetensors"
 
 # When none of it has changed, the image that is there is the image.
 INPUTS = (
@@ -43,18 +49,44 @@ def vars_file() -> str:
 
 def git_commit() -> str:
     """The commit checked out, with `-dirty` when files differ from it; `unknown` outside a checkout."""
+    # A checkout in a container is often another user's, which git would refuse to look at.
+    git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT)]
     done = subprocess.run(
-        ["git", "-C", ROOT, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+        [*git, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
 def fingerprint() -> str:
-    """A digest of every file that the image is made from, and of the variables file."""
+    """A digest of every file that the image is made from, and of the variables file with what it names."""
     digest = hashlib.sha256()
     files = [path for pattern in INPUTS for path in ROOT.glob(pattern)]
-    for path in sorted([*files, ROOT / vars_file()]):
+    for path in sorted([*files, ROOT / vars_file(), *named_files()]):
         if path.is_file() and "__pycache__" not in path.parts:
             digest.update(os.path.relpath(path, ROOT).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def named_files() -> list[Path]:
+    """The files of this host that the variables name: the checkpoint's and the sample.
+
+    But not its weights, gigabytes that model_sha256 stands for. A path that only Ansible can tell is one into
+    this tree, which is an input as a whole.
+    """
+    values = read_vars(vars_file())
+    folder, sample = (Path(str(values.get(name, ""))) for name in ("model_source", "bake_sample"))
+    patterns = yaml.safe_load(MODEL_VARS.read_text())["__model_patterns"]
+    files = [path for pattern in patterns if pattern != WEIGHTS for path in folder.glob(pattern)]
+    return [path for path in [*files, sample] if path.is_absolute()]
+
+
+def read_vars(path: str) -> dict[str, Any]:
+    """Ansible's variables in a file; FactoryError where it holds none."""
+    try:
+        values = yaml.safe_load((ROOT / path).read_text())
+    except yaml.YAMLError as error:
+        raise FactoryError(f"{path} is not YAML: {error}", f"Write it as {DEFAULT_VARS} is") from error
+    if not isinstance(values, dict):
+        raise FactoryError(f"{path} holds no variables", f"It has lines as {DEFAULT_VARS} has")
+    return dict(values)

@@ -2,14 +2,12 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import httpx2
-import yaml
 from huggingface_hub import HfApi
 
-from factory.console import ROOT, FactoryError, say
-from factory.inputs import DEFAULT_VARS, vars_file
+from factory.console import FactoryError, say
+from factory.inputs import DEFAULT_VARS, read_vars, vars_file
 
 HUB_ID = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 
@@ -54,16 +52,6 @@ def check_model() -> None:
             f"the model {source} at {revision} is not to be had: {str(error).splitlines()[0]}",
             f"Check model_source and model_revision in {path}, and the way to the hub",
         ) from error
-
-
-def read_vars(path: str) -> dict[str, Any]:
-    """Ansible's variables in a file; FactoryError where it holds none."""
-    try:
-        values = yaml.safe_load((ROOT / path).read_text())
-    except yaml.YAMLError as error:
-        raise FactoryError(f"{path} is not YAML: {error}", f"Write it as {DEFAULT_VARS} is") from error
-    require(isinstance(values, dict), f"{path} holds no variables", f"It has lines as {DEFAULT_VARS} has")
-    return dict(values)
 
 
 def require(met: object, cause: str, cure: str) -> None:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from factory.console import BUILD, LOGS, ROOT, FactoryError, first_line, say, tail
 from factory.progress import Progress
@@ -151,7 +152,7 @@ def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: 
                     say(f"  {told}")
             failed = process.wait()
         except BaseException:
-            stop(process)
+            stop(process, sink)
             raise
         finally:
             patience.heard("")
@@ -167,7 +168,7 @@ def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: 
     )
 
 
-def stop(process: subprocess.Popen[str]) -> None:
+def stop(process: subprocess.Popen[str], sink: TextIO) -> None:
     """Let Packer remove what it has launched, as it does after Ctrl-C; another interruption kills it.
 
     The signal goes to the whole group, with Ansible and its ssh in it. It is not SIGTERM, of which Packer's
@@ -176,6 +177,7 @@ def stop(process: subprocess.Popen[str]) -> None:
     say("stopping Packer, which takes down what it has launched")
     try:
         os.killpg(process.pid, signal.SIGINT)
+        sink.writelines(process.stdout or ())  # a pipe that nobody reads would fill up, and hold Packer
         process.wait()
     finally:
         with suppress(ProcessLookupError):

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
+from factory import basedisk, cli, machine, mounts, packer
 from factory.basedisk import make_base_disk
-from factory.console import BUILD, ROOT, FactoryError
+from factory.console import BUILD, ROOT, FactoryError, run
 from factory.image import build_on
 from factory.machine import booted, workspace
 
@@ -34,8 +36,8 @@ cli.main()
 @pytest.fixture(scope="module")
 def base_disk() -> Iterator[Path]:
     disk = BUILD / "run/test-base.raw"
-    disk.parent.mkdir(parents=True, exist_ok=True)
-    make_base_disk(disk)
+    with workspace("test-base") as folder:
+        make_base_disk(disk, folder)
     yield disk
     disk.unlink()
 
@@ -75,6 +77,58 @@ def machine_that_stays(disk: Path) -> Iterator[subprocess.Popen[str]]:
         process.wait()
         with workspace("test-factory"):
             pass
+
+
+def test_the_next_run_finds_where_a_killed_one_has_mounted_the_base_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = []
+
+    @contextmanager
+    def mounted(_disk: Path, target: Path, _offset: int) -> Iterator[Path]:
+        targets.append(target)
+        yield target
+
+    monkeypatch.setattr(basedisk, "mounted", mounted)
+    for name in ("rootfs", "make_esp", "run"):
+        monkeypatch.setattr(basedisk, name, lambda *_words: "")
+    (tmp_path / "workspace").mkdir()
+    make_base_disk(tmp_path / "disk", tmp_path / "workspace")
+    assert [target.is_relative_to(tmp_path / "workspace") for target in targets] == [True]
+
+
+def test_clean_deletes_nothing_within_a_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one that a killed run has left, wherever in build/ it is."""
+    for module in (cli, machine):
+        monkeypatch.setattr(module, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(cli, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
+    disk, folder = tmp_path / "disk", tmp_path / "build/scratch/root"
+    disk.write_bytes(bytes(1 << 20))
+    run("mke2fs", "-q", "-F", disk)
+    folder.mkdir(parents=True)
+    run("mount", "-o", "loop", disk, folder)
+    (folder / "precious").touch()
+    cli.clean()
+    assert not (tmp_path / "build").exists()
+    folder.mkdir(parents=True)
+    with mounts.mounted(disk, folder, 0) as root:
+        assert (root / "precious").exists()
+
+
+def test_an_interrupted_packer_that_says_much_ends(tmp_path: Path) -> None:
+    """More than a pipe holds, while it cleans up."""
+    chatty = "trap 'seq 100000; exit 1' INT; echo up; while :; do sleep 0.1; done"
+    process = subprocess.Popen(
+        ["bash", "-c", chatty], text=True, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "up\n"
+    rescue = Timer(60, process.kill)  # were it to hang
+    rescue.start()
+    with (tmp_path / "log").open("w") as log:
+        packer.stop(process, log)
+    rescue.cancel()
+    assert process.returncode == 1
+    assert (tmp_path / "log").read_text().endswith("\n100000\n")
 
 
 def test_an_error_takes_the_machine_down(base_disk: Path) -> None:

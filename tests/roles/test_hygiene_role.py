@@ -94,5 +94,5 @@ def test_the_check_changes_nothing(root: Path) -> None:
 def test_an_item_says_what_and_why(item: dict[str, str]) -> None:
     assert set(item) == {"path", "state", "reason"}
     assert item["path"].startswith("/")
-    assert item["state"] in ("absent", "empty", "folders")
+    assert item["state"] in ("absent", "empty", "folders", "localhost")
     assert item["reason"]

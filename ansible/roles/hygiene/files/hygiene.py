@@ -16,6 +16,8 @@ from pathlib import Path
 
 Item = dict[str, str]
 
+LOCALHOST = b"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+
 
 def findings(root: Path, items: list[Item]) -> Iterator[tuple[Item, Path]]:
     """Each path that is not as its item demands, with the item."""
@@ -36,6 +38,9 @@ def offenders(path: Path, state: str) -> list[Path]:
         if is_folder:
             return sorted(path.iterdir())
         return [path] if path.is_symlink() or path.stat().st_size else []
+    if state == "localhost":
+        as_demanded = path.is_file() and not path.is_symlink() and path.read_bytes() == LOCALHOST
+        return [] if as_demanded else [path]
     if state == "folders":
         inside = sorted(path.rglob("*")) if is_folder else [path]
         return [entry for entry in inside if entry.is_symlink() or not entry.is_dir()]
@@ -46,6 +51,8 @@ def reset(item: Item, path: Path, root: Path) -> None:
     """Bring one finding to its state."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
+    elif item["state"] == "localhost" and not path.is_symlink():
+        path.write_bytes(LOCALHOST)
     elif item["state"] == "empty" and path == root / item["path"].lstrip("/"):
         path.write_bytes(b"")
     else:
