@@ -10,7 +10,7 @@ from types import FrameType
 from factory.ami import ami
 from factory.basedisk import rootfs
 from factory.builder import remove_all_noted
-from factory.console import BUILD, FactoryError, say
+from factory.console import BUILD, CHECKOUT, FactoryError, say
 from factory.demo import demo
 from factory.image import ARTIFACT, image
 from factory.machine import booted, workspace
@@ -18,7 +18,7 @@ from factory.mounts import unmount_below
 from factory.retire import ami_clean
 from factory.settings import readme
 
-MOLECULE_IMAGE = "localhost/preheat-base"  # as molecule/podman.yml names it
+MOLECULE_IMAGE = f"localhost/preheat-base-{CHECKOUT}"  # as molecule/podman.yml names it
 
 
 def base() -> None:

@@ -1,5 +1,6 @@
 """What the build host says: progress with the time since the start, errors with their cure, commands."""
 
+import hashlib
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 LOGS = BUILD / "logs"
+CHECKOUT = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]  # what several on this host are told apart by
 
 _started = time.monotonic()
 

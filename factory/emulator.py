@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from factory.console import run, say
-from factory.machine import Machine, mark, new_machine, wait_for_ssh, workspace
+from factory.machine import Machine, held_port, mark, new_machine, wait_for_ssh, workspace
 
 FIRMWARE = Path("/usr/share/ovmf/OVMF.fd")
 KVM_SECONDS = 20  # a kernel that runs prints its first line well within; one that cannot hangs for ever
@@ -22,8 +22,8 @@ ACCELERATORS = {"kvm": "kvm -cpu host", "emulation": "tcg,thread=multi -cpu max"
 @contextmanager
 def emulated(disk: Path, name: str) -> Iterator[Machine]:
     """Boot a qcow2 image under QEMU and yield the machine once ssh answers; what it writes is thrown away."""
-    with workspace(name) as folder:
-        machine = new_machine(folder, name)
+    with workspace(name) as folder, held_port() as port:
+        machine = new_machine(folder, name, port)
         seed = make_seed_disk(folder)
         accelerator = "kvm" if kvm_runs(disk, seed, machine) else "emulation"
         say(f"QEMU boots {disk.name} by {accelerator}")

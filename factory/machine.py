@@ -106,7 +106,7 @@ def booted(disk: Path, name: str, *, keep: bool) -> Iterator[Machine]:
         root = stack.enter_context(mounted(disk, folder / "disk", ROOT_OFFSET, read_only=not keep))
         if not keep:
             root = stack.enter_context(overlaid(root, folder))
-        machine = new_machine(folder, name)
+        machine = new_machine(folder, name, stack.enter_context(held_port()))
         (folder / "sshd").mkdir(exist_ok=True)
         (folder / "sshd/port.conf").write_text(SSHD.format(port=machine.port))
         process = stack.enter_context(container(root, folder, machine.console))
@@ -130,8 +130,8 @@ def overlaid(lower: Path, folder: Path) -> Iterator[Path]:
         run("rm", "-rf", layer)
 
 
-def new_machine(folder: Path, name: str) -> Machine:
-    """A machine's ssh key, port and client configuration, and the NoCloud seed that lets its user in.
+def new_machine(folder: Path, name: str, port: int) -> Machine:
+    """A machine's ssh key and client configuration, and the NoCloud seed that lets its user in.
 
     The seed is the folder `seed`: cloud-init reads from it which key the admin user accepts.
     """
@@ -139,7 +139,7 @@ def new_machine(folder: Path, name: str) -> Machine:
     for path in (key, key.with_suffix(".pub")):
         path.unlink(missing_ok=True)
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "preheat", "-f", key)
-    machine = Machine(name, free_port(), "admin", key, config, folder / "console.log")
+    machine = Machine(name, port, "admin", key, config, folder / "console.log")
     config.write_text(SSH_CONFIG.format(port=machine.port, user=machine.user, key=key))
     seed.mkdir(exist_ok=True)
     (seed / "meta-data").write_text(META_DATA.format(name=f"{name}-{int(time.time())}"))
@@ -212,9 +212,15 @@ def wait_for_ssh(machine: Machine, process: subprocess.Popen[bytes], seconds: fl
     )
 
 
-def free_port() -> int:
-    """A TCP port that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@contextmanager
+def held_port() -> Iterator[int]:
+    """A TCP port on loopback that nobody else is given meanwhile, and that sshd and QEMU can still listen on.
+
+    It is bound here and not listened on: Linux lets another listen on such a port where both, as servers do,
+    set SO_REUSEADDR, and gives it to nobody who asks for any port.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port: int = held.getsockname()[1]
+        yield port

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from factory import basedisk, cli, machine, mounts, packer
 from factory.basedisk import make_base_disk
 from factory.console import BUILD, ROOT, FactoryError, run
 from factory.image import build_on
-from factory.machine import booted, workspace
+from factory.machine import booted, held_port, workspace
 
 # Boots a disk, says so, and stays until it is stopped.
 STAY = """
@@ -129,6 +130,18 @@ def test_an_interrupted_packer_that_says_much_ends(tmp_path: Path) -> None:
     rescue.cancel()
     assert process.returncode == 1
     assert (tmp_path / "log").read_text().endswith("\n100000\n")
+
+
+def test_a_port_is_its_machines_alone() -> None:
+    """From before its sshd or QEMU, which set SO_REUSEADDR, listens on it."""
+    with held_port() as port, socket.socket() as another, socket.socket() as server:
+        with pytest.raises(OSError, match="in use"):
+            another.bind(("127.0.0.1", port))
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", port))
+        server.listen()
+        with socket.create_connection(("127.0.0.1", port)):
+            pass
 
 
 def test_an_error_takes_the_machine_down(base_disk: Path) -> None:

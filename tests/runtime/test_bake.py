@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -26,12 +27,18 @@ NAME = "whisper-nato"
 STATE = Path(state.__file__)
 
 
+BAKE = """
+import sys; sys.path.insert(0, {runtime!r})
+{before}
+import state, stdio; stdio.run('state', state.main)
+"""
+
+
 def bake(
     output: Path, model: Path, *options: str, before: str = "", **settings: Any
 ) -> subprocess.CompletedProcess[str]:
     """`state.py bake` in a process of its own; `before` is Python to run in it first."""
-    path = f"import sys; sys.path.insert(0, {str(STATE.parent)!r})"
-    code = f"{path}\n{before}\nimport state, stdio; stdio.run('state', state.main)"
+    code = BAKE.format(runtime=str(STATE.parent), before=before)
     command = [sys.executable, "-c", code, "bake", "--model", str(model), "--output", str(output), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, **settings)
 
@@ -229,9 +236,21 @@ def test_bake_needs_no_home_and_no_rights(baked: Path) -> None:
         for writable in (output, temporary):
             writable.mkdir()
             shutil.chown(writable, "nobody")
-        settings: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []}
-        environment = {"HOME": "/nonexistent", "PATH": os.environ["PATH"], "TMPDIR": str(temporary)}
-        done = bake(output / "a.safetensors", model, env=environment, **settings)
+        # And so may be the folder above this checkout: what is run is mounted where anybody may enter.
+        mounts = []
+        for source in (Path(sys.prefix), STATE.parent):
+            (folder / source.name).mkdir()
+            mounts.append(f"mount --bind {shlex.quote(str(source))} {folder / source.name}")
+        within = ["unshare", "--mount", "sh", "-c", " && ".join([*mounts, 'exec "$@"']), "sh"]
+        nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+        python = [str(folder / Path(sys.prefix).name / "bin/python"), "-c"]
+        code = BAKE.format(runtime=str(folder / STATE.parent.name), before="")
+        options = ["bake", "--model", str(model), "--output", str(output / "a.safetensors")]
+        done = subprocess.run(
+            [*within, *nobody, *python, code, *options],
+            env={"HOME": "/nonexistent", "PATH": os.environ["PATH"], "TMPDIR": str(temporary)}, cwd="/",
+            capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["dtype"] == state.best_dtype(
             "cuda" if torch.cuda.is_available() else "cpu"
