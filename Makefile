@@ -28,7 +28,7 @@ demo: setup ## Build the image, boot it, transcribe a sample on it over ssh
 ami: setup ## Build an AMI on a GPU instance of EC2, copy and share it
 	@$(PYTHON) -m factory ami
 
-ami-clean: setup ## List the AMIs that were made; with REMOVE=yes remove the old ones
+ami-clean: setup ## List builders and AMIs in every region; with REMOVE=yes remove old AMIs
 	@$(PYTHON) -m factory ami-clean
 
 ssh: setup ## Boot the image on a throw-away overlay and open a shell on it

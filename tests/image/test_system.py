@@ -38,6 +38,12 @@ def test_admin_has_sudo_and_no_password(host: Host) -> None:
         assert host.run("id -un").stdout.strip() == "root"
 
 
+def test_its_own_name_resolves(host: Host) -> None:
+    """Though /etc/hosts does not name it on the disk; sudo would complain, and wait for a name server."""
+    assert host.run("getent hosts $(hostname)").rc == 0
+    assert host.run("sudo true").stderr == ""
+
+
 def test_baking_user_cannot_log_in(host: Host) -> None:
     assert host.user("transcribe").shell == "/usr/sbin/nologin"
     with host.sudo():
