@@ -87,8 +87,11 @@ locals {
     "preheat:source-ami"      = "{{ .SourceAMI }}"
     "preheat:source-ami-name" = "{{ .SourceAMIName }}"
   }
+  # Packer puts these on the AMI as it makes it, describes it next, and sets ami_tags last: by preheat:inputs
+  # docs/builder-policy.json knows the AMIs that may be changed.
   run_tags = {
-    Name          = "${var.run} (builds ${var.ami_name})"
-    "preheat:run" = var.run
+    Name             = "${var.run} (builds ${var.ami_name})"
+    "preheat:run"    = var.run
+    "preheat:inputs" = var.inputs
   }
 }

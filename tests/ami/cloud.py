@@ -1,7 +1,8 @@
 """EC2, SSM and STS for the tests: moto's server, whose every request is recorded.
 
 A test can look at a request, interrupt something by it, or answer in AWS's place. What `make ami` needs and
-moto does not do is done here: the deprecation date, IMDSv2 on an AMI, quotas, snapshots that go with an AMI.
+moto does not do is done here: the deprecation date, IMDSv2 on an AMI, quotas, tags that things have from the
+first, snapshots that go with an AMI. What docs/builder-policy.json does not allow the builder is refused.
 """
 
 import json
@@ -9,21 +10,26 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
+import birth
 import boto3
+from calls import ACCOUNT, questions
+from iam import UnknownError, allows
 from moto.backends import get_backend
 from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-ACCOUNT = "123456789012"  # moto's
+from factory.console import ROOT
+
 DEBIAN = "136693071363"
 HOME, ABROAD = "us-east-1", "eu-west-1"
-CREDENTIALS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+BUILDER = "builder"  # the access key of who has the policy, and nothing else
+POLICY = json.loads((ROOT / "docs/builder-policy.json").read_text())
 
 XML, JSON = "text/xml", "application/x-amz-json-1.1"
 REFUSED = (
@@ -35,11 +41,12 @@ DONE = '<Response xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><return>true<
 
 @dataclass(frozen=True)
 class Request:
-    """One call: the service and action as IAM names them, the region, the parameters."""
+    """One call: the service and action as IAM names them, the region, the parameters, who makes it."""
 
     action: str
     region: str
     parameters: dict[str, Any]
+    access_key: str = ""
 
     @property
     def rehearsed(self) -> bool:
@@ -68,7 +75,7 @@ class Cloud:
     requests: list[Request] = field(default_factory=list)
     before: dict[str, Hook] = field(default_factory=dict)  # by action
     after: dict[str, Hook] = field(default_factory=dict)
-    all_actions: set[str] = field(default_factory=set)  # since the server was started
+    denied: list[str] = field(default_factory=list)  # what the policy does not allow and was asked for
     moto: DomainDispatcherApplication = field(
         default_factory=lambda: DomainDispatcherApplication(create_backend_app)
     )
@@ -79,15 +86,17 @@ class Cloud:
         self.requests.clear()
         self.before.clear()
         self.after.clear()
+        self.denied.clear()
         self.quota = 64.0
 
     def calls(self, action: str) -> list[Request]:
         """The requests for an action so far, less those that only ask whether they would be granted."""
         return [request for request in self.requests if request.action == action and not request.rehearsed]
 
-    def client(self, service: str, region: str = HOME) -> Any:
-        """A client for the test's own questions."""
-        return boto3.client(service, region_name=region, endpoint_url=self.url, **CREDENTIALS)
+    def client(self, service: str, region: str = HOME, access_key: str = "testing") -> Any:
+        """A client for the test's own questions, or for the builder's by its access key."""
+        keys = {"aws_access_key_id": access_key, "aws_secret_access_key": "testing"}
+        return boto3.client(service, region_name=region, endpoint_url=self.url, **keys)
 
     def public_key(self, name: str, region: str = HOME) -> str:
         """The public half of a key pair, which EC2 puts on an instance that is launched with it."""
@@ -127,13 +136,15 @@ class Cloud:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         request = parsed(environ, body)
         if request.action == "ec2:CreateImage":
-            body = urlencode(without_snapshot_tags(request.parameters)).encode()
+            body = urlencode(birth.without_snapshot_tags(request.parameters)).encode()
             environ["CONTENT_LENGTH"] = str(len(body))
+            tags = self.tags(request.region, request.parameters["InstanceId"])
+            request = replace(request, parameters=birth.with_run_tags(request.parameters, tags))
         environ["wsgi.input"] = BytesIO(body)
         self.requests.append(request)
         self.all_actions.add(request.action)
         hook = self.before.get(f"{request.action} DryRun" if request.rehearsed else request.action)
-        told = hook(request) if hook else None
+        told = self.judged(request) or (hook(request) if hook else None)
         if request.rehearsed and not told:
             told = Refusal("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
         if isinstance(told, Refusal):
@@ -143,9 +154,34 @@ class Cloud:
         reply = answer(start, 200, own) if own else list(self.moto(environ, start))
         for snapshot in orphans:
             get_backend("ec2")[ACCOUNT][request.region].delete_snapshot(snapshot)
+        birth.tag(get_backend("ec2")[ACCOUNT][request.region], request.action, request.parameters)
         if request.action in self.after:
             self.after[request.action](request)
         return reply
+
+    def tags(self, region: str, name: str) -> dict[str, str]:
+        """The tags that something has at the moment."""
+        return dict(get_backend("ec2")[ACCOUNT][region].tags.get(name, {}))
+
+    def judged(self, request: Request) -> Refusal | None:
+        """What the policy says of a call by the builder; None if it is allowed."""
+        if request.access_key != BUILDER:
+            return None
+        also = [("ec2:DeleteSnapshot", {"SnapshotId": name}) for name in self.deleted_with(request)]
+        try:
+            asked = [
+                question
+                for action, parameters in [(request.action, request.parameters), *also]
+                for question in questions(action, request.region, parameters, self.tags)
+            ]
+            denied = [str(question) for question in asked if not allows(POLICY, question)]
+        except UnknownError as error:
+            denied = [f"not known here: {error}"]
+        self.denied += denied
+        if not denied:
+            return None
+        name = "UnauthorizedOperation" if request.action.startswith("ec2:") else "AccessDeniedException"
+        return Refusal(name, f"the policy does not allow {denied[0]}", 403)
 
     def deleted_with(self, request: Request) -> list[str]:
         """The snapshots that go with an AMI when that is asked for: moto keeps them."""
@@ -172,17 +208,7 @@ def parsed(environ: dict[str, Any], body: bytes) -> Request:
     else:
         parameters = {key: values[0] for key, values in parse_qs(body.decode()).items()}
         action = parameters.get("Action", "")
-    return Request(f"{service}:{action}", region, parameters)
-
-
-def without_snapshot_tags(parameters: dict[str, str]) -> dict[str, str]:
-    """CreateImage less the tags for its snapshots, which a current Packer sends and moto cannot set."""
-    dropped = tuple(
-        key.removesuffix("ResourceType")
-        for key, value in parameters.items()
-        if key.endswith(".ResourceType") and value == "snapshot"
-    )
-    return {key: value for key, value in parameters.items() if not key.startswith(dropped)}
+    return Request(f"{service}:{action}", region, parameters, scope[0])
 
 
 def refused(request: Request, refusal: Refusal) -> str:

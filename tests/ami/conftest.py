@@ -17,7 +17,7 @@ os.environ["MOTO_AMIS_PATH"] = str(Path(__file__).parent / "source-amis.json")  
 
 import pytest
 import yaml
-from cloud import ABROAD, HOME, Cloud, Request, served
+from cloud import ABROAD, BUILDER, HOME, Cloud, Request, served
 
 from factory.console import ROOT
 from factory.image import ARTIFACT, image
@@ -70,7 +70,7 @@ class Command:
             "AMI": str(self.folder / "ami.pkrvars.json"),
             "VARS": str(self.folder / "vars.yml"),
             "AWS_ENDPOINT_URL": self.cloud.url,
-            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_ACCESS_KEY_ID": BUILDER,
             "AWS_SECRET_ACCESS_KEY": "testing",
             "AWS_CONFIG_FILE": "/dev/null",
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -106,10 +106,11 @@ def server() -> Iterator[Cloud]:
 
 
 @pytest.fixture
-def cloud(server: Cloud) -> Cloud:
-    """The cloud, with nothing in it."""
+def cloud(server: Cloud) -> Iterator[Cloud]:
+    """The cloud, with nothing in it; nobody asked for more than the policy allows."""
     server.reset()
-    return server
+    yield server
+    assert server.denied == []
 
 
 @pytest.fixture

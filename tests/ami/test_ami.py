@@ -45,6 +45,7 @@ def built(server: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
     with instance(command):
         code, printed = command.run()
     assert code == 0, printed
+    assert server.denied == []
     (ami,), (copy,) = server.own_amis(), server.own_amis(ABROAD)
     yield Built(command, printed, ami, copy)
 

@@ -1,14 +1,16 @@
-"""The builder's policy, of which README speaks: what is called is allowed, and nothing without a reason."""
+"""The builder's policy, of which README speaks: what is called is allowed, and nothing without a reason.
 
-import json
-from typing import Any
+Every call of every test here is held against it (cloud.py), with its conditions and the tags of that moment.
+"""
 
 import pytest
+from calls import FREE
+from cloud import BUILDER, POLICY, Cloud
 from conftest import Command
+from iam import Statement, listed
 
-from factory.console import ROOT
-
-FREE = {"sts:GetCallerIdentity"}  # needs no permission
+from factory.packer import TEMPLATE
+from factory.settings import read_hcl
 
 # What is allowed and not called here, with the reason to allow it.
 NOT_CALLED_HERE = {
@@ -28,23 +30,14 @@ NOT_CALLED_HERE = {
 }
 
 
-POLICY = json.loads((ROOT / "docs/builder-policy.json").read_text())
-
-
-def actions(statement: dict[str, Any]) -> list[str]:
-    """The actions that a statement of the policy allows; none has a wildcard."""
-    listed = statement["Action"]
-    return listed if isinstance(listed, list) else [listed]
-
-
 def allowed() -> set[str]:
-    """Every action of the policy."""
-    return {action for statement in POLICY["Statement"] for action in actions(statement)}
+    """Every action of the policy; none has a wildcard."""
+    return {action for statement in POLICY["Statement"] for action in listed(statement["Action"])}
 
 
-def statements(action: str) -> list[dict[str, Any]]:
+def statements(action: str) -> list[Statement]:
     """The statements that allow an action."""
-    return [statement for statement in POLICY["Statement"] if action in actions(statement)]
+    return [statement for statement in POLICY["Statement"] if action in listed(statement["Action"])]
 
 
 def test_the_policy_allows_what_is_called_and_no_more(quick: Command) -> None:
@@ -87,3 +80,65 @@ def test_what_is_not_its_own_cannot_be_tagged_as_such() -> None:
     making, *tagged = [statement["Condition"] for statement in statements("ec2:CreateTags")]
     assert list(making["StringEquals"]) == ["ec2:CreateAction"]
     assert tagged == [OWN, MADE]
+
+
+def run_tags() -> list[dict[str, str]]:
+    """The run_tags of the template, with values as a run has them."""
+    (blocks,) = read_hcl(TEMPLATE / "ami.pkr.hcl")["locals"]
+    names = [name.strip('"') for name in blocks["run_tags"]]
+    return [{"Key": name, "Value": "preheat-1" if name == "preheat:run" else "some"} for name in names]
+
+
+@pytest.mark.parametrize("spot", [False, True])
+def test_the_calls_of_a_current_packer_are_allowed_in_their_order(cloud: Cloud, spot: bool) -> None:
+    """As packer-plugin-amazon 1.8 makes them, by its source (birth.py names it), cancelled at the end."""
+    ec2 = cloud.client("ec2", access_key=BUILDER)
+    tags = run_tags()
+
+    def on(*kinds: str) -> list[dict[str, object]]:
+        return [{"ResourceType": kind, "Tags": tags} for kind in kinds]
+
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    ec2.create_key_pair(KeyName="preheat-1", TagSpecifications=on("key-pair"))
+    launch = {
+        "ImageId": "ami-0deb1a00000000012",
+        "InstanceType": "g6.xlarge",
+        "KeyName": "preheat-1",
+        "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": subnet}],
+    }
+    launched = ("instance", "network-interface", "volume")
+    if spot:
+        ec2.create_launch_template(
+            LaunchTemplateName="packer-fleet-launch-template-1",
+            LaunchTemplateData={**launch, "TagSpecifications": on(*launched)},
+        )
+        template = {"LaunchTemplateName": "packer-fleet-launch-template-1", "Version": "1"}
+        made = ec2.create_fleet(
+            Type="instant",
+            LaunchTemplateConfigs=[{"LaunchTemplateSpecification": template}],
+            TargetCapacitySpecification={"TotalTargetCapacity": 1, "DefaultTargetCapacityType": "spot"},
+        )
+        instance = made["Instances"][0]["InstanceIds"][0]
+    else:
+        made = ec2.run_instances(**launch, MinCount=1, MaxCount=1, TagSpecifications=on(*launched))
+        instance = made["Instances"][0]["InstanceId"]
+    ec2.describe_instance_status(InstanceIds=[instance])
+    if spot:
+        ec2.create_tags(Resources=[instance], Tags=tags)
+    else:
+        ec2.stop_instances(InstanceIds=[instance])
+    image = ec2.create_image(Name="made", InstanceId=instance, TagSpecifications=on("image", "snapshot"))[
+        "ImageId"
+    ]
+    (described,) = ec2.describe_images(ImageIds=[image])["Images"]
+    snapshot = described["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    ec2.modify_image_attribute(ImageId=image, Description={"Value": "preheat"})
+    ec2.modify_image_attribute(ImageId=image, ImdsSupport={"Value": "v2.0"})
+    for made_of_it in (image, snapshot):
+        ec2.create_tags(Resources=[made_of_it], Tags=[{"Key": "preheat:version", "Value": "1"}])
+    ec2.deregister_image(ImageId=image)
+    ec2.delete_snapshot(SnapshotId=snapshot)
+    ec2.terminate_instances(InstanceIds=[instance])
+    if spot:
+        ec2.delete_launch_template(LaunchTemplateName="packer-fleet-launch-template-1")
+    ec2.delete_key_pair(KeyName="preheat-1")

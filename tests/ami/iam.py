@@ -1,0 +1,92 @@
+"""IAM's evaluation of a policy, as far as docs/builder-policy.json goes; it raises for what it does not know.
+
+What AWS asks a policy about a call is in calls.py. The rules are those of AWS's guide to IAM, "Policy
+evaluation logic" and "Condition operators": one statement that denies outweighs all that allow; in conditions
+all operators and all keys must hold, of several values one; a key that the call does not have does not hold.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Policy = Mapping[str, Any]
+Statement = Mapping[str, Any]
+
+ELEMENTS = {"Sid", "Effect", "Action", "Resource", "Condition"}
+# The condition keys that calls.py fills in where a call has them. Of any other nobody here knows.
+KEYS = re.compile(r"aws:(?:Resource|Request)Tag/.+|ec2:CreateAction|iam:PassedToService", re.IGNORECASE)
+
+
+class UnknownError(Exception):
+    """The policy holds something that is not modelled here; it must be, before it can be judged."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """May this action be done to this resource, an ARN; with the condition keys that the call has."""
+
+    action: str
+    resource: str
+    context: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{key}={value}" for key, value in self.context.items())
+        return f"{self.action} on {self.resource} ({told or 'no condition keys'})"
+
+
+def allows(policy: Policy, question: Question) -> bool:
+    """Whether the policy, and nothing else, lets its holder do it."""
+    effects = {statement["Effect"] for statement in policy["Statement"] if applies(statement, question)}
+    return effects == {"Allow"}
+
+
+def applies(statement: Statement, question: Question) -> bool:
+    """Whether a statement is about the question."""
+    if unknown := statement.keys() - ELEMENTS:
+        raise UnknownError(f"elements of a statement: {', '.join(sorted(unknown))}")
+    if statement["Effect"] not in ("Allow", "Deny"):
+        raise UnknownError(f"effect: {statement['Effect']}")
+    return (
+        any(like(pattern.lower(), question.action.lower()) for pattern in listed(statement["Action"]))
+        and any(names(pattern, question.resource) for pattern in listed(statement["Resource"]))
+        and all(
+            holds(operator, key, listed(values), question.context)
+            for operator, keys in statement.get("Condition", {}).items()
+            for key, values in keys.items()
+        )
+    )
+
+
+def names(pattern: str, arn: str) -> bool:
+    """Whether a Resource names an ARN; a wildcard stays within its part; the last may hold colons."""
+    if pattern == "*":
+        return True
+    parts, told = pattern.split(":", 5), arn.split(":", 5)
+    return len(parts) == len(told) and all(map(like, parts, told))
+
+
+def holds(operator: str, key: str, values: Iterable[str], context: Mapping[str, str]) -> bool:
+    """Whether the value that the call has for a key is as one of the values; names of keys have no case."""
+    if operator not in ("StringEquals", "StringLike"):
+        raise UnknownError(f"condition operator: {operator}")
+    if not KEYS.fullmatch(key):
+        raise UnknownError(f"condition key: {key}")
+    if unknown := [value for value in values if "${" in value]:
+        raise UnknownError(f"policy variable: {unknown[0]}")
+    there = {name.lower(): value for name, value in context.items()}.get(key.lower())
+    if there is None:
+        return False
+    return any(there == value if operator == "StringEquals" else like(value, there) for value in values)
+
+
+def like(pattern: str, text: str) -> bool:
+    """Whether a text is as a pattern says, in which * stands for any characters and ? for one."""
+    wildcards = {"*": ".*", "?": "."}
+    expression = "".join(wildcards.get(character, re.escape(character)) for character in pattern)
+    return re.fullmatch(expression, text, re.DOTALL) is not None
+
+
+def listed(value: str | list[str]) -> list[str]:
+    """One value as a list of it, as a policy may have either."""
+    return [value] if isinstance(value, str) else value
