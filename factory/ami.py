@@ -13,6 +13,7 @@ from factory.console import BUILD, LOGS, FactoryError, say
 from factory.machine import workspace
 from factory.notes import Run
 from factory.preflight import Plan, check
+from factory.proof import prove
 from factory.publish import publish
 from factory.rehearsal import rehearse
 from factory.report import Report
@@ -41,6 +42,8 @@ def ami() -> None:
                 rehearse(plan, settings)
                 with noted(plan, settings.region, folder) as run:
                     build(run, plan, settings, report)
+            if settings.verify:
+                prove(plan, settings, folder, record, report)
             publish(plan.name, settings, record, report)
         finally:
             print(report.table())

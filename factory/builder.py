@@ -28,9 +28,13 @@ ENDING_SECONDS = 900  # an instance with a GPU takes minutes to end
 
 
 @contextmanager
-def noted(plan: Plan, region: str, folder: Path) -> Iterator[Run]:
-    """A run whose note is in the folder as long as anything of it may be; at the end all of it is removed."""
-    run = Run(f"preheat-{uuid.uuid4().hex[:12]}", plan.account, region, plan.name)
+def noted(plan: Plan, region: str, folder: Path, *, building: bool = True) -> Iterator[Run]:
+    """A run whose note is in the folder as long as anything of it may be; at the end all of it is removed.
+
+    That takes in the AMI while the run is `building` it.
+    """
+    unfinished = plan.name if building else ""
+    run = Run(f"preheat-{uuid.uuid4().hex[:12]}", plan.account, region, unfinished)
     note = notes.write(folder, run)
     try:
         yield run
@@ -141,7 +145,7 @@ def make_security_group(run: Run, settings: Settings, subnet: str) -> str:
         return str(group["GroupId"])  # of an earlier try, in another zone
     group = ec2.create_security_group(
         GroupName=run.id,
-        Description=f"ssh to the builder of {run.unfinished_ami}",
+        Description=f"ssh to the instance of {run.id}",
         VpcId=vpc,
         TagSpecifications=[
             {"ResourceType": "security-group", "Tags": [{"Key": "preheat:run", "Value": run.id}]},

@@ -5,8 +5,7 @@ from typing import Any
 import yaml
 
 from factory.console import ROOT, FactoryError
-from factory.inputs import vars_file
-from factory.model import read_vars
+from factory.inputs import read_vars, vars_file
 
 NAMES = ROOT / "ansible/roles/nvidia/vars/Debian-12.yml"
 

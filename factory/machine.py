@@ -28,16 +28,18 @@ SSHD = """\
 ExecStart=
 ExecStart=/usr/sbin/sshd -D -p {port} -o ListenAddress=127.0.0.1
 """
-# A machine is new each time and on loopback: there is no host key to know beforehand.
+# A machine is new each time: there is no host key to know beforehand. One that dies is not waited for.
 SSH_CONFIG = """\
 Host machine
-  HostName 127.0.0.1
+  HostName {host}
   Port {port}
   User {user}
   IdentityFile {key}
   IdentitiesOnly yes
   BatchMode yes
   ConnectTimeout 30
+  ServerAliveInterval 15
+  ServerAliveCountMax 8
   StrictHostKeyChecking no
   UserKnownHostsFile /dev/null
   LogLevel ERROR
@@ -56,7 +58,7 @@ INIT_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class Machine:
-    """A booted machine that answers ssh on 127.0.0.1."""
+    """A booted machine that answers ssh."""
 
     name: str
     port: int
@@ -140,7 +142,7 @@ def new_machine(folder: Path, name: str, port: int) -> Machine:
         path.unlink(missing_ok=True)
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "preheat", "-f", key)
     machine = Machine(name, port, "admin", key, config, folder / "console.log")
-    config.write_text(SSH_CONFIG.format(port=machine.port, user=machine.user, key=key))
+    config.write_text(SSH_CONFIG.format(host="127.0.0.1", port=machine.port, user=machine.user, key=key))
     seed.mkdir(exist_ok=True)
     (seed / "meta-data").write_text(META_DATA.format(name=f"{name}-{int(time.time())}"))
     (seed / "user-data").write_text(USER_DATA.format(key=key.with_suffix(".pub").read_text().strip()))

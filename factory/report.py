@@ -39,7 +39,7 @@ class Report:
     def table(self) -> str:
         """The steps as columns."""
         rows = [("step", "region", "result", "time")]
-        rows += [(line.step, line.region, line.result, f"{line.seconds:.0f} s") for line in self.lines]
+        rows += [(line.step, line.region, line.result, f"{line.seconds:.1f} s") for line in self.lines]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         return "\n".join(
             "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]])

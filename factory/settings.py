@@ -28,6 +28,7 @@ class Settings:
     instance_types: list[str]
     spot: bool
     builder_hours: int
+    verify: bool
     subnet_ids: list[str]
     ssh_cidrs: list[str]
     ssh_interface: str

@@ -80,6 +80,7 @@ locals {
   ami_tags = {
     Name                      = var.ami_name
     "preheat:inputs"          = var.inputs
+    "preheat:instance-type"   = var.instance_type
     "preheat:parameter"       = var.ssm_parameter
     "preheat:run"             = var.run
     "preheat:version"         = var.version

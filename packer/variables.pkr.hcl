@@ -40,6 +40,12 @@ variable "builder_hours" {
   }
 }
 
+variable "verify" {
+  type        = bool
+  default     = true
+  description = "Launch the AMI once and test it before it is copied and named in ssm_parameter."
+}
+
 variable "subnet_ids" {
   type        = list(string)
   default     = []

@@ -27,8 +27,8 @@ MAKES: dict[str, tuple[str, ...]] = {
 CHANGES = {
     *("ec2:AuthorizeSecurityGroupIngress", "ec2:CreateKeyPair", "ec2:CreateTags", "ec2:DeleteKeyPair"),
     *("ec2:DeleteLaunchTemplate", "ec2:DeleteSecurityGroup", "ec2:DeleteSnapshot", "ec2:DeleteVolume"),
-    *("ec2:DeregisterImage", "ec2:EnableImageDeprecation", "ec2:ModifyImageAttribute", "ec2:StopInstances"),
-    "ec2:TerminateInstances",
+    *("ec2:DeregisterImage", "ec2:EnableImageDeprecation", "ec2:GetConsoleOutput"),
+    *("ec2:ModifyImageAttribute", "ec2:StopInstances", "ec2:TerminateInstances"),
 }
 KINDS = {
     "ami": "image",

@@ -142,7 +142,6 @@ class Cloud:
             request = replace(request, parameters=birth.with_run_tags(request.parameters, tags))
         environ["wsgi.input"] = BytesIO(body)
         self.requests.append(request)
-        self.all_actions.add(request.action)
         hook = self.before.get(f"{request.action} DryRun" if request.rehearsed else request.action)
         told = self.judged(request) or (hook(request) if hook else None)
         if request.rehearsed and not told:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ import pytest
 import yaml
 from cloud import ABROAD, BUILDER, HOME, Cloud, Request, served
 
-from factory.console import ROOT
+from factory.console import BUILD, ROOT, FactoryError
 from factory.image import ARTIFACT, image
-from factory.machine import booted
+from factory.machine import Machine, booted
 
 KEY = "arn:aws:kms:{}:123456789012:key/00000000-1111-2222-3333-444444444444"
 KEYS = {region: KEY.format(region) for region in (HOME, ABROAD)}
@@ -33,13 +33,15 @@ CHOICES: dict[str, Any] = {
     "copy_regions": {ABROAD: KEYS[ABROAD]},
     "share_with": [PARTNER],
     "tags": {"team": "speech"},
+    "verify": False,  # but where that is what is tested
 }
-# `factory` with another play: what is tested is what happens around it.
+# `factory` with another play, and what else a test replaces: what is tested is what happens around it.
 WITH_PLAY = """
 import sys
 from pathlib import Path
-from factory import cli, packer
+from factory import cli, launch, packer, proof
 packer.PROJECT = Path({project!r})
+{replaced}
 cli.main()
 """
 
@@ -55,6 +57,7 @@ class Command:
     bake: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     project: Path = ROOT
+    replaced: str = ""  # Python, to be run in the process before the command
     process: subprocess.Popen[str] | None = None  # the last one started
 
     def start(self, command: str = "ami") -> subprocess.Popen[str]:
@@ -79,7 +82,10 @@ class Command:
             **self.environment,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-c", WITH_PLAY.format(project=str(self.project)), command],
+            [
+                sys.executable, "-c",
+                WITH_PLAY.format(project=str(self.project), replaced=self.replaced), command,
+            ],
             cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
@@ -126,8 +132,8 @@ def instance(command: Command) -> Iterator[None]:
     with booted(ARTIFACT.raw, "instance", keep=False) as machine:
 
         def authorize(request: Request) -> None:
-            key = command.cloud.public_key(request.parameters["KeyName"], request.region)
-            machine.run(f"echo '{key} {request.parameters['KeyName']}' >>~/.ssh/authorized_keys")
+            with suppress(FactoryError):  # after the real play nobody gets in; the key is for the proof then
+                let_in(machine, command.cloud, request)
 
         command.cloud.after["ec2:CreateKeyPair"] = authorize
         command.environment |= {
@@ -135,6 +141,31 @@ def instance(command: Command) -> Iterator[None]:
             "PKR_VAR_instance_port": str(machine.port),
         }
         yield
+
+
+def let_in(machine: Machine, cloud: Cloud, request: Request) -> None:
+    """Do as EC2 does: put the key pair that a request names onto the instance."""
+    name = request.parameters["KeyName"]
+    machine.run(f"echo '{cloud.public_key(name, request.region)} {name}' >>~/.ssh/authorized_keys")
+
+
+@contextmanager
+def proved(cloud: Cloud) -> Iterator[Machine]:
+    """A machine that stands in for the instance of the finished AMI."""
+    image()
+    with booted(ARTIFACT.raw, "proved", keep=False) as machine:
+
+        def authorize(request: Request) -> None:
+            made = {ami["ImageId"]: ami["Name"] for ami in cloud.own_amis()}
+            if name := made.get(request.parameters["ImageId"]):
+                let_in(machine, cloud, request)
+                record = BUILD / f"ami/{name}.image.json"
+                if record.exists():  # the machine is not the builder, but the same; this tells them apart
+                    machine.upload(record, "image.json")
+                    machine.run("sudo cp image.json /opt/transcribe/image.json")
+
+        cloud.after["ec2:RunInstances"] = authorize
+        yield machine
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`make ami` from nothing to an AMI in two regions: what was asked of AWS, and what is there at the end."""
 
 import json
+import re
 import time
 from base64 import b64decode
 from collections.abc import Iterator
@@ -10,12 +11,17 @@ from typing import Any
 
 import pytest
 from cloud import ABROAD, HOME, Cloud
-from conftest import KEYS, PARTNER, Command, instance
+from conftest import KEYS, PARTNER, Command, instance, proved
 
 from factory import packer
 from factory.console import BUILD
 from factory.inputs import VERSION
 
+# The AMI's stand-in, and one file of the tests that tests/image runs on it anyway.
+PROVED = """
+launch.address = lambda instance, public: ("127.0.0.1", {port})
+proof.TESTS = [Path("tests/image/test_system.py")]
+"""
 MODERN = packer.version(packer.packer()) >= packer.PLUGIN_BLOCKS_SINCE
 
 
@@ -42,7 +48,9 @@ def built(server: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
     """The real play on the instance, once for all tests of this module."""
     server.reset()
     command = Command(server, tmp_path_factory.mktemp("ami"), tmp_path_factory.mktemp("t"))
-    with instance(command):
+    command.choices["verify"] = True
+    with instance(command), proved(server) as machine:
+        command.replaced = PROVED.format(port=machine.port)
         code, printed = command.run()
     assert code == 0, printed
     assert server.denied == []
@@ -100,7 +108,7 @@ def test_manifest_and_record_agree_with_the_ami(built: Built) -> None:
 
 
 def test_the_builder_is_as_chosen(built: Built) -> None:
-    (request,) = built.cloud.calls("ec2:RunInstances")
+    request, _ = built.cloud.calls("ec2:RunInstances")
     assert request.parameters["InstanceType"] == "g6.xlarge"
     # Left out of the template for an old Packer (test_template.py).
     assert request.parameters.get("MetadataOptions.HttpTokens") == ("required" if MODERN else None)
@@ -130,25 +138,26 @@ def test_the_builder_ends_itself_at_its_deadline(built: Built) -> None:
     assert timedelta(hours=5) < date.replace(tzinfo=UTC) - datetime.now(UTC) <= timedelta(hours=6)
 
 
-def test_only_the_caller_reaches_the_builder(built: Built) -> None:
-    (request,) = built.cloud.calls("ec2:AuthorizeSecurityGroupIngress")
-    rules = {key: value for key, value in request.parameters.items() if key.startswith("IpPermissions")}
-    assert rules == {
-        "IpPermissions.1.IpProtocol": "tcp",
-        "IpPermissions.1.FromPort": "22",
-        "IpPermissions.1.ToPort": "22",
-        "IpPermissions.1.IpRanges.1.CidrIp": "192.0.2.7/32",
-    }
-    (launched,) = built.cloud.calls("ec2:RunInstances")
-    assert request.parameters["GroupId"] in launched.parameters.values()
+def test_only_the_caller_reaches_the_builder_and_the_instance_of_the_proof(built: Built) -> None:
+    requests = built.cloud.calls("ec2:AuthorizeSecurityGroupIngress")
+    for request, launched in zip(requests, built.cloud.calls("ec2:RunInstances"), strict=True):
+        rules = {key: value for key, value in request.parameters.items() if key.startswith("IpPermissions")}
+        assert rules == {
+            "IpPermissions.1.IpProtocol": "tcp",
+            "IpPermissions.1.FromPort": "22",
+            "IpPermissions.1.ToPort": "22",
+            "IpPermissions.1.IpRanges.1.CidrIp": "192.0.2.7/32",
+        }
+        assert request.parameters["GroupId"] in launched.parameters.values()
 
 
 def test_the_key_is_temporary(built: Built) -> None:
-    (made,) = built.cloud.calls("ec2:CreateKeyPair")
+    made, for_the_proof = built.cloud.calls("ec2:CreateKeyPair")
+    assert made.parameters["KeyName"] != for_the_proof.parameters["KeyName"]
     # The template asks for it in any case; an old Packer takes what EC2 gives, an RSA key.
     assert made.parameters.get("KeyType") == ("ed25519" if MODERN else None)
     removed = [request.parameters["KeyName"] for request in built.cloud.calls("ec2:DeleteKeyPair")]
-    assert made.parameters["KeyName"] in removed
+    assert {made.parameters["KeyName"], for_the_proof.parameters["KeyName"]} <= set(removed)
 
 
 def test_the_copy_is_encrypted_with_the_key_of_its_region(built: Built) -> None:
@@ -197,6 +206,26 @@ def test_the_table_says_what_was_made_and_where(built: Built) -> None:
     table = [line.split() for line in built.printed.splitlines() if line.endswith(" s") and "[" not in line]
     assert ["image", HOME, built.ami["ImageId"]] in [row[:3] for row in table]
     assert ["copy", ABROAD, built.copy["ImageId"]] in [row[:3] for row in table]
+
+
+def test_the_ami_did_its_work_before_anyone_got_it(built: Built) -> None:
+    """On an instance of the type that built it; what was measured is in the table and in tags everywhere."""
+    order = [request.action for request in built.cloud.requests]
+    proof = order.index("ec2:RunInstances", order.index("ec2:CreateImage"))
+    assert order.index("ec2:CopyImage") > proof
+    assert order.index("ssm:PutParameter") > proof
+    launched = built.cloud.requests[proof].parameters
+    assert (launched["ImageId"], launched["InstanceType"]) == (built.ami["ImageId"], "g6.xlarge")
+    rows = {
+        line.split("  ")[0]: line.split()[-2] for line in built.printed.splitlines() if line.endswith(" s")
+    }
+    for image in (built.ami, built.copy):
+        marks = tags(image)
+        assert marks["preheat:verified"].endswith(" on g6.xlarge")
+        assert marks["preheat:first-words"] == f"{rows['first words']} s"
+        assert marks["preheat:words-again"] == f"{rows['words again']} s"
+        assert float(marks["preheat:launch-to-ssh"].removesuffix(" s")) > 0
+    assert re.search(r"tests/image +g6.xlarge +\d+ passed", built.printed)
 
 
 def test_again_it_finds_everything_done(built: Built) -> None:

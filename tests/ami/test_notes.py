@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cloud import ABROAD, ACCOUNT, HOME, Cloud, Refusal
+from calls import ACCOUNT
+from cloud import ABROAD, HOME, Cloud, Refusal
 
 from factory import builder, cli, machine, notes, retire
 from factory.console import FactoryError

@@ -4,16 +4,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from calls import ACCOUNT
 from cloud import HOME, Cloud, Refusal
 
 from factory import builder, rehearsal
-from factory.builder import Run, remove
+from factory.builder import remove
 from factory.console import FactoryError
+from factory.notes import Run
 from factory.preflight import Plan
 from factory.rehearsal import rehearse
 from factory.settings import Settings, read_settings
 
-PLAN = Plan("preheat-0.1.0", "0", {"ImageId": "ami-0deb1a00000000012"}, [("g6.xlarge", "subnet-1")])
+PLAN = Plan("preheat-0.1.0", ACCOUNT, "0", {"ImageId": "ami-0deb1a00000000012"}, [("g6.xlarge", "subnet-1")])
 ASKED = {"ec2:RunInstances", "ec2:CreateLaunchTemplate", "ec2:CreateFleet"}
 
 
@@ -58,6 +60,6 @@ def test_a_launch_template_that_a_crash_has_left_is_removed(cloud: Cloud, settin
     left("packer-fleet-launch-template-aaaaaaa", "preheat-1")
     left("packer-fleet-launch-template-bbbbbbb", "preheat-2")
     left("somebody-elses", "preheat-1")
-    remove(Run("preheat-1", HOME, ""))
+    remove(Run("preheat-1", ACCOUNT, HOME, ""))
     kept = [found["LaunchTemplateName"] for found in ec2.describe_launch_templates()["LaunchTemplates"]]
     assert sorted(kept) == ["packer-fleet-launch-template-bbbbbbb", "somebody-elses"]

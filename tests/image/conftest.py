@@ -1,7 +1,12 @@
-"""The finished image, three ways: its disk before any boot, booted by systemd-nspawn, and its record."""
+"""The finished image, three ways: its disk before any boot, booted by systemd-nspawn, and its record.
+
+Or an instance of an AMI, as factory/proof.py runs these tests: with --machine, ssh's configuration for it,
+and --record, its image.json. The tests that read the disk are left out then.
+"""
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,23 @@ SAMPLES = Path(__file__).parent.parent / "fixtures/samples"
 RECORDINGS = SAMPLES.with_name("recordings")
 
 
+DISK = {"disk", "root", "base_disk"}  # what only the artifact of `make image` has
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How to reach an instance of an AMI."""
+    parser.addoption("--machine", type=Path, help="ssh's configuration for the host `machine`, to test that")
+    parser.addoption("--record", type=Path, help="the image.json that belongs to it")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what cannot be asked of an instance."""
+    if config.getoption("--machine", None):
+        left_out = [item for item in items if DISK & set(getattr(item, "fixturenames", ()))]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(scope="session")
 def disk() -> Path:
     """The artifact; built now if it is not there or its inputs have changed."""
@@ -26,9 +48,13 @@ def disk() -> Path:
 
 
 @pytest.fixture(scope="session")
-def record(disk: Path) -> dict[str, Any]:
+def record(request: pytest.FixtureRequest) -> dict[str, Any]:
     """image.json as it was published beside the artifact."""
-    record: dict[str, Any] = json.loads(ARTIFACT.record.read_text())
+    path: Path | None = request.config.getoption("--record", None)
+    if not path:
+        request.getfixturevalue("disk")
+        path = ARTIFACT.record
+    record: dict[str, Any] = json.loads(path.read_text())
     return record
 
 
@@ -43,9 +69,14 @@ def root(disk: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def machine(disk: Path) -> Iterator[Machine]:
-    """The artifact booted on a throw-away overlay."""
-    with booted(disk, "test", keep=False) as machine:
+def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """The instance, or the artifact booted on a throw-away overlay."""
+    with ExitStack() as stack:
+        config: Path | None = request.config.getoption("--machine", None)
+        if config:
+            machine = Machine("ami", 22, "admin", config.with_name("key"), config, config)
+        else:
+            machine = stack.enter_context(booted(request.getfixturevalue("disk"), "test", keep=False))
         machine.run("cloud-init status --wait")
         yield machine
 
