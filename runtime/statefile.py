@@ -34,7 +34,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -49,6 +48,8 @@ CHUNK = 16 << 20  # bytes under one checksum, a multiple of ALIGNMENT
 HEADER_LIMIT = 100_000_000  # bytes, as in the safetensors library
 DTYPES = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)}  # safetensors' name, bytes
 CURE = "run state.py bake again"
+# What reading a file raises that is no state file.
+UNREADABLE = (json.JSONDecodeError, UnicodeError, AttributeError, KeyError, RecursionError, TypeError)
 
 Entries = dict[str, dict[str, Any]]  # a safetensors header: tensor name → dtype, shape, data_offsets
 
@@ -79,22 +80,32 @@ class Header:
             )
 
 
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
+class naming:  # noqa: N801  used as a function is, like contextlib.suppress
     """Make a StateError of all that reading a state file, whole or broken, raises in the block.
 
     But a want of memory is not the file's fault: MemoryError goes on, as does an OSError that means the same.
+
+    Not by contextlib.contextmanager, in which Python 3.12 keeps the error, and by its traceback all that the
+    block has allocated, until the garbage collector comes by.
     """
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOMEM:
-            raise
-        raise StateError(f"cannot read the state file {path}: {error.strerror}; {CURE}") from error
-    except (json.JSONDecodeError, UnicodeError, AttributeError, KeyError, RecursionError, TypeError) as error:
-        raise StateError(f"the state file {path} is not one, or its header is damaged; {CURE}") from error
-    except ValueError as error:  # one line, and a short one, whatever the file makes it quote
-        raise StateError(f"the state file {path} {' '.join(str(error).split())[:1000]}; {CURE}") from error
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        """Nothing is to be done."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """Raise another error, or let the block's go on."""
+        if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+            raise StateError(f"cannot read the state file {self.path}: {error.strerror}; {CURE}") from error
+        if isinstance(error, UNREADABLE):
+            raise StateError(
+                f"the state file {self.path} is not one, or its header is damaged; {CURE}"
+            ) from error
+        if isinstance(error, ValueError):  # one line, and a short one, whatever the file makes it quote
+            reason = " ".join(str(error).split())[:1000]
+            raise StateError(f"the state file {self.path} {reason}; {CURE}") from error
 
 
 def read_header(file: BinaryIO) -> Header:
