@@ -131,8 +131,10 @@ def test_the_builder_is_as_chosen(built: Built) -> None:
 
 
 def test_the_builder_ends_itself_at_its_deadline(built: Built) -> None:
-    (request,) = built.cloud.calls("ec2:RunInstances")
-    assert request.parameters["InstanceInitiatedShutdownBehavior"] == "terminate"
+    request, proof = built.cloud.calls("ec2:RunInstances")
+    for launched in (request, proof):
+        assert launched.parameters["InstanceInitiatedShutdownBehavior"] == "terminate"
+    assert "shutdown" in b64decode(proof.parameters["UserData"]).decode()
     text = b64decode(request.parameters["UserData"]).decode()
     date = datetime.strptime(text.partition("power off at ")[2][:23], "%Y-%m-%d %H:%M:%S %Z")
     assert timedelta(hours=5) < date.replace(tzinfo=UTC) - datetime.now(UTC) <= timedelta(hours=6)

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from factory.deadline import UNIT
+
 HOME = "/opt/transcribe"
 
 
@@ -40,6 +42,14 @@ def test_admin_has_sudo_and_no_password(host: Host) -> None:
     with host.sudo():
         assert host.user("admin").password in {"!", "*", "!*"}
         assert host.run("id -un").stdout.strip() == "root"
+
+
+def test_nothing_ends_the_machine_at_a_deadline(host: Host) -> None:
+    """The builder's dead-man's switch; over ssh, for the disk of an AMI cannot be looked at."""
+    found = host.run(
+        f"systemctl list-unit-files --no-legend {UNIT}; systemctl list-units --all --no-legend {UNIT}"
+    )
+    assert (found.stdout, found.stderr) == ("", "")
 
 
 def test_its_own_name_resolves(host: Host) -> None:
