@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlencode
 import birth
 import boto3
 from calls import ACCOUNT, questions
-from iam import UnknownError, allows
+from iam import Statement, UnknownError, allows
 from moto.backends import get_backend
 from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
@@ -75,7 +75,8 @@ class Cloud:
     requests: list[Request] = field(default_factory=list)
     before: dict[str, Hook] = field(default_factory=dict)  # by action
     after: dict[str, Hook] = field(default_factory=dict)
-    denied: list[str] = field(default_factory=list)  # what the policy does not allow and was asked for
+    granted: list[Statement] = field(default_factory=list)  # beside the policy, as README says
+    denied: list[str] = field(default_factory=list)  # what is not allowed and was asked for
     moto: DomainDispatcherApplication = field(
         default_factory=lambda: DomainDispatcherApplication(create_backend_app)
     )
@@ -87,6 +88,7 @@ class Cloud:
         self.before.clear()
         self.after.clear()
         self.denied.clear()
+        self.granted.clear()
         self.quota = 64.0
 
     def calls(self, action: str) -> list[Request]:
@@ -173,7 +175,8 @@ class Cloud:
                 for action, parameters in [(request.action, request.parameters), *also]
                 for question in questions(action, request.region, parameters, self.tags)
             ]
-            denied = [str(question) for question in asked if not allows(POLICY, question)]
+            policy = POLICY | {"Statement": [*POLICY["Statement"], *self.granted]}
+            denied = [str(question) for question in asked if not allows(policy, question)]
         except UnknownError as error:
             denied = [f"not known here: {error}"]
         self.denied += denied

@@ -240,6 +240,11 @@ CUT_OFF = r"""
 def test_a_builder_in_a_private_network(quick: Command) -> None:
     """Not a failure, but as companies have it: no public address, a profile, user data; a pinned source."""
     quick.cloud.client("iam").create_instance_profile(InstanceProfileName="builder")
+    passed = {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
+    role = "arn:aws:iam::*:role/builder"
+    quick.cloud.granted.append(
+        {"Effect": "Allow", "Action": "iam:PassRole", "Resource": role, "Condition": passed}
+    )
     (quick.folder / "proxy").write_text("#cloud-config\nwrite_files: []\n")
     quick.choices |= {
         "ssh_interface": "private_ip",

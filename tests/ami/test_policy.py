@@ -17,6 +17,7 @@ NOT_CALLED_HERE = {
     "ec2:DeleteSnapshot": "EC2 does it for the caller who removes an AMI",
     "ec2:DeleteVolume": "a volume outlives its instance only where the instance was never launched",
     "ec2:DescribeInstanceStatus": "current Packer waits for the instance by it",
+    "ec2:GetConsoleOutput": "an instance of the proof may not answer",
     "ec2:DescribeLaunchTemplateVersions": "one may stay when Packer's plugin crashes",
     "ec2:DescribeRegions": "Packer asks it of the real EC2",
     "ec2:DescribeSnapshots": "current Packer waits for the snapshot by it",

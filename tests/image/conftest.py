@@ -32,6 +32,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", type=Path, help="the image.json that belongs to it")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of an instance nothing is asked that is about this host."""
+    return True if config.getoption("--machine", None) and collection_path.name == "test_factory.py" else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what cannot be asked of an instance."""
     if config.getoption("--machine", None):
