@@ -10,6 +10,11 @@ cd "$(dirname "$0")/.."
 python=.venv/bin/python
 if [[ ! -x $python ]]; then # a machine with little more than torch: the rest has come along as wheels
   python=$(command -v python3)
+  if [[ ! -e build/gpu/vocabulary.json ]]; then
+    echo "bench: build/gpu is not here: run bench/gpu.sh --prepare where there is network, after make setup, and" \
+      "bring that folder along" >&2
+    exit 2
+  fi
   site=$PWD/build/gpu/site
   mkdir -p "$site"
   for wheel in build/gpu/wheels/*.whl; do

@@ -7,6 +7,7 @@ decoded once more, as a window of its own.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import memory
@@ -34,7 +35,7 @@ Encoded = dict[Stretch, Tensor]  # features [positions, d]
 @torch.inference_mode()
 def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch]) -> Transcript:
     """Write down the `speech` in [samples] at 16 kHz, in the language asked for or else detected."""
-    samples = samples.to(decoder.network.device)  # once, and not window by window
+    samples = sent(decoder, samples)  # once, and not window by window
     queue = windows(speech, first_whole=decoder.options.language is None)
     encoded: Encoded = {}
     language = spoken_language(decoder, samples, speech, queue, encoded)
@@ -62,6 +63,14 @@ def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch]) -> Tran
             decoder.log.progress(1 - sum(end - start for start, end in queue) / total)
     segments.sort(key=lambda segment: segment.start)
     return Transcript(language.code, segments, language.probability)
+
+
+def sent(decoder: Decoder, samples: Tensor) -> Tensor:
+    """The samples on the device; where it is short of memory, in the place of batches that were kept."""
+    with suppress(torch.OutOfMemoryError):
+        return samples.to(decoder.network.device)
+    decoder.forget()
+    return samples.to(decoder.network.device)
 
 
 def decode(

@@ -22,7 +22,7 @@ from whisper import Whisper
 
 Item = TypeVar("Item")
 
-TILE = 16  # rows: a graph is of a multiple of this, or of a power of two below
+TILE = 16  # rows: a graph is of a multiple of this or a power of two below, or of as many as there may be
 CHECK_EVERY = 8  # steps between two looks at whether all rows have ended: a look waits for the device
 MOST_TOKENS = 2500  # that further tries of a window may take, all samples together: two of full length
 LEAST = torch.finfo(torch.float32).min  # a log-probability

@@ -45,7 +45,7 @@ class Step:
     """Call it with a function, always the same, that takes and returns nothing and changes tensors in place.
 
     On CUDA the first call runs it as it is and prepares the libraries, the second captures the graph, and
-    every later one replays it. Where nothing is captured, every call runs it as it is.
+    every later one replays it. Where nothing is captured, or a capture has failed, each runs it as it is.
 
     It does not keep the function: a method of the object that keeps the step would make a circle of them, and
     the memory of both would be free only when the garbage collector comes by.
@@ -60,7 +60,8 @@ class Step:
         """Do the step."""
         if self.warm and self.graph is None and self.graphs.working:
             self.graph = self.graphs.capture(function)
-        if self.graph is not None:
+        # A graph may draw from the random numbers that a failed capture of another has spoilt.
+        if self.graph is not None and self.graphs.working:
             self.graph.replay()
         else:
             function()

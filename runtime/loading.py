@@ -152,7 +152,7 @@ class Loading:
         import torch  # noqa: PLC0415  there by now
         import warmup  # noqa: PLC0415  needs torch
 
-        with self.log.phase("warm up"), suppress(StateError, RuntimeError, ValueError, TypeError):
+        with self.log.phase("warm up"), suppress(Exception):
             if self.reading and (vocabulary := self.vocabulary()):
                 metadata = self.reading.header().metadata
                 dims, dtype = Dimensions.from_json(metadata["dimensions"]), getattr(torch, metadata["dtype"])

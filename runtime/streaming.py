@@ -9,7 +9,7 @@ import errno
 import mmap
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from itertools import cycle
 from typing import Any
 
@@ -55,11 +55,14 @@ class Slot:
         if self.stream is not None:
             self.stream.synchronize()
 
-    def free(self) -> None:
-        """Give the memory back; the device must have taken all that was sent."""
-        if self.pinned:
-            cuda: Any = torch.cuda
-            cuda.cudart().cudaHostUnregister(self.memory.data_ptr())
+    def close(self) -> None:
+        """Wait, and give the memory back."""
+        try:
+            self.wait()
+        finally:
+            if self.pinned:
+                cuda: Any = torch.cuda
+                cuda.cudart().cudaHostUnregister(self.memory.data_ptr())
 
 
 def stream(
@@ -84,8 +87,8 @@ def stream(
     buffered, past = reading.fileno(), open_direct(reading.fileno()) if direct is not False else None
 
     def work(left: Iterator[int]) -> None:
-        ring = [Slot(target.device) for _ in range(max(1, slots // threads))]
-        try:
+        with ExitStack() as used:
+            ring = [used.enter_context(closing(Slot(target.device))) for _ in range(max(1, slots // threads))]
             for i, slot in zip(left, cycle(ring)):
                 part = header.chunk(i)
                 begin, length = header.start + part.start, part.stop - part.start
@@ -94,10 +97,6 @@ def stream(
                 fill(slot.view, begin, length, buffered, past if cold else None)
                 slot.send(target[part])
                 header.check(i, slot.view[:length])
-        finally:
-            for slot in ring:
-                slot.wait()
-                slot.free()
 
     try:
         with reading.phase("stream data"), naming(reading.path):

@@ -47,8 +47,9 @@ class Whisper:
         self.output = self.tokens
         if self.device.type == "cuda":
             gpu.choose_attention()
-            # Products whose size is no multiple of 8 miss the tensor cores: 51,866 tokens by far.
-            self.output = F.pad(self.tokens, (0, 0, 0, -dims.vocab_size % 8))
+            # Products whose size is no multiple of 8 miss the tensor cores, as with 51,866 tokens.
+            if missing := -dims.vocab_size % 8:
+                self.output = F.pad(self.tokens, (0, 0, 0, missing))
         self.stem: Layer = {}
         self.encoder: list[Layer] = [{} for _ in range(dims.encoder_layers)]
         self.decoder: list[Layer] = [{} for _ in range(dims.decoder_layers)]

@@ -102,7 +102,6 @@ def capture(place: Place, decoder: Any, log: ours.Log) -> Iterator[Row]:
         found = [tokens() for _ in range(2)]
     finally:
         del decoder.network.step
-    decoder.forget()
     told = [line for line in log.lines if "no CUDA graph" in line]
     yield {"told": "; ".join(log.lines)}
     yield from place.absent("after a failed capture", "a capture that begins and fails")
@@ -110,7 +109,11 @@ def capture(place: Place, decoder: Any, log: ours.Log) -> Iterator[Row]:
         yield {"problem": "after a failed capture the tokens are others"}
     if len(told) != 1:
         yield {"problem": f"a failed capture was told {len(told)} times"}
-    yield from usable(place, decoder, {"noise": noise(place), "another capture": another(place)})
+    yield from usable(
+        place,
+        decoder,
+        {"memory given back": decoder.forget, "noise": noise(place), "another capture": another(place)},
+    )
 
 
 def usable(place: Place, decoder: Any, works: dict[str, Callable[[], object]]) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""An hour of speech, from a cold process to the written transcript."""
+"""An hour of speech, from a fresh process to the written transcript; the page cache is warm."""
 
 from collections.abc import Iterator
 

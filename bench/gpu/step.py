@@ -17,6 +17,7 @@ from bench.gpu.place import Place, Row
 ROWS = (1, 8, 160)
 SIZES = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)  # rows, for the memory that remains
 WILD = 4.0  # a temperature at which these models, who are very sure, say anything
+TOGETHER = 16  # rows that several batches may have
 SPARE = 1 << 20  # bytes that may remain
 
 
@@ -28,6 +29,7 @@ def run(place: Place) -> Iterator[Row]:
         expected: list[int] = []
         for rows in place.pick(ROWS, (1, 2)):
             yield from compare(place, shape, decoder, rows, expected)
+        yield from side_by_side(place, shape, decoder, expected)
         yield from noise(place, decoder)
         yield from attention(place, shape, decoder)
         yield from memory(place, shape, decoder)
@@ -64,6 +66,24 @@ def compare(place: Place, shape: str, decoder: Any, rows: int, expected: list[in
     ratio = steps["eager"] / steps["graph"]
     yield {"told": f"{shape}, {rows} rows: {1e3 * steps['graph']:.2f} ms a step, eager {ratio:.2f} times"}
     yield from place.absent("decoding", "capture")
+
+
+def side_by_side(place: Place, shape: str, decoder: Any, expected: list[int]) -> Iterator[Row]:
+    """Several batches that are kept, with rows that have no window, in turn and at any temperature."""
+    size, decoder.size = decoder.size, TOGETHER
+    for temperature in (0.0, WILD, 0.0):
+        for rows in (1, 3, 5):
+            features = ours.features(place, decoder.network, rows)
+            for _ in range(place.pick(3, 1)):  # as it is, captured, replayed
+                said = decoded(place, decoder, features, temperature)[1]
+                if not temperature and any(tokens != expected for tokens in said):
+                    yield {"problem": f"{shape}, {rows} rows beside others: the tokens differ"}
+    graphs = sum(batch.step.graph is not None for batch in decoder.kept.values())
+    yield {"table": "batches kept", "model": shape, "batches": len(decoder.kept), "graphs": graphs}
+    if len(decoder.kept) < 2 or (place.gpu and graphs < len(decoder.kept)):  # noqa: PLR2004  several
+        yield {"problem": f"{shape}: {len(decoder.kept)} batches with {graphs} graphs were kept"}
+    decoder.size = size
+    decoder.forget()
 
 
 def decoded(

@@ -112,10 +112,11 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def read(path: Path) -> list[str]:
-    """The whole lines of a file; none if there is none."""
+    """The whole lines of a file; none if there is none. A killed process may leave half a line at the end."""
     if not path.exists():
         return []
-    return path.read_text(errors="replace").splitlines()
+    whole, _, _ = path.read_text(errors="replace").rpartition("\n")
+    return whole.splitlines()
 
 
 def judge(code: int | None, limit: float, rows: list[Row], output: list[str]) -> str:

@@ -111,7 +111,8 @@ def parts(place: Place, path: Path) -> Iterator[Row]:
             cuda: Any = torch.cuda  # its functions have no types
             driver = cuda.cudart()
             address = torch.frombuffer(at_home, dtype=torch.uint8).data_ptr()
-            works["pin, by cudaHostRegister"] = lambda: driver.cudaHostRegister(address, size, 0)
-            works["let go again"] = lambda: driver.cudaHostUnregister(address)
+            check = cuda.check_error
+            works["pin, by cudaHostRegister"] = lambda: check(int(driver.cudaHostRegister(address, size, 0)))
+            works["let go again"] = lambda: check(int(driver.cudaHostUnregister(address)))
         for name, work in works.items():
             yield {"table": "by one thread", "what": name, "GB/s": size / place.seconds(work) / 1e9}

@@ -26,7 +26,7 @@ import torch.nn.functional as F  # noqa: N812  torch users know it by no other n
 import warmup
 import whisper
 from decoding import Batch, Decoder, Kind, Result
-from graph import Graphs
+from graph import Graphs, Step
 from layout import Dimensions, layout
 from loading import Loading
 from mixing import SAMPLE_RATE
@@ -337,6 +337,34 @@ def test_a_failed_capture_lets_go_of_the_random_numbers(
     assert [*states, generator.state] == ["stuck", "not stuck"] and modes == ["thread_local"] * 2
 
 
+def test_after_a_failed_capture_no_other_graph_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It draws from a generator that may be stuck; what it did is done as it is again."""
+    replayed, called = [], []
+
+    class Graph:
+        replay = staticmethod(lambda: replayed.append(1))
+
+    @contextmanager
+    def capture(_: object, capture_error_mode: str) -> Iterator[None]:
+        yield
+
+    def fail() -> None:
+        raise RuntimeError("operation not permitted")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    graphs = Graphs(CUDA, None)
+    good, bad = Step(graphs), Step(graphs)
+    for _ in range(3):
+        good(lambda: called.append(1))
+    assert (len(called), len(replayed)) == (2, 2)  # the second call is of the capture
+    bad.warm = True
+    with pytest.raises(RuntimeError):  # as it is, it fails too
+        bad(fail)
+    good(lambda: called.append(1))
+    assert (len(called), len(replayed)) == (3, 2)
+
+
 @dataclass
 class Runtime:
     """A stand-in for the CUDA runtime, as far as it pins memory."""
@@ -372,14 +400,15 @@ def test_slots_are_memory_of_ours_that_the_driver_pins(answer: int, monkeypatch:
     assert slot.memory.data_ptr() % 4096 == 0
     assert runtime.pinned == ({} if answer else pages)
     assert launched == ([CUDA] if answer else [])  # which takes the error from the first real kernel
-    slot.free()
+    slot.stream = None  # nothing was sent
+    slot.close()
     assert runtime.pinned == {}
 
 
 @pytest.mark.parametrize("damaged", [False, True])
 def test_all_slots_are_given_back(damaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[streaming.Slot] = []
-    freed: list[streaming.Slot] = []
+    closed: list[streaming.Slot] = []
     init = streaming.Slot.__init__
 
     def note(self: streaming.Slot, device: torch.device) -> None:
@@ -387,7 +416,7 @@ def test_all_slots_are_given_back(damaged: bool, tmp_path: Path, monkeypatch: py
         made.append(self)
 
     monkeypatch.setattr(streaming.Slot, "__init__", note)
-    monkeypatch.setattr(streaming.Slot, "free", lambda slot: freed.append(slot))  # noqa: PLW0108  a method
+    monkeypatch.setattr(streaming.Slot, "close", lambda slot: closed.append(slot))  # noqa: PLW0108  a method
     path = tmp_path / "file"
     handmade.small(path)
     if damaged:
@@ -395,7 +424,20 @@ def test_all_slots_are_given_back(damaged: bool, tmp_path: Path, monkeypatch: py
     reading = Reading(path, "cuda")
     with pytest.raises(StateError) if damaged else nullcontext():
         streaming.stream(reading, "cpu", threads=2, slots=4)
-    assert made and sorted(map(id, freed)) == sorted(map(id, made))
+    assert made and sorted(map(id, closed)) == sorted(map(id, made))
+
+
+def test_a_slot_is_given_back_though_the_device_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    runtime = Runtime()
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(synchronize=fail))
+    slot = streaming.Slot(CUDA)
+    with pytest.raises(RuntimeError):
+        slot.close()
+    assert runtime.pinned == {}
 
 
 class Uploads(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
@@ -433,6 +475,23 @@ def test_a_recording_is_sent_to_the_gpu_once(decoder: Decoder, monkeypatch: pyte
                 Decoder(network, decoder.vocabulary, Options(language="en"), size=4), samples, speech
             )
     assert sent == ["cuda"] * 2 and uploads.count == 1
+
+
+def test_a_recording_takes_the_place_of_kept_batches(
+    decoder: Decoder, features: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the device has no memory for both, as with a long one after others."""
+    to = Tensor.to
+
+    def scarce(self: Tensor, *where: Any) -> Tensor:
+        if decoder.kept:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return to(self, *where)
+
+    decoder.decode_once(features, decoder.prompt("en", []))
+    monkeypatch.setattr(Tensor, "to", scarce)
+    samples = torch.zeros(9)
+    assert batched.sent(decoder, samples).equal(samples) and not decoder.kept
 
 
 def test_words_are_aligned_side_by_side(
@@ -485,8 +544,12 @@ def test_whatever_a_recording_calls_was_called_while_the_model_was_loaded(
     assert needed.names - warm.names <= {"aten.repeat_interleave.self_int"}
 
 
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUDA error: unspecified launch failure"), MemoryError(), OSError("libcudnn.so")]
+)
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_everything_is_called_once_while_weights_are_read(
-    baked: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, baked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither waits for the other, and what fails there is left to the real calls."""
     called, calls = Event(), []
@@ -495,7 +558,7 @@ def test_everything_is_called_once_while_weights_are_read(
     def warm(dims: Dimensions, dtype: torch.dtype, device: torch.device, vocabulary: Vocabulary) -> None:
         calls.append((dims.d_model, dtype, device, vocabulary.end))
         called.set()
-        raise RuntimeError("CUDA error: unspecified launch failure")
+        raise error
 
     def loaded(reading: Any, device: str) -> checkpoint.Packed:
         assert device == "cuda" and called.wait(60)

@@ -67,6 +67,11 @@ MODULES = {  # what a step may do, and what is said of it
         '    yield {"table": "numbers", "n": 3, "child": child.pid}\n    child.wait()',
         "stopped after 10 s, its limit",
     ),
+    "stops in the middle": (
+        'yield {"table": "numbers", "n": 9}\n    import os, sys; from pathlib import Path\n'
+        '    file = open(sys.argv[-1], "a"); file.write("{\\"half"); file.flush(); os.kill(os.getpid(), 9)',
+        "failed (-9): it said nothing",
+    ),
     "dies": ("yield {}\n    import os; os.kill(os.getpid(), 9)", "failed (-9): it said nothing"),
     "says": ('yield {"problem": "one"}\n    yield {"n": 4, "problem": "two"}', "one; two"),
     "finds nothing": ("yield from ()", "failed: it found nothing"),
@@ -104,7 +109,7 @@ def test_whatever_becomes_of_a_step_all_others_are_done(
         name: wanted for name, (_, wanted) in MODULES.items()
     }
     numbers = [row["n"] for step in outcomes for row in step["rows"] if "n" in row]
-    assert numbers == [1, 2, 3, 4, 5]
+    assert numbers == [1, 2, 3, 9, 4, 5]
     (child,) = [row["child"] for step in outcomes for row in step["rows"] if "child" in row]
     command_line = Path(f"/proc/{child}/cmdline")  # empty as long as nobody has asked how it ended
     assert not command_line.exists() or not command_line.read_bytes()
