@@ -14,8 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from factory import images, notes
-from factory.aws import PAUSE, Client, account_of, client, explained, patiently
+from factory.aws import PAUSE, Client, account_of, client, code, explained, patiently
 from factory.console import FactoryError, say
 from factory.notes import Run
 from factory.preflight import Plan
@@ -73,11 +75,11 @@ def remove(run: Run) -> None:
     ec2 = client("ec2", run.region)
     tagged = [{"Name": "tag:preheat:run", "Values": [run.id]}]
     ec2.delete_key_pair(KeyName=run.id)  # no error where there is none
+    end_instances(ec2, run, tagged)  # which cost
     remove_launch_templates(ec2, run)
-    end_instances(ec2, run, tagged)
     unattached = {"Name": "status", "Values": ["available"]}  # the others go with their instance
     for volume in ec2.describe_volumes(Filters=[*tagged, unattached])["Volumes"]:
-        say(f"remove the builder's volume {volume['VolumeId']}")
+        say(f"remove the instance's volume {volume['VolumeId']}")
         ec2.delete_volume(VolumeId=volume["VolumeId"])
     for group in ec2.describe_security_groups(Filters=tagged)["SecurityGroups"]:
         patiently(ec2.delete_security_group, "DependencyViolation", GroupId=group["GroupId"])
@@ -96,11 +98,14 @@ def remove_launch_templates(ec2: Client, run: Run) -> None:
     by_packer = [{"Name": "launch-template-name", "Values": [LAUNCH_TEMPLATES]}]
     for found in ec2.describe_launch_templates(Filters=by_packer)["LaunchTemplates"]:
         chosen = {"LaunchTemplateId": found["LaunchTemplateId"]}
-        (version,) = ec2.describe_launch_template_versions(**chosen, Versions=["$Latest"])[
-            "LaunchTemplateVersions"
-        ]
-        given = version["LaunchTemplateData"].get("TagSpecifications", [])
-        if {"Key": "preheat:run", "Value": run.id} in [tag for made in given for tag in made["Tags"]]:
+        try:
+            made = ec2.describe_launch_template_versions(**chosen, Versions=["$Latest"])
+        except ClientError as error:  # another Packer of the account may have removed its own
+            if "NotFound" not in code(error):
+                raise
+            continue
+        given = made["LaunchTemplateVersions"][0]["LaunchTemplateData"].get("TagSpecifications", [])
+        if {"Key": "preheat:run", "Value": run.id} in [tag for kind in given for tag in kind["Tags"]]:
             say(f"remove the launch template {found['LaunchTemplateName']}")
             ec2.delete_launch_template(**chosen)
 
@@ -109,12 +114,12 @@ def end_instances(ec2: Client, run: Run, tagged: list[dict[str, Any]]) -> None:
     """Terminate the instances of a run, and wait until they are gone; FactoryError if they do not go."""
     instances, end = alive(ec2, tagged), time.monotonic() + ENDING_SECONDS
     if instances:
-        say(f"remove the builder {' '.join(ids(instances))}")
+        say(f"remove the instance {' '.join(ids(instances))}")
     while instances:
         if time.monotonic() > end:
             names = " ".join(ids(instances))
             raise FactoryError(
-                f"the builder {names} has been told to end, and has not in {ENDING_SECONDS / 60:.0f} minutes",
+                f"the instance {names} has been told to end, and has not in {ENDING_SECONDS // 60} minutes",
                 f"See what holds it: aws ec2 describe-instances --region {run.region} --instance-ids {names}",
             )
         ec2.terminate_instances(InstanceIds=ids(instances))  # no error where it is shutting down

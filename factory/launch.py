@@ -7,6 +7,7 @@ left to do so, it ends itself.
 import subprocess
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from factory import images, packer
 from factory.aws import PAUSE, Client, patiently
 from factory.builder import SSH, make_security_group
 from factory.console import LOGS, FactoryError
+from factory.deadline import passing
 from factory.images import Image
 from factory.machine import SSH_CONFIG, Machine
 from factory.notes import Run
@@ -25,9 +27,14 @@ from factory.settings import Settings
 CONSOLE = LOGS / "proof-console.log"
 USER = "admin"  # as Debian's cloud-init makes it
 START_SECONDS, BOOT_SECONDS = 300, 900  # until EC2 runs it, until it answers ssh
-LIFE_MINUTES = 120  # a proof takes a fraction of that
-# Not the builder's unit, of which the tests look whether it has got into the AMI.
-USER_DATA = f"#cloud-config\nruncmd: [[shutdown, -P, '+{LIFE_MINUTES}']]\n"
+LIFE = timedelta(hours=2)  # a proof takes a fraction of that
+# EC2 is asked again as long as it does not know what it has just been given.
+NOT_YET = (
+    "InvalidGroup.NotFound",
+    "InvalidKeyPair.NotFound",
+    "InvalidAMIID.NotFound",
+    "InvalidAMIID.Unavailable",
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class Launch:
             request = self.request(kind, subnet)
             with report.step(f"launch on {kind}", subnet) as line:
                 try:
-                    made = patiently(self.ec2.run_instances, "InvalidGroup.NotFound", **request)
+                    made = patiently(self.ec2.run_instances, *NOT_YET, **request)
                 except ClientError as error:
                     if not packer.NO_CAPACITY.search(str(error)):
                         raise
@@ -72,7 +79,7 @@ class Launch:
                 line.result = str(described["InstanceId"])
             return Instance(line.result, kind, launched, self.machine(described, key))
         raise FactoryError(
-            f"EC2 has no capacity to prove {self.image['ImageId']}, so that nobody gets it yet",
+            f"EC2 has no capacity to prove {self.image['ImageId']}, so that it is not published",
             "Run it again later: it goes on with the proof. Or set verify = false",
         )
 
@@ -118,7 +125,7 @@ class Launch:
             "KeyName": self.run.id,
             "NetworkInterfaces": [network],
             "InstanceInitiatedShutdownBehavior": "terminate",
-            "UserData": USER_DATA,
+            "UserData": passing(datetime.now(UTC) + LIFE),
             "TagSpecifications": [{"ResourceType": kind, "Tags": marks} for kind in ("instance", "volume")],
             **market,
         }
@@ -132,7 +139,7 @@ def running(ec2: Client, instance: dict[str, Any], *, public: bool) -> dict[str,
             reason = instance.get("StateReason", {}).get("Message", "it has no address")
             raise FactoryError(
                 f"the instance {instance['InstanceId']} is {instance['State']['Name']}: {reason}",
-                "Nobody gets the AMI yet. Run it again: it goes on with the proof",
+                "The AMI is not published. Run it again: it goes on with the proof",
             )
         time.sleep(PAUSE)
         found = patiently(

@@ -14,7 +14,7 @@ from factory.console import FactoryError
 
 @dataclass(frozen=True)
 class Run:
-    """One build: its name, which everything that it makes bears, where, and the AMI's while unfinished."""
+    """One build or proof: its name, which all that it makes bears, where, and the AMI's while unfinished."""
 
     id: str
     account: str

@@ -20,6 +20,11 @@ TEMPLATE = ROOT / "packer"
 PROJECT = ROOT  # whose play is run
 OLDEST = (1, 6, 6)  # Debian 12's
 PLUGIN_BLOCKS_SINCE = (1, 7)
+PLUGINS_SINCE = (1, 14, 1)  # as plugins.pkr.hcl asks: older ones look for them where they no longer are
+CURRENT = (
+    "Get a current one from HashiCorp's apt repository (developer.hashicorp.com/packer/install), and set"
+    " PACKER=path where it is not the one on PATH"
+)
 
 # What a Packer older than 1.7 cannot read, in one place: the pins of plugins, which were then built in, and
 # the settings of instance metadata. Such a Packer serves for the local image, and for the tests of the AMI.
@@ -44,11 +49,16 @@ def packer() -> Path:
     found = shutil.which(wanted)
     if not found:
         raise FactoryError(f"{wanted} is not installed", "Run: make setup")
-    if version(Path(found)) < OLDEST:
-        raise FactoryError(
-            f"{found} is older than {'.'.join(map(str, OLDEST))}", "Remove it from PATH, or set PACKER=path"
-        )
+    known = version(Path(found))
+    if known < OLDEST or PLUGIN_BLOCKS_SINCE <= known < PLUGINS_SINCE:
+        wanted = f"{dotted(OLDEST)}, as Debian's, or {dotted(PLUGINS_SINCE)} and newer"
+        raise FactoryError(f"{found} is Packer {dotted(known)}, and preheat needs {wanted}", CURRENT)
     return Path(found).absolute()
+
+
+def dotted(number: tuple[int, ...]) -> str:
+    """A version as it is written."""
+    return ".".join(map(str, number))
 
 
 def version(program: Path) -> tuple[int, ...]:

@@ -20,11 +20,9 @@ from factory.settings import Settings
 from factory.sources import check_source
 from factory.startup import user_data
 
-NEEDED = (1, 14, 1)  # as plugins.pkr.hcl asks: older ones cannot fetch the plugins
-
 # Quotas in vCPUs of running instances, by the first letters of the instance type: on demand, spot.
 QUOTAS = {
-    ("g", "vt"): ("L-DB2E81BA", "L-3819A6DF"),
+    ("g", "gr", "vt"): ("L-DB2E81BA", "L-3819A6DF"),
     ("p",): ("L-417A185B", "L-7212CCBC"),
     ("a", "c", "d", "h", "i", "m", "r", "t", "z"): ("L-1216C47A", "L-34B43A08"),
 }
@@ -79,12 +77,11 @@ def digest(settings: Settings, source: dict[str, Any]) -> str:
 def check_packer(settings: Settings) -> None:
     """Packer is new enough for the real EC2, has its plugins, and finds nothing wrong with the choices."""
     program = packer.packer()
-    if packer.version(program) < NEEDED and not endpoint():
+    if packer.version(program) < packer.PLUGINS_SINCE and not endpoint():
         raise FactoryError(
-            f"{program} is Packer {'.'.join(map(str, packer.version(program)))}; an AMI needs"
-            f" {'.'.join(map(str, NEEDED))} or newer",
-            "Get it from HashiCorp's apt repository (developer.hashicorp.com/packer/install), and set"
-            " PACKER=path where it is not the one on PATH",
+            f"{program} is Packer {packer.dotted(packer.version(program))}; an AMI needs"
+            f" {packer.dotted(packer.PLUGINS_SINCE)} or newer",
+            packer.CURRENT,
         )
     packer.validate(program, "amazon-ebs.ami", settings.path)
 
@@ -128,7 +125,8 @@ def find_source(ec2: Client, settings: Settings) -> dict[str, Any]:
     if not found:
         raise FactoryError(
             f"account {settings.source_ami_owner} has no AMI {wanted} in {settings.region}",
-            "Check region, source_ami or source_ami_name, and source_ami_owner",
+            "Check region, source_ami or source_ami_name, and source_ami_owner; the account's setting of"
+            " Allowed AMIs may hide it, too",
         )
     source: dict[str, Any] = max(found, key=lambda image: image["CreationDate"])
     return source

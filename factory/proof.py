@@ -50,6 +50,7 @@ def prove(plan: Plan, settings: Settings, folder: Path, record: Path, report: Re
     ):
         with explained():
             instance = Launch(ec2, run, image, settings, Path(scratch)).on_first(plan.places, report)
+        instance.machine.console.unlink(missing_ok=True)  # an earlier proof's
         try:
             figures = tried(instance, record, report)
         except FactoryError as error:
@@ -106,10 +107,11 @@ def tested(instance: Instance, record: Path) -> str:
 
 def failed(image: str, instance: Instance, settings: Settings, error: FactoryError) -> FactoryError:
     """What is to be said of an AMI that has failed, and what can be done with it."""
+    console = instance.machine.console
+    told = f"\n  Its console, as far as EC2 tells it, is in {console}" if console.exists() else ""
     return FactoryError(
-        f"{image} has failed its proof on {instance.kind}, so that nobody gets it: {error}\n"
-        f"  Its console, as far as EC2 tells it, is in {instance.machine.console}",
-        f"It is kept, and {settings.ssm_parameter} does not name it: launch it and look, or run it again."
+        f"{image} has failed its proof on {instance.kind}, so that it is not published: {error}{told}",
+        "It is kept: launch it and look, or run it again."
         f" To remove it: aws ec2 deregister-image --region {settings.region} --image-id {image}"
         " --delete-associated-snapshots",
     )

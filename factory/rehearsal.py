@@ -22,6 +22,8 @@ def rehearse(plan: Plan, settings: Settings) -> None:
     """EC2 would launch the builder on the first of the places; FactoryError with its reason if not."""
     ec2, (kind, subnet) = client("ec2", settings.region), plan.places[0]
     spot = {"InstanceMarketOptions": {"MarketType": "spot"}} if settings.spot else {}
+    name = settings.iam_instance_profile
+    profile: dict[str, Any] = {"IamInstanceProfile": {"Name": name}} if name else {}
     with explained():
         would(
             ec2.run_instances,
@@ -32,13 +34,14 @@ def rehearse(plan: Plan, settings: Settings) -> None:
             MaxCount=1,
             TagSpecifications=[{"ResourceType": made, "Tags": TAGS} for made in ("instance", "volume")],
             **spot,
+            **profile,
         )
         if not settings.spot:
             return
         would(
             ec2.create_launch_template,
             LaunchTemplateName=NAME,
-            LaunchTemplateData={"ImageId": plan.source["ImageId"], "InstanceType": kind},
+            LaunchTemplateData={"ImageId": plan.source["ImageId"], "InstanceType": kind, **profile},
         )
         would(
             ec2.create_fleet,

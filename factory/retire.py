@@ -2,12 +2,12 @@
 
 import os
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from factory import images
-from factory.aws import DENIED, client, code, explained
+from factory.aws import DENIED, client, code, explain, explained
 from factory.builder import alive
-from factory.console import say
+from factory.console import FactoryError, say
 from factory.images import Image
 from factory.settings import Settings, read_settings
 
@@ -18,7 +18,7 @@ def ami_clean() -> None:
     Old is what was made before the AMI that the parameter names; a later one is still to be published. A
     builder may be at work for another host, so that it is only listed.
     """
-    settings = read_settings()
+    settings, unknown = read_settings(), list[str]()
     told = os.environ.get("REMOVE") == "yes"
     old = 0
     with explained():
@@ -26,12 +26,21 @@ def ami_clean() -> None:
             try:
                 list_builders(region)
                 old += list_amis(settings, region, remove=told)
-            except ClientError as error:
-                if code(error) not in DENIED or region in settings.keys:
+            except (ClientError, BotoCoreError) as error:
+                if region in settings.keys:
                     raise
-                say(f"{region} is closed to these credentials ({code(error)}), and so not looked at")
+                if isinstance(error, ClientError) and code(error) in DENIED:
+                    say(f"{region} is closed to these credentials ({code(error)}), and so not looked at")
+                    continue
+                say(f"{region} could not be looked at: {explain(error)}")
+                unknown.append(region)
     if old and not told:
         say(f"{old} old; to remove them with their snapshots: make ami-clean REMOVE=yes")
+    if unknown:
+        raise FactoryError(
+            f"what is in {', '.join(unknown)} is not known",
+            "Do what is said of each above, and run it again",
+        )
 
 
 def enabled_regions(region: str) -> list[str]:

@@ -32,6 +32,7 @@ class Settings:
     subnet_ids: list[str]
     ssh_cidrs: list[str]
     ssh_interface: str
+    iam_instance_profile: str
     user_data_file: str
     source_ami: str
     source_ami_name: str

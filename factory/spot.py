@@ -50,8 +50,9 @@ def crashed(text: str, log: Path) -> FactoryError:
         return FactoryError(
             "Packer's plugin has crashed, as it does where EC2 refuses a fleet of spot instances: the reason"
             " is lost",
-            "The event CreateFleet in CloudTrail has it: mostly the account's limit of spot instances, or a"
-            " KMS key without a grant for the role AWSServiceRoleForEC2Spot. Or set spot = false",
+            "The event CreateFleet in CloudTrail has it: mostly the account's limit of spot instances, a"
+            " KMS key without a grant for the role AWSServiceRoleForEC2Spot, or an iam_instance_profile that"
+            " may not be passed. Or set spot = false",
         )
     return FactoryError(
         f"Packer has crashed:\n{tail(text)}", f"Try another version of it. The whole log is {log}"

@@ -15,6 +15,7 @@ from conftest import KEYS, PARTNER, Command, instance, proved
 
 from factory import packer
 from factory.console import BUILD
+from factory.deadline import PROOF_UNIT
 from factory.inputs import VERSION
 
 # The AMI's stand-in, and one file of the tests that tests/image runs on it anyway.
@@ -134,7 +135,7 @@ def test_the_builder_ends_itself_at_its_deadline(built: Built) -> None:
     request, proof = built.cloud.calls("ec2:RunInstances")
     for launched in (request, proof):
         assert launched.parameters["InstanceInitiatedShutdownBehavior"] == "terminate"
-    assert "shutdown" in b64decode(proof.parameters["UserData"]).decode()
+    assert PROOF_UNIT in b64decode(proof.parameters["UserData"]).decode()
     text = b64decode(request.parameters["UserData"]).decode()
     date = datetime.strptime(text.partition("power off at ")[2][:23], "%Y-%m-%d %H:%M:%S %Z")
     assert timedelta(hours=5) < date.replace(tzinfo=UTC) - datetime.now(UTC) <= timedelta(hours=6)

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import yaml
 
 from factory import machine as machines
 from factory.console import ROOT, run
-from factory.deadline import UNIT
+from factory.deadline import UNIT, passing
 from factory.image import ARTIFACT, image
 from factory.machine import booted
 from factory.settings import read_settings
@@ -53,11 +54,15 @@ def test_it_is_armed_at_each_boot_until_hygiene_takes_it_from_the_disk(
         assert machine.run(f"systemctl is-active {UNIT}") == "active\n", "the builder keeps it"
 
 
+@pytest.mark.parametrize("proof", [False, True])
 def test_a_machine_whose_deadline_is_past_powers_itself_off(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    proof: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """The builder, and the instance of a proof."""
     image()
     arm(monkeypatch, tmp_path, -1)
+    if proof:
+        monkeypatch.setattr(machines, "USER_DATA", passing(datetime.now(UTC) - timedelta(hours=1)))
     ended = []
     monkeypatch.setattr(machines, "wait_for_ssh", lambda _machine, process, _: ended.append(process.wait(60)))
     with booted(ARTIFACT.raw, "instance", keep=False):

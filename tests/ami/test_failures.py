@@ -150,7 +150,7 @@ def test_credentials_that_expire_during_the_build(quick: Command) -> None:
     assert quick.cloud.leftovers()
     code, printed = quick.run()
     assert code == 0, printed
-    assert "remove the builder i-" in printed
+    assert "remove the instance i-" in printed
     assert quick.cloud.leftovers() == []
 
 
@@ -318,5 +318,5 @@ def test_the_next_run_removes_what_a_killed_one_left(quick: Command) -> None:
     assert quick.cloud.leftovers()
     code, printed = quick.run()
     assert code == 0, printed
-    assert "remove the builder i-" in printed
+    assert "remove the instance i-" in printed
     assert quick.cloud.leftovers() == []

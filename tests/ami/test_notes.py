@@ -142,3 +142,17 @@ def test_builders_are_listed_wherever_they_are(
     assert f"terminate-instances --region ap-southeast-2 --instance-ids {away}" in printed.err
     assert "eu-north-1 is closed to these credentials" in printed.err
     assert running(cloud, "ap-southeast-2") == [away], "it may be at work for another host"
+
+
+def test_a_region_that_does_not_answer_hides_no_other(
+    cloud: Cloud, build: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Told, and an error at the end: what may cost there is not known."""
+    away = launch(cloud, Run("preheat-1", ACCOUNT, "us-west-2", ""))
+    cloud.before["ec2:DescribeInstances"] = lambda request: (
+        Refusal("AuthFailure", status=401) if request.region == "ap-south-1" else None
+    )
+    with pytest.raises(FactoryError, match="what is in ap-south-1 is not known"):
+        retire.ami_clean()
+    printed = capsys.readouterr()
+    assert away in printed.out and "ap-south-1 could not be looked at" in printed.err

@@ -1,6 +1,7 @@
 """What is made of Packer's output and end, by stand-ins that print what Packer 1.6 and 1.16 print."""
 
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,26 @@ def test_lint_takes_the_chosen_packer(tmp_path: Path) -> None:
         [ROOT / "tests/lint.sh"], check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin", "PACKER": str(chosen)}
     )
     assert (tmp_path / "asked").read_text() == "fmt -check -diff packer\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "usable"),
+    [
+        ("1.6.5", False),
+        ("1.6.6", True),
+        ("1.7.0", False),
+        ("1.14.0", False),
+        ("1.14.1", True),
+        ("1.16.0", True),
+    ],
+)
+def test_packers_that_cannot_fetch_plugins_are_refused_for_any_image(
+    number: str, usable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian's has them built in; those after it look for them where they no longer are."""
+    program = tmp_path / "packer"
+    program.write_text(f"#!/bin/sh\necho Packer v{number}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PACKER", str(program))
+    with nullcontext() if usable else pytest.raises(FactoryError, match=f"is Packer {number}, and preheat"):
+        assert packer.packer() == program

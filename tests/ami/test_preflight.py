@@ -7,6 +7,8 @@ import pytest
 from cloud import HOME, Refusal
 from conftest import Command
 
+from factory.preflight import quota_code
+
 NOTHING_LAUNCHED = {"ec2:RunInstances", "ec2:CreateFleet", "ec2:CreateKeyPair", "ec2:CreateSecurityGroup"}
 
 
@@ -151,6 +153,11 @@ def test_an_identity_that_may_not(command: Command) -> None:
     refused(command, "may not do DescribeSubnets", "docs/builder-policy.json")
 
 
+@pytest.mark.parametrize("kind", ["g6.xlarge", "gr6.4xlarge", "g4dn.xlarge"])
+def test_the_quota_is_that_of_the_family(kind: str) -> None:
+    assert quota_code(kind, spot=False) == "L-DB2E81BA"
+
+
 def test_a_quota_too_small(command: Command) -> None:
     command.cloud.quota = 0
     refused(command, "may run 0 vCPUs of the family of g5.xlarge", "request-service-quota-increase")
@@ -195,11 +202,11 @@ def test_a_model_that_cannot_be_reached(command: Command) -> None:
 
 def test_an_old_packer_for_the_real_ec2(command: Command, tmp_path: Path) -> None:
     old = tmp_path / "packer"
-    old.write_text("#!/bin/sh\necho Packer v1.14.0\n")
+    old.write_text("#!/bin/sh\necho Packer v1.6.6\n")
     old.chmod(0o755)
     command.environment |= {"PACKER": str(old), "AWS_ENDPOINT_URL": ""}
     refused(
-        command, "is Packer 1.14.0; an AMI needs 1.14.1 or newer", "HashiCorp's apt repository", "PACKER=path"
+        command, "is Packer 1.6.6; an AMI needs 1.14.1 or newer", "HashiCorp's apt repository", "PACKER=path"
     )
     assert not command.cloud.requests
 

@@ -1,11 +1,12 @@
 """Spot instances: what is asked beforehand, and what Packer's plugin may leave behind."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from calls import ACCOUNT
-from cloud import HOME, Cloud, Refusal
+from cloud import BUILDER, HOME, Cloud, Refusal
 
 from factory import builder, rehearsal
 from factory.builder import remove
@@ -24,7 +25,7 @@ def settings(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The defaults, with the cloud in AWS's place."""
     monkeypatch.delenv("AMI", raising=False)
     for module in (builder, rehearsal):
-        monkeypatch.setattr(module, "client", cloud.client)
+        monkeypatch.setattr(module, "client", partial(cloud.client, access_key=BUILDER))
     return read_settings()
 
 
@@ -47,6 +48,34 @@ def test_what_ec2_would_refuse_is_told_in_its_words(cloud: Cloud, settings: Sett
 def test_a_fleet_may_miss_the_template_that_is_not_there(cloud: Cloud, settings: Settings) -> None:
     cloud.before["ec2:CreateFleet DryRun"] = lambda _: Refusal("InvalidLaunchTemplateName.NotFoundException")
     rehearse(PLAN, replace(settings, spot=True))
+
+
+@pytest.mark.parametrize("spot", [False, True])
+def test_a_profile_that_may_not_be_passed_is_told(cloud: Cloud, settings: Settings, spot: bool) -> None:
+    asked = replace(settings, iam_instance_profile="builder", spot=spot)
+    with pytest.raises(FactoryError, match=r"may not do .*iam:PassRole"):
+        rehearse(PLAN, asked)
+    cloud.denied.clear()
+    cloud.granted.append(
+        {"Effect": "Allow", "Action": "iam:PassRole", "Resource": "arn:aws:iam::*:role/builder"}
+    )
+    cloud.requests.clear()
+    rehearse(PLAN, asked)
+    named = [
+        value for request in cloud.requests for key, value in request.parameters.items() if "Profile" in key
+    ]
+    assert named == ["builder"] * (2 if spot else 1)
+
+
+def test_a_template_that_somebody_removes_meanwhile_is_no_error(cloud: Cloud, settings: Settings) -> None:
+    """And whatever becomes of templates, the instances that cost are ended first."""
+    cloud.client("ec2").create_launch_template(
+        LaunchTemplateName="packer-fleet-launch-template-aaaaaaa", LaunchTemplateData={"ImageId": "ami-1"}
+    )
+    cloud.before["ec2:DescribeLaunchTemplateVersions"] = lambda _: Refusal("InvalidLaunchTemplateId.NotFound")
+    remove(Run("preheat-1", ACCOUNT, HOME, ""))
+    actions = [request.action for request in cloud.requests]
+    assert actions.index("ec2:DescribeInstances") < actions.index("ec2:DescribeLaunchTemplates")
 
 
 def test_a_launch_template_that_a_crash_has_left_is_removed(cloud: Cloud, settings: Settings) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from factory import packer, preflight
+from factory import packer
 from factory.console import ROOT, FactoryError
 from factory.settings import MARKS, README, table, variables, with_table
 
@@ -42,7 +42,7 @@ def test_a_current_packer_gets_the_tree(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_preflight_asks_of_packer_is_what_the_template_asks() -> None:
     block = (packer.TEMPLATE / "plugins.pkr.hcl").read_text()
-    assert f'required_version = ">= {".".join(map(str, preflight.NEEDED))}"' in block
+    assert f'required_version = ">= {".".join(map(str, packer.PLUGINS_SINCE))}"' in block
 
 
 @pytest.mark.parametrize("values", [None, *sorted((ROOT / "packer").glob("*.pkrvars.*"))], ids=str)
