@@ -3,12 +3,8 @@
 Tensors of a GPU that is not there are torch's fake ones, which have a device and a shape, but no data.
 """
 
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,24 +12,18 @@ import alignment
 import audio
 import batched
 import checkpoint
-import handmade
 import pytest
 import sequential
-import state
-import streaming
 import torch
 import torch.nn.functional as F  # noqa: N812  torch users know it by no other name
 import warmup
 import whisper
 from decoding import Batch, Decoder, Kind, Result
-from graph import Graphs, Step
+from graph import Graphs
 from layout import Dimensions, layout
-from loading import Loading
 from mixing import SAMPLE_RATE
 from options import Options
-from reading import Reading
 from rules import History
-from statefile import StateError
 from timing import Log
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
@@ -292,154 +282,6 @@ def test_one_capacity_however_the_text_before_grows(
     assert len(lengths) > 1 and rooms == {decoder.network.dims.max_target_positions}
 
 
-class Generator:
-    """A stand-in for CUDA's generator of random numbers."""
-
-    def __init__(self) -> None:
-        self.state = "stuck"
-
-    def clone_state(self) -> str:
-        return f"not {self.state}"
-
-    def graphsafe_set_state(self, state: str) -> None:
-        self.state = state
-
-
-@pytest.mark.parametrize(
-    "error", [RuntimeError("operation not permitted"), torch.OutOfMemoryError("CUDA out of memory")]
-)
-def test_a_failed_capture_lets_go_of_the_random_numbers(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And none of another thread's calls makes it fail."""
-    modes, generator = list[str](), Generator()
-    states = []
-
-    @contextmanager
-    def capture(_: object, capture_error_mode: str) -> Iterator[None]:
-        modes.append(capture_error_mode)
-        yield
-
-    def fail() -> None:
-        raise error
-
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
-    monkeypatch.setattr(torch.cuda, "graph", capture)
-    monkeypatch.setattr(torch.cuda, "default_generators", (generator,))
-    graphs = Graphs(CUDA, None)
-    graphs.capture(lambda: None)
-    states.append(generator.state)
-    if isinstance(error, torch.OutOfMemoryError):
-        with pytest.raises(torch.OutOfMemoryError):
-            graphs.capture(fail)
-    else:
-        assert graphs.capture(fail) is None
-    assert [*states, generator.state] == ["stuck", "not stuck"] and modes == ["thread_local"] * 2
-
-
-def test_after_a_failed_capture_no_other_graph_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It draws from a generator that may be stuck; what it did is done as it is again."""
-    replayed, called = [], []
-
-    class Graph:
-        replay = staticmethod(lambda: replayed.append(1))
-
-    @contextmanager
-    def capture(_: object, capture_error_mode: str) -> Iterator[None]:
-        yield
-
-    def fail() -> None:
-        raise RuntimeError("operation not permitted")
-
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", capture)
-    graphs = Graphs(CUDA, None)
-    good, bad = Step(graphs), Step(graphs)
-    for _ in range(3):
-        good(lambda: called.append(1))
-    assert (len(called), len(replayed)) == (2, 2)  # the second call is of the capture
-    bad.warm = True
-    with pytest.raises(RuntimeError):  # as it is, it fails too
-        bad(fail)
-    good(lambda: called.append(1))
-    assert (len(called), len(replayed)) == (3, 2)
-
-
-@dataclass
-class Runtime:
-    """A stand-in for the CUDA runtime, as far as it pins memory."""
-
-    answer: int = 0
-    pinned: dict[int, int] = field(default_factory=dict)
-
-    def cudaHostRegister(self, address: int, size: int, _flags: int) -> int:  # noqa: N802  its name
-        if not self.answer:
-            self.pinned[address] = size
-        return self.answer
-
-    def cudaHostUnregister(self, address: int) -> int:  # noqa: N802  its name
-        del self.pinned[address]
-        return 0
-
-
-@pytest.mark.parametrize("answer", [0, 801])
-def test_slots_are_memory_of_ours_that_the_driver_pins(answer: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it does not want to, they stay as they are."""
-    runtime = Runtime(answer)
-    monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
-    launched = []
-
-    def launch(*_: Any, device: torch.device) -> None:
-        launched.append(device)
-        raise RuntimeError("CUDA error: operation not supported")
-
-    monkeypatch.setattr(torch, "zeros", launch)
-    slot = streaming.Slot(CUDA)
-    pages = {slot.memory.data_ptr(): len(slot.memory)}
-    assert slot.memory.data_ptr() % 4096 == 0
-    assert runtime.pinned == ({} if answer else pages)
-    assert launched == ([CUDA] if answer else [])  # which takes the error from the first real kernel
-    slot.stream = None  # nothing was sent
-    slot.close()
-    assert runtime.pinned == {}
-
-
-@pytest.mark.parametrize("damaged", [False, True])
-def test_all_slots_are_given_back(damaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[streaming.Slot] = []
-    closed: list[streaming.Slot] = []
-    init = streaming.Slot.__init__
-
-    def note(self: streaming.Slot, device: torch.device) -> None:
-        init(self, device)
-        made.append(self)
-
-    monkeypatch.setattr(streaming.Slot, "__init__", note)
-    monkeypatch.setattr(streaming.Slot, "close", lambda slot: closed.append(slot))  # noqa: PLW0108  a method
-    path = tmp_path / "file"
-    handmade.small(path)
-    if damaged:
-        path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    reading = Reading(path, "cuda")
-    with pytest.raises(StateError) if damaged else nullcontext():
-        streaming.stream(reading, "cpu", threads=2, slots=4)
-    assert made and sorted(map(id, closed)) == sorted(map(id, made))
-
-
-def test_a_slot_is_given_back_though_the_device_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
-        raise RuntimeError("CUDA error: unspecified launch failure")
-
-    runtime = Runtime()
-    monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(synchronize=fail))
-    slot = streaming.Slot(CUDA)
-    with pytest.raises(RuntimeError):
-        slot.close()
-    assert runtime.pinned == {}
-
-
 class Uploads(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     """Counts the copies from one device to another."""
 
@@ -542,34 +384,3 @@ def test_whatever_a_recording_calls_was_called_while_the_model_was_loaded(
         warmup.warm_up(network.dims, network.dtype, network.device, vocabulary)
     # Which is made of two of the others.
     assert needed.names - warm.names <= {"aten.repeat_interleave.self_int"}
-
-
-@pytest.mark.parametrize(
-    "error", [RuntimeError("CUDA error: unspecified launch failure"), MemoryError(), OSError("libcudnn.so")]
-)
-@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_everything_is_called_once_while_weights_are_read(
-    error: Exception, baked: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither waits for the other, and what fails there is left to the real calls."""
-    called, calls = Event(), []
-    load = state.load
-
-    def warm(dims: Dimensions, dtype: torch.dtype, device: torch.device, vocabulary: Vocabulary) -> None:
-        calls.append((dims.d_model, dtype, device, vocabulary.end))
-        called.set()
-        raise error
-
-    def loaded(reading: Any, device: str) -> checkpoint.Packed:
-        assert device == "cuda" and called.wait(60)
-        return load(reading.path)
-
-    monkeypatch.setattr(warmup, "warm_up", warm)
-    monkeypatch.setattr(state, "load", loaded)
-    log = Log(quiet=True)
-    loading = Loading(baked, "whisper-nato", ["state"], "cpu", log)
-    loading.device = "cuda"
-    _, metadata = loading.pack("state")
-    dims = json.loads(metadata["dimensions"])
-    assert calls == [(dims["d_model"], torch.float32, CUDA, Vocabulary(metadata).end)]
-    assert "warm up" in [phase["name"] for phase in log.phases]

@@ -95,6 +95,7 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Counter:
 
     @contextmanager
     def capture(graph: Recorded, capture_error_mode: str) -> Iterator[None]:
+        assert capture_error_mode == "thread_local", "no call of another thread makes it fail"
         graph.counter = counter
         before = counter.value.clone()
         yield
@@ -157,6 +158,61 @@ def test_running_out_of_memory_is_not_taken_for_it(recording: Counter) -> None:
         assert (calls, len(Recorded.made)) == (wanted, wanted - 1)
         step.warm = True
     assert graphs.working and recording.log.lines == []
+
+
+class Generator:
+    """A stand-in for CUDA's generator of random numbers."""
+
+    def __init__(self) -> None:
+        self.state = "stuck"
+
+    def clone_state(self) -> str:
+        return f"not {self.state}"
+
+    def graphsafe_set_state(self, state: str) -> None:
+        self.state = state
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("operation not permitted"), torch.OutOfMemoryError("CUDA out of memory")]
+)
+def test_a_failed_capture_lets_go_of_the_random_numbers(
+    error: Exception, recording: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, states = Generator(), []
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(torch.cuda, "default_generators", (generator,))
+    graphs = Graphs(CUDA, None)
+    graphs.capture(recording.add)
+    states.append(generator.state)
+    if isinstance(error, torch.OutOfMemoryError):
+        with pytest.raises(torch.OutOfMemoryError):
+            graphs.capture(fail)
+    else:
+        assert graphs.capture(fail) is None
+    assert [*states, generator.state] == ["stuck", "not stuck"]
+
+
+def test_after_a_failed_capture_no_other_graph_is_replayed(recording: Counter) -> None:
+    """It draws from a generator that may be stuck; what it did is done as it is again."""
+
+    def fail() -> None:
+        raise RuntimeError("operation not permitted")
+
+    graphs = Graphs(CUDA, None)
+    good, bad = Step(graphs), Step(graphs)
+    for _ in range(3):
+        good(recording.add)
+    graph = Recorded.made[0]
+    assert graph.replays == 2
+    bad.warm = True
+    with pytest.raises(RuntimeError):  # as it is, it fails too
+        bad(fail)
+    good(recording.add)
+    assert recording.value == 4 and graph.replays == 2
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it needs a machine where capture fails")

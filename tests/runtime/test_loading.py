@@ -8,6 +8,8 @@ import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import checkpoint
 import memory
@@ -16,8 +18,13 @@ import state
 import torch
 import transcribe
 import transformers
+import warmup
 from console import NAME, Run, errors
 from handmade import header_of, with_header
+from layout import Dimensions
+from loading import Loading
+from timing import Log
+from vocabulary import Vocabulary
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it checks the error where there is no GPU")
@@ -214,3 +221,34 @@ def test_which_model(home: Path, main: Run, silence: Path) -> None:
 def test_home_by_the_environment(home: Path, silence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSCRIBE_HOME", str(home))
     assert transcribe.main(["--quiet", str(silence)]) == 0
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUDA error: unspecified launch failure"), MemoryError(), OSError("libcudnn.so")]
+)
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_everything_is_called_once_while_weights_are_read(
+    error: Exception, baked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither waits for the other, and what fails there is left to the real calls."""
+    called, calls = Event(), []
+    load = state.load
+
+    def warm(dims: Dimensions, dtype: torch.dtype, device: torch.device, vocabulary: Vocabulary) -> None:
+        calls.append((dims.d_model, dtype, device, vocabulary.end))
+        called.set()
+        raise error
+
+    def loaded(reading: Any, device: str) -> checkpoint.Packed:
+        assert device == "cuda" and called.wait(60)
+        return load(reading.path)
+
+    monkeypatch.setattr(warmup, "warm_up", warm)
+    monkeypatch.setattr(state, "load", loaded)
+    log = Log(quiet=True)
+    loading = Loading(baked, NAME, ["state"], "cpu", log)
+    loading.device = "cuda"
+    _, metadata = loading.pack("state")
+    dims = json.loads(metadata["dimensions"])
+    assert calls == [(dims["d_model"], torch.float32, torch.device("cuda"), Vocabulary(metadata).end)]
+    assert "warm up" in [phase["name"] for phase in log.phases]

@@ -4,8 +4,10 @@ import errno
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import handmade
@@ -20,6 +22,7 @@ from reading import Reading, cached
 from statefile import StateError
 
 REAL = os.preadv
+CUDA = torch.device("cuda")
 LOOKS = 10  # one look makes the kernel read the page, and now and then sees it come already
 
 
@@ -290,6 +293,78 @@ def test_control_c_ends_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         load(file, threads=1)
     assert reads == 1
+
+
+@dataclass
+class Runtime:
+    """A stand-in for the CUDA runtime, as far as it pins memory."""
+
+    answer: int = 0
+    pinned: dict[int, int] = field(default_factory=dict)
+
+    def cudaHostRegister(self, address: int, size: int, _flags: int) -> int:  # noqa: N802  its name
+        if not self.answer:
+            self.pinned[address] = size
+        return self.answer
+
+    def cudaHostUnregister(self, address: int) -> int:  # noqa: N802  its name
+        del self.pinned[address]
+        return 0
+
+
+@pytest.mark.parametrize("answer", [0, 801])
+def test_slots_are_memory_of_ours_that_the_driver_pins(answer: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it does not want to, they stay as they are."""
+    runtime = Runtime(answer)
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+    launched = []
+
+    def launch(*_: Any, device: torch.device) -> None:
+        launched.append(device)
+        raise RuntimeError("CUDA error: operation not supported")
+
+    monkeypatch.setattr(torch, "zeros", launch)
+    slot = streaming.Slot(CUDA)
+    pages = {slot.memory.data_ptr(): len(slot.memory)}
+    assert slot.memory.data_ptr() % 4096 == 0
+    assert runtime.pinned == ({} if answer else pages)
+    assert launched == ([CUDA] if answer else [])  # which takes the error from the first real kernel
+    slot.stream = None  # nothing was sent
+    slot.close()
+    assert runtime.pinned == {}
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_all_slots_are_given_back(damaged: bool, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[streaming.Slot] = []
+    closed: list[streaming.Slot] = []
+    init = streaming.Slot.__init__
+
+    def note(self: streaming.Slot, device: torch.device) -> None:
+        init(self, device)
+        made.append(self)
+
+    monkeypatch.setattr(streaming.Slot, "__init__", note)
+    monkeypatch.setattr(streaming.Slot, "close", lambda slot: closed.append(slot))  # noqa: PLW0108  a method
+    if damaged:
+        file.write_bytes(file.read_bytes()[:-1] + b"\0")
+    with pytest.raises(StateError) if damaged else nullcontext():
+        load(file)
+    assert made and sorted(map(id, closed)) == sorted(map(id, made))
+
+
+def test_a_slot_is_given_back_though_the_device_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    runtime = Runtime()
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(synchronize=fail))
+    slot = streaming.Slot(CUDA)
+    with pytest.raises(RuntimeError):
+        slot.close()
+    assert runtime.pinned == {}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
