@@ -141,6 +141,11 @@ def alive(ec2: Client, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [instance for page in pages for r in page["Reservations"] for instance in r["Instances"]]
 
 
+def market(settings: Settings) -> dict[str, Any]:
+    """What RunInstances is told of how the instance is paid for: on demand, unless spot is chosen."""
+    return {"InstanceMarketOptions": {"MarketType": "spot"}} if settings.spot else {}
+
+
 def make_security_group(run: Run, settings: Settings, subnet: str) -> str:
     """A security group in the subnet's network that lets in ssh from the caller alone; its id."""
     ec2 = client("ec2", run.region)

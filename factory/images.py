@@ -32,6 +32,11 @@ def tags(image: Image) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in image.get("Tags", [])}
 
 
+def as_tags(values: dict[str, str]) -> list[dict[str, str]]:
+    """A dictionary as EC2 takes tags."""
+    return [{"Key": key, "Value": value} for key, value in values.items()]
+
+
 def snapshots(image: Image) -> list[str]:
     """The ids of an AMI's snapshots; there are none yet while it is pending."""
     disks = [mapping.get("Ebs", {}) for mapping in image.get("BlockDeviceMappings", [])]

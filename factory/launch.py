@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from factory import images, packer
 from factory.aws import PAUSE, Client, patiently
-from factory.builder import SSH, make_security_group
+from factory.builder import SSH, make_security_group, market
 from factory.console import LOGS, FactoryError
 from factory.deadline import passing
 from factory.images import Image
@@ -109,14 +109,13 @@ class Launch:
             "Name": f"{self.run.id} (proves {self.image['Name']})",
             "preheat:run": self.run.id,
         }
-        marks = [{"Key": key, "Value": value} for key, value in tags.items()]
+        marks = images.as_tags(tags)
         network = {
             "DeviceIndex": 0,
             "SubnetId": subnet,
             "Groups": [make_security_group(self.run, self.settings, subnet)],
             "AssociatePublicIpAddress": self.public,
         }
-        market = {"InstanceMarketOptions": {"MarketType": "spot"}} if self.settings.spot else {}
         return {
             "ImageId": self.image["ImageId"],
             "InstanceType": kind,
@@ -127,7 +126,7 @@ class Launch:
             "InstanceInitiatedShutdownBehavior": "terminate",
             "UserData": passing(datetime.now(UTC) + LIFE),
             "TagSpecifications": [{"ResourceType": kind, "Tags": marks} for kind in ("instance", "volume")],
-            **market,
+            **market(self.settings),
         }
 
 

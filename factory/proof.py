@@ -62,7 +62,7 @@ def prove(plan: Plan, settings: Settings, folder: Path, record: Path, report: Re
         with explained():
             ec2.create_tags(
                 Resources=[image["ImageId"], *images.snapshots(image)],
-                Tags=[{"Key": key, "Value": value} for key, value in marks.items()],
+                Tags=images.as_tags(marks),
             )
 
 
@@ -107,8 +107,8 @@ def tested(instance: Instance, record: Path) -> str:
 
 def failed(image: str, instance: Instance, settings: Settings, error: FactoryError) -> FactoryError:
     """What is to be said of an AMI that has failed, and what can be done with it."""
-    console = instance.machine.console
-    told = f"\n  Its console, as far as EC2 tells it, is in {console}" if console.exists() else ""
+    said = instance.machine.console
+    told = f"\n  Its console, as far as EC2 tells it, is in {said}" if said.exists() else ""
     return FactoryError(
         f"{image} has failed its proof on {instance.kind}, so that it is not published: {error}{told}",
         "It is kept: launch it and look, or run it again."

@@ -112,7 +112,7 @@ class Publication:
 
     def tags(self) -> list[dict[str, str]]:
         """The marks in EC2's form."""
-        return [{"Key": key, "Value": value} for key, value in self.marks.items()]
+        return images.as_tags(self.marks)
 
     def share(self, ec2: Client, image: Image) -> str:
         """Let the accounts launch the AMI, and nobody else: neither everybody nor an organisation."""

@@ -10,6 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from factory.aws import client, code, explained
+from factory.builder import market
 from factory.preflight import Plan
 from factory.settings import Settings
 
@@ -21,7 +22,6 @@ TAGS = [{"Key": "preheat:run", "Value": NAME}]
 def rehearse(plan: Plan, settings: Settings) -> None:
     """EC2 would launch the builder on the first of the places; FactoryError with its reason if not."""
     ec2, (kind, subnet) = client("ec2", settings.region), plan.places[0]
-    spot = {"InstanceMarketOptions": {"MarketType": "spot"}} if settings.spot else {}
     name = settings.iam_instance_profile
     profile: dict[str, Any] = {"IamInstanceProfile": {"Name": name}} if name else {}
     with explained():
@@ -33,7 +33,7 @@ def rehearse(plan: Plan, settings: Settings) -> None:
             MinCount=1,
             MaxCount=1,
             TagSpecifications=[{"ResourceType": made, "Tags": TAGS} for made in ("instance", "volume")],
-            **spot,
+            **market(settings),
             **profile,
         )
         if not settings.spot:
