@@ -15,6 +15,7 @@ from typing import Any
 
 os.environ["MOTO_AMIS_PATH"] = str(Path(__file__).parent / "source-amis.json")  # moto reads it when imported
 
+import boto3
 import pytest
 import yaml
 from cloud import ABROAD, BUILDER, HOME, Cloud, Request, served
@@ -112,8 +113,9 @@ def server() -> Iterator[Cloud]:
 
 
 @pytest.fixture
-def cloud(server: Cloud) -> Iterator[Cloud]:
+def cloud(server: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     """The cloud, with nothing in it; nobody asked for more than the policy allows."""
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it would keep the credentials of an earlier test
     server.reset()
     yield server
     assert server.denied == []
