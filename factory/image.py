@@ -95,5 +95,5 @@ def check_file_system(disk: Path) -> None:
     done = subprocess.run(
         ["e2fsck", "-f", "-n", f"{disk}?offset={ROOT_OFFSET}"], capture_output=True, text=True, check=False
     )
-    if done.returncode:
+    if done.returncode or "skipping journal recovery" in done.stdout:
         raise FactoryError(f"the image's file system is damaged:\n{done.stdout}", "Run: make clean image")

@@ -15,7 +15,7 @@ import pytest
 from factory import basedisk, cli, machine, mounts, packer
 from factory.basedisk import make_base_disk
 from factory.console import BUILD, ROOT, FactoryError, run
-from factory.image import build_on
+from factory.image import build_on, check_file_system
 from factory.machine import booted, held_port, workspace
 
 # Boots a disk, says so, and stays until it is stopped.
@@ -114,6 +114,37 @@ def test_clean_deletes_nothing_within_a_mount(tmp_path: Path, monkeypatch: pytes
     folder.mkdir(parents=True)
     with mounts.mounted(disk, folder, 0) as root:
         assert (root / "precious").exists()
+
+
+def test_a_mount_ends_when_nobody_holds_a_copy_of_it(tmp_path: Path) -> None:
+    """A container that starts meanwhile has one for a moment; until then the disk is still written to."""
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(64 << 20))
+    run("mke2fs", "-q", "-F", disk)
+    with mounts.mounted(disk, tmp_path / "a place", 0) as root:
+        (root / "precious").write_text("all of it")
+        device = mounts.mounts()[-1][0]
+        other = subprocess.Popen(["unshare", "--mount", "sh", "-c", "echo; sleep 2"], stdout=subprocess.PIPE)
+        assert other.stdout is not None
+        other.stdout.readline()  # it has its copy now
+    assert not Path("/sys/block", Path(device).name, "loop/backing_file").exists()
+    other.communicate()
+
+
+def test_a_file_system_that_was_not_unmounted_is_no_artifact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factory.image.ROOT_OFFSET", 0)
+    disk, copy = tmp_path / "disk", tmp_path / "copy"
+    disk.write_bytes(bytes(64 << 20))
+    run("mke2fs", "-q", "-F", "-t", "ext4", disk)
+    with mounts.mounted(disk, tmp_path / "root", 0) as root:
+        (root / "file").touch()
+        run("sync", "--file-system", root)
+        run("cp", disk, copy)
+    check_file_system(disk)
+    with pytest.raises(FactoryError, match="damaged"):
+        check_file_system(copy)
 
 
 def test_an_interrupted_packer_that_says_much_ends(tmp_path: Path) -> None:
