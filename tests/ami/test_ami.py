@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from cloud import ABROAD, HOME, Cloud
-from conftest import KEYS, PARTNER, Command, instance, proved
+from command import KEYS, PARTNER, Command, instance, proved
 
 from factory import packer
 from factory.console import BUILD

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from cloud import ABROAD, HOME, Refusal, Request
-from conftest import Command, instance
+from command import Command, instance
 
 from factory import packer
 from factory.console import BUILD

@@ -6,7 +6,7 @@ Every call of every test here is held against it (cloud.py), with its conditions
 import pytest
 from calls import FREE
 from cloud import BUILDER, POLICY, Cloud
-from conftest import Command
+from command import Command
 from iam import Statement, listed
 
 from factory.packer import TEMPLATE

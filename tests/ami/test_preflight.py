@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from cloud import HOME, Refusal
-from conftest import Command
+from command import Command
 
 from factory.preflight import quota_code
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from calls import ACCOUNT
 from cloud import ABROAD, BUILDER, HOME, Cloud, Refusal, Request
-from conftest import CHOICES, proved
+from command import CHOICES, proved
 
 from factory import ami, launch, proof
 from factory.console import ROOT, FactoryError

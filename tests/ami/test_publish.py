@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from cloud import HOME, Cloud
-from conftest import PARTNER
+from command import PARTNER
 
 from factory import publish
 from factory.report import Report
