@@ -25,7 +25,8 @@ def mounted(disk: Path, target: Path, offset: int, *, read_only: bool = False) -
     finally:
         device = [source for source, place in mounts() if place == target.resolve()][-1]
         run("umount", target)
-        wait_until_free(device)
+        if not read_only:  # several may read a disk, and share its loop device
+            wait_until_free(device)
 
 
 def mounts() -> list[tuple[str, Path]]:
