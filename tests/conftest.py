@@ -15,6 +15,7 @@ ONE_PROCESS = {"ami", "image"}  # a cloud, a booted image: one for all tests of 
 ONE_EACH = {"test_molecule.py"}  # every scenario makes a container of its own
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Name each test's group."""
     for item in items:
