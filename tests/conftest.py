@@ -1,12 +1,14 @@
-"""How `make test` shares the tests out to processes that run side by side (pytest-xdist, by group).
+"""How `make test` shares the tests out to two processes that run side by side, by pytest-xdist.
 
 What is started once for a folder or a file stays in one process. The groups are begun in the order of the
-command line, so the longest come first.
+command line. xdist's own marks for groups do nothing under pytest 9.2, which has another idea of a test's id.
 """
 
 import signal
+from pathlib import PurePosixPath
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # A shell's background job ignores it and hands that on: what a test interrupts would run on for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -15,14 +17,21 @@ ONE_PROCESS = {"ami", "image"}  # a cloud, a booted image: one for all tests of 
 ONE_EACH = {"test_molecule.py"}  # every scenario makes a container of its own
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name each test's group."""
-    for item in items:
-        if item.path.parent.name in ONE_PROCESS:
-            group = item.path.parent.name
-        elif item.path.name in ONE_EACH:
-            group = item.name
-        else:
-            group = item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+def group(nodeid: str) -> str:
+    """What a test must run in one process with: its folder, its file, or nothing but itself."""
+    path = PurePosixPath(nodeid.partition("::")[0])
+    if path.parent.name in ONE_PROCESS:
+        return path.parent.name
+    return nodeid if path.name in ONE_EACH else path.name
+
+
+class Groups(LoadScopeScheduling):
+    """A group at a time to whoever has nothing to do."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
+    """Asked by pytest-xdist."""
+    return Groups(config, log)
