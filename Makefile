@@ -36,7 +36,7 @@ ssh: setup ## Boot the image on a throw-away overlay and open a shell on it
 	@$(PYTHON) -m factory ssh
 
 test: setup lint image ## Everything: lint, runtime, roles, image, AMI
-	@$(PYTEST) $(SIDE_BY_SIDE) tests/ami tests/roles tests/image tests/runtime
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/ami tests/image tests/roles tests/runtime
 
 test-fast: setup lint test-runtime ## Lint and runtime tests, in about ten minutes
 
