@@ -11,7 +11,7 @@ export VARS PACKER AMI REMOVE
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
-SIDE_BY_SIDE := --numprocesses 2 --no-loadscope-reorder # see tests/conftest.py
+SIDE_BY_SIDE := --numprocesses 3 --no-loadscope-reorder # see tests/conftest.py
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## Show this list

@@ -39,14 +39,12 @@ class Outcome:
 
 
 @pytest.fixture(scope="module")
-def outcomes(baked: Path) -> Iterator[list[Outcome]]:
+def outcomes(baked: Path) -> list[Outcome]:
     """All recordings of the corpus, decoded. Takes a few minutes, which all tests here share."""
     tensors, metadata = state.load(baked / "state/whisper-nato.safetensors")
     network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
     decoder = Decoder(network, Vocabulary(metadata), Options(language="en"), SIZE)
     detector = Detector.load()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
     torch.manual_seed(0)
     found = []
     for recording in corpus.recordings():
@@ -55,8 +53,7 @@ def outcomes(baked: Path) -> Iterator[list[Outcome]]:
         together = " ".join(segment.text.strip() for segment in transcript.segments)
         alone = " ".join(phrases_alone(decoder, recording))
         found.append(Outcome(len(recording.audio) / SAMPLE_RATE, recording.text, alone, together))
-    yield found
-    torch.set_num_threads(threads)
+    return found
 
 
 def phrases_alone(decoder: Decoder, recording: corpus.Recording) -> Iterator[str]:

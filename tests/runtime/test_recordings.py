@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-import torch
 from console import Run
 from mixing import Samples
 from soundfiles import RATE, RECORDINGS, piped
@@ -23,14 +22,6 @@ from soundfiles import RATE, RECORDINGS, piped
 FOX = "fox jump over the lazy dog my number is"  # what base always hears of it, in whatever codec
 INCOMPLETE = {"cut-short.mp3", "cut-short.ogg"}
 REFUSED = {"hang.wav", "rate-1-hz.flac"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _all_cores() -> Any:
-    """The other tests' model is so small that more threads only get in each other's way."""
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
