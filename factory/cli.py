@@ -52,7 +52,12 @@ def clean() -> None:
         )
     subprocess.run(["podman", "rmi", "--force", "--ignore", MOLECULE_IMAGE], check=False)
     unmount_below(BUILD)  # nothing is deleted within a mount
-    shutil.rmtree(BUILD, ignore_errors=True)
+    left: list[str] = []
+    if BUILD.exists():
+        # The reason comes from whatever could not be removed; the folders above it are not worth telling.
+        shutil.rmtree(BUILD, onerror=lambda _call, _path, error: left.append(str(error[1])))
+    if left:
+        raise FactoryError(f"could not remove all of {BUILD}: {left[0]}", "Free what it names; make clean")
 
 
 COMMANDS = {

@@ -6,16 +6,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Timer
 
 import pytest
 
-from factory import basedisk, cli, machine, mounts, packer
+from factory import basedisk, cli, image, machine, mounts, packer
 from factory.basedisk import make_base_disk
 from factory.console import BUILD, ROOT, FactoryError, run
-from factory.image import build_on
+from factory.image import Artifact, build_on
 from factory.machine import booted, held_port, workspace
 
 # Boots a disk, says so, and stays until it is stopped.
@@ -116,6 +116,75 @@ def test_clean_deletes_nothing_within_a_mount(tmp_path: Path, monkeypatch: pytes
         assert (root / "precious").exists()
 
 
+def fake_build(monkeypatch: pytest.MonkeyPatch, build: Path) -> Artifact:
+    """A build in another folder, of which only who owns which file is real."""
+    files = Artifact(**{name: build / name for name in vars(image.ARTIFACT)})
+    monkeypatch.setattr(machine, "BUILD", build)
+    monkeypatch.setattr(image, "ARTIFACT", files)
+    monkeypatch.setattr(image.inputs, "fingerprint", lambda: "new")
+    monkeypatch.setattr(image, "make_base_disk", lambda disk, _folder: disk.write_text("new"))
+    monkeypatch.setattr(image, "booted", lambda *_words, **_keep: nullcontext())
+
+    def build_on(_machine: None, made: Artifact) -> None:
+        made.record.write_text("new")
+        made.manifest.write_text("new")
+
+    monkeypatch.setattr(image, "build_on", build_on)
+    monkeypatch.setattr(image, "finish", lambda made: made.qcow2.write_text("new"))
+    build.mkdir()
+    for path in vars(files).values():
+        path.write_text("old")
+    return files
+
+
+def test_a_second_build_leaves_the_files_of_the_first_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = fake_build(monkeypatch, tmp_path / "build")
+    with workspace("build"), pytest.raises(FactoryError, match="another run"):
+        image.image()
+    assert {path.read_text() for path in vars(files).values()} == {"old"}
+
+
+def test_the_old_image_stays_until_the_new_one_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = fake_build(monkeypatch, tmp_path / "build")
+    with monkeypatch.context() as failing:
+        failing.setattr(image, "finish", lambda _made: run("false"))
+        with pytest.raises(FactoryError):
+            image.image()
+    assert {path.read_text() for path in vars(files).values()} == {"old"}
+    image.image()
+    assert {path.read_text() for path in vars(files).values()} == {"new"}
+
+
+@pytest.mark.parametrize("name", sorted(vars(image.ARTIFACT)))
+def test_an_image_that_lacks_a_file_is_not_up_to_date(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = fake_build(monkeypatch, tmp_path / "build")
+    image.image()
+    (tmp_path / "build" / name).unlink()
+    image.image()
+    assert {path.read_text() for path in vars(files).values()} == {"new"}
+
+
+def test_clean_says_what_it_could_not_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (cli, machine):
+        monkeypatch.setattr(module, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(cli, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
+    kept = tmp_path / "build/kept"
+    kept.mkdir(parents=True)
+    (kept / "file").touch()
+    run("chattr", "+i", kept / "file")
+    try:
+        with pytest.raises(FactoryError, match=r"not permitted.*file"):
+            cli.clean()
+    finally:
+        run("chattr", "-i", kept / "file")
+
+
 def test_an_interrupted_packer_that_says_much_ends(tmp_path: Path) -> None:
     """More than a pipe holds, while it cleans up."""
     chatty = "trap 'seq 100000; exit 1' INT; echo up; while :; do sleep 0.1; done"
@@ -197,6 +266,6 @@ def test_a_failing_play_says_what_failed_and_where_the_log_is(
     broken.write_text("image_ca_bundle: /nonexistent.crt\n")  # what the play needs first
     monkeypatch.setenv("VARS", str(broken))
     with booted(base_disk, "test-factory", keep=False) as machine, pytest.raises(FactoryError) as error:
-        build_on(machine)
+        build_on(machine, Artifact(**dict.fromkeys(vars(image.ARTIFACT), tmp_path / "unused")))
     assert "/nonexistent.crt" in str(error.value)
     assert str(BUILD / "logs/image.log") in str(error.value)
