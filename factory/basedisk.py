@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from factory.console import BUILD, LOGS, run, say
+from factory.console import BUILD, LOGS, SCRATCH, run, say, scratch_folder
 from factory.mounts import mounted
 
 PACKAGES = [
@@ -66,7 +66,8 @@ def rootfs() -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     for old in CACHE.glob("rootfs-*"):
         old.unlink()
-    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+    with tempfile.TemporaryDirectory(dir=scratch_folder() or CACHE) as scratch:
+        Path(scratch).chmod(0o755)  # apt downloads as a user of its own
         hooks = []
         for name, text in FILES.items():
             source = Path(scratch) / Path(name).name
@@ -74,6 +75,8 @@ def rootfs() -> Path:
             hooks += ["--customize-hook=upload " + f"{source} /{name}"]
         # No mirror is named: mmdebstrap takes Debian's own, with the security and update suites.
         run(
+            # In a mount namespace of its own: /proc, /sys and the like go with it, however it ends.
+            "unshare", "--mount", "--propagation=private", "env", f"TMPDIR={scratch}",
             "mmdebstrap", "--format=tar", "--variant=minbase", f"--include={','.join(PACKAGES)}", *hooks,
             # systemd-resolved's package kept the build host's resolv.conf as a backup.
             '--customize-hook=rm -f "$1"/etc/.resolv.conf.*',
@@ -98,7 +101,7 @@ def make_base_disk(disk: Path, folder: Path) -> None:
         file.truncate(DISK_MIB * MIB)
     layout = f"label: gpt\nstart=1MiB, size={ESP_MIB}MiB, type=uefi\nstart={1 + ESP_MIB}MiB, type=linux\n"
     subprocess.run(["sfdisk", "--quiet", str(disk)], input=layout, text=True, check=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(dir=folder / SCRATCH) as scratch:
         esp = make_esp(Path(scratch))
         run("dd", f"if={esp}", f"of={disk}", "bs=1M", "seek=1", "conv=notrunc", "status=none")
         # One MiB is left at the end for the second copy of the partition table.

@@ -1,6 +1,7 @@
 """What the build host says: progress with the time since the start, errors with their cure, commands."""
 
 import hashlib
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 LOGS = BUILD / "logs"
+MARK = "PREHEAT_WORKSPACE"  # in the environment of all that a run starts: its workspace, for the next to find
+SCRATCH = "scratch"  # the folder of a workspace for temporary files, which the next run empties
 CHECKOUT = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]  # what several on this host are told apart by
 
 _started = time.monotonic()
@@ -58,3 +61,8 @@ def first_line(words: Sequence[str]) -> str:
     """First line of a command's stdout, for version probes."""
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return done.stdout.partition("\n")[0]
+
+
+def scratch_folder() -> Path | None:
+    """Where temporary files go: the workspace's scratch, which the next run empties; else the system's."""
+    return Path(os.environ[MARK]) / SCRATCH if MARK in os.environ else None

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factory.basedisk import ROOT_OFFSET
-from factory.console import BUILD, FactoryError, run, tail
+from factory.console import BUILD, MARK, SCRATCH, FactoryError, run, tail
 from factory.mounts import mounted, unmount_below
 
 BOOT_SECONDS = 60  # ssh answers after 4 s here; a loaded host is slower
@@ -94,7 +94,16 @@ def workspace(name: str) -> Iterator[Path]:
             ) from None
         kill_stale(folder)
         unmount_below(folder)
-        yield folder
+        run("rm", "-rf", folder / SCRATCH)
+        (folder / SCRATCH).mkdir()
+        outer = os.environ.get(MARK)
+        os.environ[MARK] = f"{folder}/"
+        try:
+            yield folder
+        finally:
+            del os.environ[MARK]
+            if outer:
+                os.environ[MARK] = outer
 
 
 @contextmanager
@@ -183,13 +192,18 @@ def mark(folder: Path) -> str:
 
 
 def kill_stale(folder: Path) -> None:
-    """Kill the machine that a killed run left behind; its other processes die with its init."""
+    """Kill what a killed run left behind: its machine and all that carries its mark.
+
+    The mark is in the environment, so it also finds what has left the process group or lost its parent.
+    """
+    marks = {"cmdline": mark(folder).encode(), "environ": f"{MARK}={folder}/\0".encode()}
 
     def alive() -> list[int]:
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it may end while it is looked at
-                if mark(folder).encode() in (process / "cmdline").read_bytes():
+                marked = any(value in (process / name).read_bytes() for name, value in marks.items())
+                if marked and int(process.name) != os.getpid():
                     found.append(int(process.name))
         return found
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from factory.console import BUILD, LOGS, ROOT, FactoryError, first_line, say, tail
+from factory.console import BUILD, LOGS, MARK, ROOT, FactoryError, first_line, say, scratch_folder, tail
 from factory.progress import Progress
 from factory.spot import CRASH, Patience, crashed
 
@@ -129,6 +129,11 @@ def environment() -> dict[str, str]:
     }
 
 
+def marked() -> dict[str, str]:
+    """By what the next run knows a process of a killed one, where this runs in a workspace."""
+    return {MARK: os.environ[MARK]} if MARK in os.environ else {}
+
+
 def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: Path | None = None) -> None:
     """Run `packer build` for one source; task names go to the console, everything to the log.
 
@@ -146,9 +151,9 @@ def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: 
     say(f"packer {'.'.join(map(str, version(program)))}: {source}; log {log}")
     log.parent.mkdir(parents=True, exist_ok=True)
     # Packer writes the instance's private key to a temporary file for Ansible, and leaves it there.
-    with log.open("w") as sink, tempfile.TemporaryDirectory(prefix="packer-") as scratch:
+    with log.open("w") as sink, tempfile.TemporaryDirectory(dir=scratch_folder()) as scratch:
         process = subprocess.Popen(
-            [program, "build", *options, folder], env=environment() | {"TMPDIR": scratch},
+            [program, "build", *options, folder], env=environment() | {"TMPDIR": scratch} | marked(),
             cwd=LOGS, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip

@@ -12,7 +12,7 @@ from threading import Timer
 
 import pytest
 
-from factory import basedisk, cli, image, machine, mounts, packer
+from factory import basedisk, cli, console, image, machine, mounts, packer
 from factory.basedisk import make_base_disk
 from factory.console import BUILD, ROOT, FactoryError, run
 from factory.image import Artifact, build_on
@@ -93,7 +93,7 @@ def test_the_next_run_finds_where_a_killed_one_has_mounted_the_base_disk(
     monkeypatch.setattr(basedisk, "mounted", mounted)
     for name in ("rootfs", "make_esp", "run"):
         monkeypatch.setattr(basedisk, name, lambda *_words: "")
-    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace/scratch").mkdir(parents=True)
     make_base_disk(tmp_path / "disk", tmp_path / "workspace")
     assert [target.is_relative_to(tmp_path / "workspace") for target in targets] == [True]
 
@@ -234,6 +234,30 @@ def test_the_next_run_clears_what_a_killed_one_left(base_disk: Path) -> None:
         assert leftovers()
         with workspace("test-factory"):
             assert leftovers() == []
+
+
+def test_the_next_run_ends_the_processes_and_files_of_a_killed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one in a session of its own, as Packer's Ansible is, that no process group leads to."""
+    monkeypatch.setattr(machine, "BUILD", tmp_path)
+    with workspace("killed") as folder:
+        orphan = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        (folder / "scratch/key").touch()
+    assert orphan.poll() is None
+    with workspace("killed") as folder:
+        assert orphan.wait(10) == -signal.SIGKILL
+        assert list((folder / "scratch").iterdir()) == []
+
+
+def test_packers_temporary_files_and_processes_belong_to_the_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "BUILD", tmp_path)
+    with workspace("build") as folder:
+        assert console.scratch_folder() == folder / "scratch"
+        assert packer.marked() == {"PREHEAT_WORKSPACE": f"{folder}/"}
+    assert console.scratch_folder() is None
 
 
 def test_two_runs_do_not_share_a_machine(base_disk: Path) -> None:
