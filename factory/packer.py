@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from factory.console import BUILD, LOGS, ROOT, FactoryError, first_line, say, tail
+from factory.console import BUILD, LOGS, MARK, ROOT, FactoryError, first_line, say, tail, temporary
 from factory.progress import Progress
 from factory.spot import CRASH, Patience, crashed
 
@@ -146,7 +146,8 @@ def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: 
     say(f"packer {'.'.join(map(str, version(program)))}: {source}; log {log}")
     log.parent.mkdir(parents=True, exist_ok=True)
     # Packer writes the instance's private key to a temporary file for Ansible, and leaves it there.
-    with log.open("w") as sink, tempfile.TemporaryDirectory(prefix="packer-") as scratch:
+    folder_for_secrets = temporary(Path(os.environ[MARK])) if MARK in os.environ else None
+    with log.open("w") as sink, tempfile.TemporaryDirectory(dir=folder_for_secrets) as scratch:
         process = subprocess.Popen(
             [program, "build", *options, folder], env=environment() | {"TMPDIR": scratch},
             cwd=LOGS, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
