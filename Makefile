@@ -11,7 +11,7 @@ export VARS PACKER AMI REMOVE
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
-SIDE_BY_SIDE := --numprocesses 2 --dist loadgroup --no-loadscope-reorder # see tests/conftest.py
+SIDE_BY_SIDE := --numprocesses 2 --no-loadscope-reorder # see tests/conftest.py
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## Show this list
@@ -36,7 +36,7 @@ ssh: setup ## Boot the image on a throw-away overlay and open a shell on it
 	@$(PYTHON) -m factory ssh
 
 test: setup lint image ## Everything: lint, runtime, roles, image, AMI
-	@$(PYTEST) $(SIDE_BY_SIDE) tests/ami tests/roles tests/image tests/runtime
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/ami tests/image tests/roles tests/runtime
 
 test-fast: setup lint test-runtime ## Lint and runtime tests, in about ten minutes
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from factory.console import FactoryError, run
 
-FREE_SECONDS = 60  # a container lets go of what it has copied within one
+FREE_SECONDS = 10
 
 
 @contextmanager
@@ -23,9 +23,11 @@ def mounted(disk: Path, target: Path, offset: int, *, read_only: bool = False) -
     try:
         yield target
     finally:
-        device = [source for source, place in mounts() if place == target.resolve()][-1]
+        if not read_only:
+            # A container of anybody's that has started meanwhile holds a copy of the mount: the file system
+            # stays in use after umount, and would be written to for longer.
+            run("mount", "-o", "remount,ro", target)
         run("umount", target)
-        wait_until_free(device)
 
 
 def mounts() -> list[tuple[str, Path]]:
@@ -46,9 +48,8 @@ def unmount_below(folder: Path) -> None:
 def wait_until_free(device: str) -> None:
     """Wait until a loop device has let go of its file.
 
-    Whatever starts or ends in a mount namespace of its own (a container, anybody's) holds a copy of the mount
-    for a moment. Until that is gone the file system is in use, whoever unmounts it: it still writes to the
-    file, so that a copy of the file would be damaged, and mounting it again would let two of them write.
+    A container that was killed a moment ago still holds the mount in its dying namespace; mounting the same
+    file again before that is gone would let two file systems write to it.
     """
     backing = Path("/sys/block") / Path(device).name / "loop/backing_file"
     end = time.monotonic() + FREE_SECONDS
