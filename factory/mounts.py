@@ -19,14 +19,31 @@ def mounted(disk: Path, target: Path, offset: int, *, read_only: bool = False) -
     """
     target.mkdir(parents=True, exist_ok=True)
     options = f"loop,offset={offset}" + (",ro,noload" if read_only else "")
-    run("mount", "-o", options, disk, target)
+    with reaching_copies(target):
+        run("mount", "-o", options, disk, target)
+        try:
+            yield target
+        finally:
+            try:
+                if not read_only:  # a copy that is out of reach must not write to the disk any more
+                    run("mount", "-o", "remount,ro", target)
+            finally:
+                run("umount", target)
+
+
+@contextmanager
+def reaching_copies(target: Path) -> Iterator[None]:
+    """Let what is unmounted at `target` be unmounted in all mount namespaces.
+
+    A container or machine of anybody's that starts meanwhile copies the host's mounts, and would keep the
+    file system in use. An unmount reaches the copies if the mount above is shared, which the host's root need
+    not be; a bind mount of the folder onto itself is (mount_namespaces(7)).
+    """
+    run("mount", "--bind", target, target)
     try:
-        yield target
+        run("mount", "--make-shared", target)
+        yield
     finally:
-        if not read_only:
-            # A container of anybody's that has started meanwhile holds a copy of the mount: the file system
-            # stays in use after umount, and would be written to for longer.
-            run("mount", "-o", "remount,ro", target)
         run("umount", target)
 
 

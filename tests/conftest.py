@@ -13,25 +13,20 @@ from xdist.scheduler import LoadScopeScheduling
 # A shell's background job ignores it and hands that on: what a test interrupts would run on for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# They boot machines. systemd-nspawn copies all mounts of the host: a machine that starts keeps the disk of
-# another one in use, and the tests look for what is left of theirs.
+# They boot machines, and look for what is left of theirs; one started beside them copies all their mounts.
 MACHINES = {"ami", "image"}
 ONE_EACH = {"test_molecule.py"}  # every scenario makes a container of its own
 
 
-def group(nodeid: str) -> str:
-    """What a test must run in one process with: all that boot machines, its file, or nothing but itself."""
-    path = PurePosixPath(nodeid.partition("::")[0])
-    if path.parent.name in MACHINES:
-        return "machines"
-    return nodeid if path.name in ONE_EACH else path.name
-
-
-class Groups(LoadScopeScheduling):
-    """A group at a time to whoever has nothing to do."""
+class Groups(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
+    """A group of tests at a time to whoever has nothing to do."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return group(nodeid)
+        """A test's group: all that boot machines, its file, or nothing but itself."""
+        path = PurePosixPath(nodeid.partition("::")[0])
+        if path.parent.name in MACHINES:
+            return "machines"
+        return nodeid if path.name in ONE_EACH else path.name
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:

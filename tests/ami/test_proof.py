@@ -62,9 +62,8 @@ class Made:
         try:
             ami.ami()
         finally:
-            assert BUILDER in {
-                request.access_key for request in self.cloud.requests
-            }  # beside EC2's stand-ins
+            callers = {request.access_key for request in self.cloud.requests}  # EC2's stand-ins are others
+            assert BUILDER in callers
 
     def tests(self, text: str) -> None:
         """What is run in place of tests/image."""

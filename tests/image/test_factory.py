@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from threading import Timer
 
@@ -103,7 +103,7 @@ def test_clean_deletes_nothing_within_a_mount(tmp_path: Path, monkeypatch: pytes
     for module in (cli, machine):
         monkeypatch.setattr(module, "BUILD", tmp_path / "build")
     monkeypatch.setattr(cli, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
-    disk, folder = tmp_path / "disk", tmp_path / "build/scratch/root"
+    disk, folder = tmp_path / "disk", tmp_path / "build/a scratch/root"
     disk.write_bytes(bytes(1 << 20))
     run("mke2fs", "-q", "-F", disk)
     folder.mkdir(parents=True)
@@ -116,39 +116,58 @@ def test_clean_deletes_nothing_within_a_mount(tmp_path: Path, monkeypatch: pytes
         assert (root / "precious").exists()
 
 
-def test_a_disk_is_whole_after_its_mount_though_somebody_holds_a_copy_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A container that starts meanwhile has one for a moment, or for longer."""
+@contextmanager
+def copy_of_all_mounts(propagation: str) -> Iterator[None]:
+    """A process with a mount namespace of its own, as containers and machines have."""
+    command = ["unshare", "--mount", "--propagation", propagation, "sh", "-c", "echo; read end"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()  # it has its copy now
+        yield
+        process.stdin.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file system without a partition table before it."""
     monkeypatch.setattr("factory.image.ROOT_OFFSET", 0)
     disk = tmp_path / "disk"
     disk.write_bytes(bytes(64 << 20))
     run("mke2fs", "-q", "-F", "-t", "ext4", disk)
-    with mounts.mounted(disk, tmp_path / "a place", 0) as root:
-        (root / "precious").write_text("all of it")
-        other = subprocess.Popen(["unshare", "--mount", "sh", "-c", "echo; sleep 99"], stdout=subprocess.PIPE)
-        assert other.stdout is not None
-        other.stdout.readline()  # it has its copy now
-    try:
-        check_file_system(disk)
-        assert run("debugfs", "-R", "cat precious", disk) == "all of it"
-    finally:
-        run("pkill", "--parent", str(other.pid))
-        other.communicate()
+    return disk
 
 
-def test_a_file_system_that_was_not_unmounted_is_no_artifact(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("propagation", ["private", "slave", "shared"])
+def test_a_disk_is_whole_after_its_mount_though_somebody_has_a_copy_of_it(
+    propagation: str, small_disk: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("factory.image.ROOT_OFFSET", 0)
-    disk, copy = tmp_path / "disk", tmp_path / "copy"
-    disk.write_bytes(bytes(64 << 20))
-    run("mke2fs", "-q", "-F", "-t", "ext4", disk)
-    with mounts.mounted(disk, tmp_path / "root", 0) as root:
+    with ExitStack() as later:
+        with mounts.mounted(small_disk, tmp_path / "a place", 0) as root:
+            (root / "precious").write_text("all of it")
+            later.enter_context(copy_of_all_mounts(propagation))
+        check_file_system(small_disk)
+        assert run("debugfs", "-R", "cat precious", small_disk) == "all of it"
+
+
+@pytest.mark.parametrize("propagation", ["slave", "shared"])  # systemd-nspawn has slaves of the host's mounts
+def test_a_disk_can_be_mounted_again_though_a_machine_has_started_meanwhile(
+    propagation: str, small_disk: Path, tmp_path: Path
+) -> None:
+    with ExitStack() as later:
+        with mounts.mounted(small_disk, tmp_path / "root", 0):
+            later.enter_context(copy_of_all_mounts(propagation))
+        with mounts.mounted(small_disk, tmp_path / "root", 0) as root:
+            (root / "precious").touch()
+
+
+def test_a_file_system_that_was_not_unmounted_is_no_artifact(small_disk: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    with mounts.mounted(small_disk, tmp_path / "root", 0) as root:
         (root / "file").touch()
         run("sync", "--file-system", root)
-        run("cp", disk, copy)
-    check_file_system(disk)
+        run("cp", small_disk, copy)
+    check_file_system(small_disk)
     with pytest.raises(FactoryError, match="damaged"):
         check_file_system(copy)
 

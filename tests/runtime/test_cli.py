@@ -319,8 +319,6 @@ def test_a_closed_pipe_is_quiet(run: Run, samples: Path) -> None:
 
 def test_control_c(baked: Path, samples: Path) -> None:
     command = [sys.executable, transcribe.__file__, "--home", str(baked), *[str(samples / "long.flac")] * 20]
-    # A shell's background job ignores the signal and hands that on; Ctrl-C is for one in the foreground.
-    command = ["env", "--default-signal=INT", *command]
     with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
         assert process.stderr is not None
         process.stderr.readline()  # the model is ready, the recording is begun
