@@ -6,7 +6,7 @@ from pathlib import Path
 
 from factory import inputs, packer
 from factory.basedisk import ROOT_OFFSET, make_base_disk, rootfs
-from factory.console import BUILD, LOGS, FactoryError, run, say
+from factory.console import BUILD, LOGS, SCRATCH, FactoryError, run, say
 from factory.inputs import VERSION
 from factory.machine import Machine, booted, workspace
 from factory.mounts import mounted
@@ -41,19 +41,15 @@ def image() -> None:
     with workspace("build") as folder:
         with workspace("image"):
             pass  # the machine of a killed run is taken down before the work begins
-        unfinished = Artifact(**{name: folder / f"unfinished.{name}" for name in vars(ARTIFACT)})
-        remove(unfinished)  # what a killed run has left; Packer would append to its manifest
-        try:
-            make_base_disk(unfinished.raw, folder)
-            say("boot the base disk")
-            with booted(unfinished.raw, "image", keep=True) as machine:
-                say("ssh answers")
-                build_on(machine, unfinished)
-            finish(unfinished)
-            unfinished.stamp.write_text(made_from)
-            replace(unfinished)
-        finally:
-            remove(unfinished)
+        unfinished = Artifact(**{name: folder / SCRATCH / name for name in vars(ARTIFACT)})
+        make_base_disk(unfinished.raw, folder)
+        say("boot the base disk")
+        with booted(unfinished.raw, "image", keep=True) as machine:
+            say("ssh answers")
+            build_on(machine, unfinished)
+        finish(unfinished)
+        unfinished.stamp.write_text(made_from)
+        replace(unfinished)
     sizes = ", ".join(f"{p} {p.stat().st_blocks * 512 / 1e9:.1f} GB" for p in (ARTIFACT.raw, ARTIFACT.qcow2))
     say(f"made {sizes}")
 
@@ -62,12 +58,6 @@ def is_made_from(made_from: str) -> bool:
     """Whether all files are there and of these inputs; the stamp is there only while the others are whole."""
     whole = all(path.exists() for path in vars(ARTIFACT).values())
     return whole and ARTIFACT.stamp.read_text() == made_from
-
-
-def remove(files: Artifact) -> None:
-    """Delete those of a build's files that are there."""
-    for path in vars(files).values():
-        path.unlink(missing_ok=True)
 
 
 def replace(finished: Artifact) -> None:

@@ -97,18 +97,23 @@ def workspace(name: str, *, wait: bool = False) -> Iterator[Path]:
             ) from None
         kill_stale(folder)
         unmount_below(folder)
+        remove_temporary(folder)
         for scratch in (folder / SCRATCH, temporary(folder)):
-            run("rm", "-rf", scratch)
             scratch.mkdir(mode=0o700, parents=True)
         outer = os.environ.get(MARK)
         os.environ[MARK] = f"{folder}/"
         try:
             yield folder
         finally:
-            run("rm", "-rf", temporary(folder))
+            remove_temporary(folder)
             del os.environ[MARK]
             if outer:
                 os.environ[MARK] = outer
+
+
+def remove_temporary(folder: Path) -> None:
+    """Delete a workspace's temporary files, but nothing within a mount."""
+    run("rm", "-rf", "--one-file-system", folder / SCRATCH, temporary(folder))
 
 
 @contextmanager
@@ -132,9 +137,8 @@ def booted(disk: Path, name: str, *, keep: bool) -> Iterator[Machine]:
 
 @contextmanager
 def overlaid(lower: Path, folder: Path) -> Iterator[Path]:
-    """A throw-away writable layer over a read-only root, emptied before and after use."""
-    layer, merged = folder / "layer", folder / "merged"
-    run("rm", "-rf", layer)
+    """A throw-away writable layer over a read-only root; a workspace's scratch is empty at first."""
+    layer, merged = folder / SCRATCH / "layer", folder / "merged"
     for path in (layer / "upper", layer / "work", merged):
         path.mkdir(parents=True, exist_ok=True)
     run("mount", "-t", "overlay", "overlay", "-o",
@@ -143,7 +147,6 @@ def overlaid(lower: Path, folder: Path) -> Iterator[Path]:
         yield merged
     finally:
         run("umount", merged)
-        run("rm", "-rf", layer)
 
 
 def new_machine(folder: Path, name: str, port: int) -> Machine:

@@ -34,15 +34,6 @@ cli.main()
 """
 
 
-@pytest.fixture(scope="module")
-def base_disk() -> Iterator[Path]:
-    disk = BUILD / "run/test-base.raw"
-    with workspace("test-base") as folder:
-        make_base_disk(disk, folder)
-    yield disk
-    disk.unlink()
-
-
 def leftovers() -> list[str]:
     """Mounts, loop devices and machines that belong to the folder these tests use."""
     marks = (str(BUILD / "run/test-factory"), str(BUILD / "run/test-base.raw"))
