@@ -9,16 +9,17 @@ MAKEFLAGS += --no-print-directory
 # make ami AMI=my.pkrvars.hcl    says where and how to build the AMI (see packer/variables.pkr.hcl)
 export VARS PACKER AMI REMOVE
 
-PYTHON := .venv/bin/python
+# What the caller has set is not what an image is made from.
+CLEAN := factory/environment.sh
+PYTHON := $(CLEAN) .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 SIDE_BY_SIDE := --numprocesses 3 --no-loadscope-reorder # see tests/conftest.py
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: ## Install what a build host needs: Debian packages and .venv
-	@factory/setup.sh
+	@$(CLEAN) factory/setup.sh
 
 image: setup ## Build the local disk image: build/preheat-VERSION.raw and .qcow2
 	@$(PYTHON) -m factory image
@@ -56,13 +57,13 @@ test-image: image ## Tests of the finished image: boots it and looks over ssh
 	@$(PYTEST) tests/image
 
 lint: setup ## ruff, mypy, shellcheck, yamllint, ansible-lint, packer
-	@tests/lint.sh
+	@$(CLEAN) tests/lint.sh
 
 readme: setup ## Write README's table of variables anew
 	@$(PYTHON) -m factory readme
 
 lock: setup ## Write the lock files anew from pyproject.toml
-	@factory/lock.sh
+	@$(CLEAN) factory/lock.sh
 
 clean: setup ## Remove build/ and the role tests' containers and images
 	@$(PYTHON) -m factory clean

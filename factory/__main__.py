@@ -1,3 +1,14 @@
+import os
+import sys
+from pathlib import Path
+
+if os.environ.get("PREHEAT_ENVIRONMENT") != "clean":
+    # Before anything is imported that the caller's PYTHONPATH might have another of.
+    here = Path(__file__).resolve().parent
+    os.chdir(here.parent)
+    clean = str(here / "environment.sh")
+    os.execv(clean, [clean, sys.executable, "-m", "factory", *sys.argv[1:]])  # noqa: S606
+
 from factory.cli import main
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ The tar is also what the role tests' containers are made of, so roles are tested
 """
 
 import hashlib
+import os
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-from factory.console import BUILD, LOGS, run, say
+from factory.console import BUILD, LOGS, MARK, SCRATCH, run, say
 from factory.mounts import mounted
 
 PACKAGES = [
@@ -57,7 +58,10 @@ FRESH_SECONDS = 7 * 24 * 3600  # older: make it anew, for Debian's security upda
 
 
 def rootfs() -> Path:
-    """Path of the base system's tar, made by mmdebstrap unless a fresh one of the same contents is cached."""
+    """Path of the base system's tar, made by mmdebstrap unless a fresh one of the same contents is cached.
+
+    To be called in a workspace, where its temporary files lie.
+    """
     recipe = repr((PACKAGES, FILES)).encode()
     tar = CACHE / f"rootfs-{hashlib.sha256(recipe).hexdigest()[:12]}.tar"
     if tar.exists() and time.time() - tar.stat().st_mtime < FRESH_SECONDS:
@@ -66,7 +70,8 @@ def rootfs() -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     for old in CACHE.glob("rootfs-*"):
         old.unlink()
-    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+    with tempfile.TemporaryDirectory(dir=Path(os.environ[MARK], SCRATCH)) as scratch:
+        Path(scratch).chmod(0o755)  # apt downloads as a user of its own
         hooks = []
         for name, text in FILES.items():
             source = Path(scratch) / Path(name).name
@@ -74,15 +79,17 @@ def rootfs() -> Path:
             hooks += ["--customize-hook=upload " + f"{source} /{name}"]
         # No mirror is named: mmdebstrap takes Debian's own, with the security and update suites.
         run(
+            # In a mount namespace of its own: /proc, /sys and the like go with it, however it ends.
+            "unshare", "--mount", "--propagation=private", "env", f"TMPDIR={scratch}",
             "mmdebstrap", "--format=tar", "--variant=minbase", f"--include={','.join(PACKAGES)}", *hooks,
             # systemd-resolved's package kept the build host's resolv.conf as a backup.
             '--customize-hook=rm -f "$1"/etc/.resolv.conf.*',
             '--customize-hook=ln -sf ../run/systemd/resolve/stub-resolv.conf "$1/etc/resolv.conf"',
             "--customize-hook=systemctl --root=$1 enable systemd-networkd",
-            "bookworm", tar.with_suffix(".part"),
+            "bookworm", Path(scratch) / tar.name,
             log=LOGS / "mmdebstrap.log",
         )  # fmt: skip
-    tar.with_suffix(".part").rename(tar)
+        (Path(scratch) / tar.name).rename(tar)
     return tar
 
 
@@ -98,7 +105,7 @@ def make_base_disk(disk: Path, folder: Path) -> None:
         file.truncate(DISK_MIB * MIB)
     layout = f"label: gpt\nstart=1MiB, size={ESP_MIB}MiB, type=uefi\nstart={1 + ESP_MIB}MiB, type=linux\n"
     subprocess.run(["sfdisk", "--quiet", str(disk)], input=layout, text=True, check=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(dir=folder / SCRATCH) as scratch:
         esp = make_esp(Path(scratch))
         run("dd", f"if={esp}", f"of={disk}", "bs=1M", "seek=1", "conv=notrunc", "status=none")
         # One MiB is left at the end for the second copy of the partition table.

@@ -23,7 +23,8 @@ MOLECULE_IMAGE = f"localhost/preheat-base-{CHECKOUT}"  # as molecule/podman.yml 
 
 def base() -> None:
     """Print the path of the base system's tar, making it if needed."""
-    print(rootfs())
+    with workspace("rootfs", wait=True):  # which several role tests ask for at once
+        print(rootfs())
 
 
 def ssh() -> None:
@@ -52,7 +53,12 @@ def clean() -> None:
         )
     subprocess.run(["podman", "rmi", "--force", "--ignore", MOLECULE_IMAGE], check=False)
     unmount_below(BUILD)  # nothing is deleted within a mount
-    shutil.rmtree(BUILD, ignore_errors=True)
+    left: list[str] = []
+    if BUILD.exists():
+        # The reason comes from whatever could not be removed; the folders above it are not worth telling.
+        shutil.rmtree(BUILD, onerror=lambda _call, _path, error: left.append(str(error[1])))
+    if left:
+        raise FactoryError(f"could not remove all of {BUILD}: {left[0]}", "Free what it names; make clean")
 
 
 COMMANDS = {

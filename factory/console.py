@@ -11,6 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 LOGS = BUILD / "logs"
+MARK = "PREHEAT_WORKSPACE"  # in the environment of all that a run starts: its workspace, for the next to find
+SCRATCH = "scratch"  # the folder of a workspace for large temporary files, which the next run empties
 CHECKOUT = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]  # what several on this host are told apart by
 
 _started = time.monotonic()
@@ -58,3 +60,11 @@ def first_line(words: Sequence[str]) -> str:
     """First line of a command's stdout, for version probes."""
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return done.stdout.partition("\n")[0]
+
+
+def temporary(workspace: Path) -> Path:
+    """A workspace's folder for files that are secret or sockets: in memory, for root only, of a short path.
+
+    A socket's path has at most 107 characters, which a checkout's own may use up.
+    """
+    return Path("/run/preheat", CHECKOUT, workspace.name)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from factory import inputs, packer
 from factory.basedisk import ROOT_OFFSET, make_base_disk, rootfs
-from factory.console import BUILD, LOGS, FactoryError, run, say
+from factory.console import BUILD, LOGS, SCRATCH, FactoryError, run, say
 from factory.inputs import VERSION
 from factory.machine import Machine, booted, workspace
 from factory.mounts import mounted
@@ -35,40 +35,51 @@ ARTIFACT = Artifact(
 def image() -> None:
     """Build the local disk image, unless the one in build/ was made from the same inputs."""
     made_from = inputs.fingerprint()
-    if ARTIFACT.stamp.exists() and ARTIFACT.stamp.read_text() == made_from:
+    if is_made_from(made_from):
         say(f"{ARTIFACT.raw} is up to date (make clean to build it anew)")
         return
-    for path in vars(ARTIFACT).values():
-        path.unlink(missing_ok=True)
-    disk = BUILD / "unfinished.raw"
     with workspace("build") as folder:
-        try:
-            make_base_disk(disk, folder)
-            say("boot the base disk")
-            with booted(disk, "image", keep=True) as machine:
-                say("ssh answers")
-                build_on(machine)
-            finish(disk)
-        finally:
-            disk.unlink(missing_ok=True)
-    ARTIFACT.stamp.write_text(made_from)
+        with workspace("image"):
+            pass  # the machine of a killed run is taken down before the work begins
+        unfinished = Artifact(**{name: folder / SCRATCH / name for name in vars(ARTIFACT)})
+        make_base_disk(unfinished.raw, folder)
+        say("boot the base disk")
+        with booted(unfinished.raw, "image", keep=True) as machine:
+            say("ssh answers")
+            build_on(machine, unfinished)
+        finish(unfinished)
+        unfinished.stamp.write_text(made_from)
+        replace(unfinished)
     sizes = ", ".join(f"{p} {p.stat().st_blocks * 512 / 1e9:.1f} GB" for p in (ARTIFACT.raw, ARTIFACT.qcow2))
     say(f"made {sizes}")
 
 
-def build_on(machine: Machine) -> None:
+def is_made_from(made_from: str) -> bool:
+    """Whether all files are there and of these inputs; the stamp is there only while the others are whole."""
+    whole = all(path.exists() for path in vars(ARTIFACT).values())
+    return whole and ARTIFACT.stamp.read_text() == made_from
+
+
+def replace(finished: Artifact) -> None:
+    """Put a whole build in the place of the one before, the stamp last: without it all is built anew."""
+    ARTIFACT.stamp.unlink(missing_ok=True)
+    for name in ("raw", "qcow2", "manifest", "record", "stamp"):
+        getattr(finished, name).rename(getattr(ARTIFACT, name))
+
+
+def build_on(machine: Machine, files: Artifact) -> None:
     """Let Packer and Ansible make the image out of a booted machine."""
     facts = {
         "image_accelerator": "cpu",
         "image_source_id": rootfs().stem,
         "image_source_name": "Debian 12, by mmdebstrap",
-        "image_record": str(ARTIFACT.record),
+        "image_record": str(files.record),
     }
     packer.build(
         "null.local",
         {
             **inputs.variables(facts, BUILD / "run/image/facts.json"),
-            "manifest": str(ARTIFACT.manifest),
+            "manifest": str(files.manifest),
             "local_port": machine.port,
             "user": machine.user,
             "local_key": str(machine.key),
@@ -77,17 +88,15 @@ def build_on(machine: Machine) -> None:
     )
 
 
-def finish(disk: Path) -> None:
-    """Turn the disk that was built on into the artifact: drop free blocks, check, convert."""
+def finish(files: Artifact) -> None:
+    """Make the disk that was built on fit to ship, as both files: drop free blocks, check, convert."""
+    disk = files.raw
     say("finish: drop free blocks, check the file system")
     with mounted(disk, BUILD / "run/build/disk", ROOT_OFFSET) as root:
         run("fstrim", root)
     check_file_system(disk)
     say("convert to qcow2")
-    part = ARTIFACT.qcow2.with_suffix(".part")
-    run("qemu-img", "convert", "-O", "qcow2", "-W", disk, part)
-    part.rename(ARTIFACT.qcow2)
-    disk.rename(ARTIFACT.raw)
+    run("qemu-img", "convert", "-O", "qcow2", "-W", disk, files.qcow2)
 
 
 def check_file_system(disk: Path) -> None:

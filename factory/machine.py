@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factory.basedisk import ROOT_OFFSET
-from factory.console import BUILD, FactoryError, run, tail
+from factory.console import BUILD, MARK, SCRATCH, FactoryError, run, tail, temporary
 from factory.mounts import mounted, unmount_below
 
 BOOT_SECONDS = 60  # ssh answers after 4 s here; a loaded host is slower
@@ -81,20 +81,39 @@ class Machine:
 
 
 @contextmanager
-def workspace(name: str) -> Iterator[Path]:
-    """The folder build/run/NAME, for one run at a time, cleared of what a killed run left behind."""
+def workspace(name: str, *, wait: bool = False) -> Iterator[Path]:
+    """The folder build/run/NAME, for one run at a time, cleared of what a killed run left behind.
+
+    Where another run has it, that is an error, or with `wait` waited for.
+    """
     folder = BUILD / "run" / name
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FactoryError(
                 f"another run is using {folder}", "Wait until it has ended, or stop it with Ctrl-C."
             ) from None
         kill_stale(folder)
         unmount_below(folder)
-        yield folder
+        remove_temporary(folder)
+        for scratch in (folder / SCRATCH, temporary(folder)):
+            scratch.mkdir(mode=0o700, parents=True)
+        outer = os.environ.get(MARK)
+        os.environ[MARK] = f"{folder}/"
+        try:
+            yield folder
+        finally:
+            remove_temporary(folder)
+            del os.environ[MARK]
+            if outer:
+                os.environ[MARK] = outer
+
+
+def remove_temporary(folder: Path) -> None:
+    """Delete a workspace's temporary files, but nothing within a mount."""
+    run("rm", "-rf", "--one-file-system", folder / SCRATCH, temporary(folder))
 
 
 @contextmanager
@@ -118,9 +137,8 @@ def booted(disk: Path, name: str, *, keep: bool) -> Iterator[Machine]:
 
 @contextmanager
 def overlaid(lower: Path, folder: Path) -> Iterator[Path]:
-    """A throw-away writable layer over a read-only root, emptied before and after use."""
-    layer, merged = folder / "layer", folder / "merged"
-    run("rm", "-rf", layer)
+    """A throw-away writable layer over a read-only root; a workspace's scratch is empty at first."""
+    layer, merged = folder / SCRATCH / "layer", folder / "merged"
     for path in (layer / "upper", layer / "work", merged):
         path.mkdir(parents=True, exist_ok=True)
     run("mount", "-t", "overlay", "overlay", "-o",
@@ -129,7 +147,6 @@ def overlaid(lower: Path, folder: Path) -> Iterator[Path]:
         yield merged
     finally:
         run("umount", merged)
-        run("rm", "-rf", layer)
 
 
 def new_machine(folder: Path, name: str, port: int) -> Machine:
@@ -183,13 +200,18 @@ def mark(folder: Path) -> str:
 
 
 def kill_stale(folder: Path) -> None:
-    """Kill the machine that a killed run left behind; its other processes die with its init."""
+    """Kill what a killed run left behind: its machine and all that carries its mark.
+
+    The mark is in the environment, so it also finds what has left the process group or lost its parent.
+    """
+    marks = {"cmdline": mark(folder).encode(), "environ": f"{MARK}={folder}/\0".encode()}
 
     def alive() -> list[int]:
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it may end while it is looked at
-                if mark(folder).encode() in (process / "cmdline").read_bytes():
+                marked = any(value in (process / name).read_bytes() for name, value in marks.items())
+                if marked and int(process.name) != os.getpid():
                     found.append(int(process.name))
         return found
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from factory.console import BUILD, LOGS, ROOT, FactoryError, first_line, say, tail
+from factory.console import BUILD, LOGS, MARK, ROOT, FactoryError, first_line, say, tail, temporary
 from factory.progress import Progress
 from factory.spot import CRASH, Patience, crashed
 
@@ -145,10 +145,13 @@ def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: 
     options = [f"-only={source}", *var_files(var_file, values)]
     say(f"packer {'.'.join(map(str, version(program)))}: {source}; log {log}")
     log.parent.mkdir(parents=True, exist_ok=True)
-    # Packer writes the instance's private key to a temporary file for Ansible, and leaves it there.
-    with log.open("w") as sink, tempfile.TemporaryDirectory(prefix="packer-") as scratch:
+    # Packer writes the instance's private key to a temporary file for Ansible, and leaves it there; Ansible's
+    # sockets and files go there, too. Collections in the user's ~/.ansible would win over the venv's.
+    folder_for_secrets = temporary(Path(os.environ[MARK])) if MARK in os.environ else None
+    with log.open("w") as sink, tempfile.TemporaryDirectory(dir=folder_for_secrets) as scratch:
         process = subprocess.Popen(
-            [program, "build", *options, folder], env=environment() | {"TMPDIR": scratch},
+            [program, "build", *options, folder],
+            env=environment() | {"TMPDIR": scratch, "ANSIBLE_HOME": scratch},
             cwd=LOGS, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip

@@ -24,6 +24,11 @@ packages=(
 [[ $(id -u) == 0 ]] ||
   die "root is needed to install packages and to mount and boot disk images. Run: sudo make setup"
 
+# One at a time: two would install into one .venv. The lock goes with the process, however it ends.
+mkdir -p build
+exec 9>build/setup.lock
+flock --nonblock 9 || { echo "setup: waiting for another setup of this checkout"; flock 9; }
+
 # Packer: any on PATH that is new enough, else Debian's (README, "Which Packer").
 command -v "${PACKER:-packer}" >/dev/null || packages+=(packer)
 
@@ -33,7 +38,6 @@ for package in "${packages[@]}"; do
 done
 if ((${#missing[@]})); then
   echo "setup: installing ${missing[*]}"
-  mkdir -p build
   # A build host may list mirrors of its own that are down; only Debian's must answer.
   apt-get update -qq || echo "setup: some package lists could not be fetched; going on with the others" >&2
   DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}" \

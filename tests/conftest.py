@@ -1,4 +1,4 @@
-"""How `make test` shares the tests out to two processes that run side by side, by pytest-xdist.
+"""How `make test` shares the tests out to processes that run side by side, by pytest-xdist.
 
 What is started once for many tests stays in one process. The groups are begun in the order of the
 command line. xdist's own marks for groups do nothing under pytest 9.2, which has another idea of a test's id.

@@ -14,7 +14,8 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-from factory.basedisk import ROOT_OFFSET
+from factory.basedisk import ROOT_OFFSET, make_base_disk
+from factory.console import BUILD
 from factory.image import ARTIFACT, image
 from factory.machine import Machine, booted, workspace
 from factory.mounts import mounted
@@ -23,6 +24,7 @@ SAMPLES = Path(__file__).parent.parent / "fixtures/samples"
 RECORDINGS = SAMPLES.with_name("recordings")
 
 
+OF_THIS_HOST = {"test_factory.py", "test_killed.py"}
 DISK = {"disk", "root", "base_disk"}  # what only the artifact of `make image` has
 
 
@@ -34,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Of an instance nothing is asked that is about this host."""
-    return True if config.getoption("--machine", None) and collection_path.name == "test_factory.py" else None
+    return True if config.getoption("--machine", None) and collection_path.name in OF_THIS_HOST else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -50,6 +52,16 @@ def disk() -> Path:
     """The artifact; built now if it is not there or its inputs have changed."""
     image()
     return ARTIFACT.raw
+
+
+@pytest.fixture(scope="session")
+def base_disk() -> Iterator[Path]:
+    """What an image starts from: a machine that boots."""
+    disk = BUILD / "run/test-base.raw"
+    with workspace("test-base") as folder:
+        make_base_disk(disk, folder)
+    yield disk
+    disk.unlink()
 
 
 @pytest.fixture(scope="session")

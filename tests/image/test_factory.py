@@ -6,16 +6,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from threading import Timer
 
 import pytest
 
-from factory import basedisk, cli, machine, mounts, packer
+from factory import basedisk, cli, image, machine, mounts, packer
 from factory.basedisk import make_base_disk
-from factory.console import BUILD, ROOT, FactoryError, run
-from factory.image import build_on, check_file_system
+from factory.console import BUILD, ROOT, FactoryError, run, temporary
+from factory.image import Artifact, build_on, check_file_system
 from factory.machine import booted, held_port, workspace
 
 # Boots a disk, says so, and stays until it is stopped.
@@ -32,15 +32,6 @@ def stay():
 cli.COMMANDS["stay"] = stay
 cli.main()
 """
-
-
-@pytest.fixture(scope="module")
-def base_disk() -> Iterator[Path]:
-    disk = BUILD / "run/test-base.raw"
-    with workspace("test-base") as folder:
-        make_base_disk(disk, folder)
-    yield disk
-    disk.unlink()
 
 
 def leftovers() -> list[str]:
@@ -93,7 +84,7 @@ def test_the_next_run_finds_where_a_killed_one_has_mounted_the_base_disk(
     monkeypatch.setattr(basedisk, "mounted", mounted)
     for name in ("rootfs", "make_esp", "run"):
         monkeypatch.setattr(basedisk, name, lambda *_words: "")
-    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace/scratch").mkdir(parents=True)
     make_base_disk(tmp_path / "disk", tmp_path / "workspace")
     assert [target.is_relative_to(tmp_path / "workspace") for target in targets] == [True]
 
@@ -172,6 +163,85 @@ def test_a_file_system_that_was_not_unmounted_is_no_artifact(small_disk: Path, t
         check_file_system(copy)
 
 
+def fake_build(monkeypatch: pytest.MonkeyPatch, build: Path) -> Artifact:
+    """A build in another folder, of which only who owns which file is real."""
+    files = Artifact(**{name: build / name for name in vars(image.ARTIFACT)})
+    monkeypatch.setattr(machine, "BUILD", build)
+    monkeypatch.setattr(image, "ARTIFACT", files)
+    monkeypatch.setattr("factory.inputs.fingerprint", lambda: "new")
+    monkeypatch.setattr(image, "make_base_disk", lambda disk, _folder: disk.write_text("new"))
+    monkeypatch.setattr(image, "booted", lambda *_words, **_keep: nullcontext())
+
+    def build_on(_machine: None, made: Artifact) -> None:
+        made.record.write_text("new")
+        made.manifest.write_text("new")
+
+    monkeypatch.setattr(image, "build_on", build_on)
+    monkeypatch.setattr(image, "finish", lambda made: made.qcow2.write_text("new"))
+    build.mkdir()
+    for path in vars(files).values():
+        path.write_text("old")
+    return files
+
+
+def test_a_second_build_leaves_the_files_of_the_first_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = fake_build(monkeypatch, tmp_path / "build")
+    with workspace("build"), pytest.raises(FactoryError, match="another run"):
+        image.image()
+    assert {path.read_text() for path in vars(files).values()} == {"old"}
+
+
+def test_an_image_that_is_up_to_date_is_used_by_many_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = fake_build(monkeypatch, tmp_path / "build")
+    files.stamp.write_text("new")
+    with workspace("build"):
+        image.image()
+    assert files.raw.read_text() == "old"
+
+
+def test_the_old_image_stays_until_the_new_one_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = fake_build(monkeypatch, tmp_path / "build")
+    with monkeypatch.context() as failing:
+        failing.setattr(image, "finish", lambda _made: run("false"))
+        with pytest.raises(FactoryError):
+            image.image()
+    assert {path.read_text() for path in vars(files).values()} == {"old"}
+    image.image()
+    assert {path.read_text() for path in vars(files).values()} == {"new"}
+
+
+@pytest.mark.parametrize("name", sorted(vars(image.ARTIFACT)))
+def test_an_image_that_lacks_a_file_is_not_up_to_date(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = fake_build(monkeypatch, tmp_path / "build")
+    image.image()
+    (tmp_path / "build" / name).unlink()
+    image.image()
+    assert {path.read_text() for path in vars(files).values()} == {"new"}
+
+
+def test_clean_says_what_it_could_not_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (cli, machine):
+        monkeypatch.setattr(module, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(cli, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
+    kept = tmp_path / "build/kept"
+    kept.mkdir(parents=True)
+    (kept / "file").touch()
+    run("chattr", "+i", kept / "file")
+    try:
+        with pytest.raises(FactoryError, match=r"not permitted.*file"):
+            cli.clean()
+    finally:
+        run("chattr", "-i", kept / "file")
+
+
 def test_an_interrupted_packer_that_says_much_ends(tmp_path: Path) -> None:
     """More than a pipe holds, while it cleans up."""
     chatty = "trap 'seq 100000; exit 1' INT; echo up; while :; do sleep 0.1; done"
@@ -223,6 +293,34 @@ def test_the_next_run_clears_what_a_killed_one_left(base_disk: Path) -> None:
             assert leftovers() == []
 
 
+def test_the_next_run_ends_the_processes_and_files_of_a_killed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one in a session of its own, as Packer's Ansible is, that no process group leads to."""
+    monkeypatch.setattr(machine, "BUILD", tmp_path)
+    with workspace("killed") as folder:
+        orphan = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        for scratch in (folder / "scratch", temporary(folder)):
+            (scratch / "key").touch()
+    assert orphan.poll() is None
+    with workspace("killed") as folder:
+        assert orphan.wait(10) == -signal.SIGKILL
+        assert [*(folder / "scratch").iterdir(), *temporary(folder).iterdir()] == []
+
+
+def test_packer_keeps_the_instances_key_where_the_next_run_removes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "BUILD", tmp_path)
+    monkeypatch.setattr(packer, "packer", lambda: tmp_path / "packer")
+    monkeypatch.setattr(packer, "version", lambda _program: (1, 6, 6))
+    (tmp_path / "packer").write_text(f"#!/bin/sh\necho $TMPDIR >{tmp_path}/scratch\n")
+    (tmp_path / "packer").chmod(0o755)
+    with workspace("build") as folder:
+        packer.build("null.local", {}, tmp_path / "log")
+    assert Path((tmp_path / "scratch").read_text().strip()).parent == temporary(folder)
+
+
 def test_two_runs_do_not_share_a_machine(base_disk: Path) -> None:
     with (
         booted(base_disk, "test-factory", keep=False),
@@ -253,6 +351,6 @@ def test_a_failing_play_says_what_failed_and_where_the_log_is(
     broken.write_text("image_ca_bundle: /nonexistent.crt\n")  # what the play needs first
     monkeypatch.setenv("VARS", str(broken))
     with booted(base_disk, "test-factory", keep=False) as machine, pytest.raises(FactoryError) as error:
-        build_on(machine)
+        build_on(machine, Artifact(**dict.fromkeys(vars(image.ARTIFACT), tmp_path / "unused")))
     assert "/nonexistent.crt" in str(error.value)
     assert str(BUILD / "logs/image.log") in str(error.value)
