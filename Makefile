@@ -65,5 +65,5 @@ readme: setup ## Write README's table of variables anew
 lock: setup ## Write the lock files anew from pyproject.toml
 	@$(CLEAN) factory/lock.sh
 
-clean: setup ## Remove build/ and the role tests' containers and images
-	@$(PYTHON) -m factory clean
+clean: ## Remove build/ and the role tests' containers and images
+	@$(CLEAN) python3 -m factory.clean

@@ -1,24 +1,17 @@
 """The build host's command line: `python -m factory COMMAND`, which the Makefile's targets call."""
 
 import argparse
-import shutil
-import signal
 import subprocess
-import sys
-from types import FrameType
 
 from factory.ami import ami
 from factory.basedisk import rootfs
-from factory.builder import remove_all_noted
-from factory.console import BUILD, CHECKOUT, FactoryError, say
+from factory.clean import clean
+from factory.console import FactoryError, carry_out, say
 from factory.demo import demo
 from factory.image import ARTIFACT, image
 from factory.machine import booted, workspace
-from factory.mounts import unmount_below
 from factory.retire import ami_clean
 from factory.settings import readme
-
-MOLECULE_IMAGE = f"localhost/preheat-base-{CHECKOUT}"  # as molecule/podman.yml names it
 
 
 def base() -> None:
@@ -37,30 +30,6 @@ def ssh() -> None:
         subprocess.run(machine.ssh("-t"), check=False)
 
 
-def clean() -> None:
-    """Remove build/ and the role tests' containers and images; stop what a killed run left running."""
-    for folder in (BUILD / "run").glob("*/"):
-        with workspace(folder.name):
-            pass
-    with workspace("ami") as folder:
-        others = remove_all_noted(folder)
-    if others:
-        where = ", ".join(f"{run.id} in account {run.account}, {run.region}" for run in others)
-        raise FactoryError(
-            f"{folder} notes what may still run on EC2, and cost: {where}",
-            "Run it again with credentials of that account; where you have seen that nothing is left there,"
-            " delete the note",
-        )
-    subprocess.run(["podman", "rmi", "--force", "--ignore", MOLECULE_IMAGE], check=False)
-    unmount_below(BUILD)  # nothing is deleted within a mount
-    left: list[str] = []
-    if BUILD.exists():
-        # The reason comes from whatever could not be removed; the folders above it are not worth telling.
-        shutil.rmtree(BUILD, onerror=lambda _call, _path, error: left.append(str(error[1])))
-    if left:
-        raise FactoryError(f"could not remove all of {BUILD}: {left[0]}", "Free what it names; make clean")
-
-
 COMMANDS = {
     "rootfs": base,
     "image": image,
@@ -74,24 +43,10 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Run one command; a FactoryError is told in its own words, an interruption still takes machines down."""
+    """Run one command."""
     parser = argparse.ArgumentParser(prog="factory", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
         commands.add_parser(name, help=command.__doc__)
     chosen = COMMANDS[parser.parse_args().command]
-    # A shell's background jobs ignore the first otherwise; the last comes when the terminal goes away.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
-    try:
-        chosen()
-    except FactoryError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("interrupted; machines and mounts are taken down", file=sys.stderr)
-        sys.exit(130)
-
-
-def interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Unwind through every clean-up on the way."""
-    raise KeyboardInterrupt
+    carry_out(chosen)

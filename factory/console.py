@@ -1,15 +1,17 @@
 """What the build host says: progress with the time since the start, errors with their cure, commands."""
 
 import hashlib
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILD = ROOT / "build"
+BUILD = (ROOT / "build").resolve()  # which may be a link, to a folder on a larger disk
 LOGS = BUILD / "logs"
 MARK = "PREHEAT_WORKSPACE"  # in the environment of all that a run starts: its workspace, for the next to find
 SCRATCH = "scratch"  # the folder of a workspace for large temporary files, which the next run empties
@@ -49,6 +51,28 @@ def run(*command: str | Path, log: Path | None = None) -> str:
         where = f"The whole log is {log}" if log else f"The command was: {' '.join(words)}"
         raise FactoryError(f"{words[0]} failed with exit code {done.returncode}:\n{tail(printed)}", where)
     return done.stdout or ""
+
+
+def carry_out(command: Callable[[], None]) -> None:
+    """Do what the command line asks for, and exit where that fails.
+
+    A FactoryError is told in its own words; an interruption still takes down machines and mounts on the way.
+    """
+    # A shell's background jobs ignore the first otherwise; the last comes when the terminal goes away.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+    try:
+        command()
+    except FactoryError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted; machines and mounts are taken down", file=sys.stderr)
+        sys.exit(130)
+
+
+def interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """Unwind through every clean-up on the way."""
+    raise KeyboardInterrupt
 
 
 def tail(text: str, lines: int = 15) -> str:

@@ -4,6 +4,16 @@
 set -euo pipefail
 here=$(cd -- "${0%/*}" && pwd -P)
 
+# Neither a search path, nor a mount's and QEMU's options, nor ssh's and mmdebstrap's commands tell other characters
+# in a path from their own.
+for place in "${here%/*}" "$(readlink --canonicalize-missing -- "${here%/*}/build")"; do
+  if [[ $place == *[^A-Za-z0-9/._+@~-]* ]]; then
+    echo "error: the path $place has other characters than letters, digits and ._+@~-" >&2
+    echo "  Move it, or for build/ let the link name another folder" >&2
+    exit 1
+  fi
+done
+
 mapfile -t patterns < <(grep -v -e '^#' -e '^$' "$here/environment.txt")
 kept=()
 while IFS= read -r -d '' variable; do

@@ -1,12 +1,14 @@
 """`make image`: from nothing to a disk image that boots and transcribes, with a record of what is in it."""
 
 import subprocess
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from factory import inputs, packer
 from factory.basedisk import ROOT_OFFSET, make_base_disk, rootfs
 from factory.console import BUILD, LOGS, SCRATCH, FactoryError, run, say
+from factory.host import check_loop_devices, check_programs_run, room
 from factory.inputs import VERSION
 from factory.machine import Machine, booted, workspace
 from factory.mounts import mounted
@@ -23,6 +25,8 @@ class Artifact:
     stamp: Path
 
 
+IMAGE_BYTES = 15e9  # both disks with the tests' model, 6.8 GB each, and the base system
+
 ARTIFACT = Artifact(
     raw=BUILD / f"preheat-{VERSION}.raw",
     qcow2=BUILD / f"preheat-{VERSION}.qcow2",
@@ -38,9 +42,13 @@ def image() -> None:
     if is_made_from(made_from):
         say(f"{ARTIFACT.raw} is up to date (make clean to build it anew)")
         return
-    with workspace("build") as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(workspace("build"))
         with workspace("image"):
             pass  # the machine of a killed run is taken down before the work begins
+        stack.enter_context(room(BUILD, IMAGE_BYTES))
+        check_programs_run(BUILD)
+        check_loop_devices()
         unfinished = Artifact(**{name: folder / SCRATCH / name for name in vars(ARTIFACT)})
         make_base_disk(unfinished.raw, folder)
         say("boot the base disk")

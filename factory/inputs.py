@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from factory.console import ROOT, FactoryError
+from factory.console import ROOT, FactoryError, say
 
 VERSION = (ROOT / "runtime/VERSION").read_text().strip()
 DEFAULT_VARS = "ansible/models/whisper-nato.yml"
@@ -55,7 +55,11 @@ def git_commit() -> str:
         [*git, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
+    if done.returncode == 0:
+        return done.stdout.strip()
+    if (ROOT / ".git").exists():
+        say(f"the commit is recorded as unknown, for git says: {done.stderr.strip()}")
+    return "unknown"
 
 
 def fingerprint() -> str:

@@ -1,5 +1,6 @@
 """Mounts that are always taken down: by the block that made them, or by the next run after a kill."""
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from factory.console import FactoryError, run
+from factory.host import check_loop_devices
 
 FREE_SECONDS = 10
 
@@ -17,6 +19,7 @@ def mounted(disk: Path, target: Path, offset: int, *, read_only: bool = False) -
 
     The offset spares partition devices, which do not appear on every machine; the loop device frees itself.
     """
+    check_loop_devices()
     target.mkdir(parents=True, exist_ok=True)
     options = f"loop,offset={offset}" + (",ro,noload" if read_only else "")
     with reaching_copies(target):
@@ -49,13 +52,16 @@ def reaching_copies(target: Path) -> Iterator[None]:
 
 def mounts() -> list[tuple[str, Path]]:
     """What is mounted, and where, in the order of the kernel's table, which writes a space as \\040."""
-    rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    rows = [line.split() for line in os.fsdecode(Path("/proc/self/mounts").read_bytes()).splitlines()]
     return [(row[0], Path(re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), row[1]))) for row in rows]
 
 
 def unmount_below(folder: Path) -> None:
-    """Unmount whatever is mounted in `folder`, deepest first: what a killed run has left behind."""
-    left = [(source, target) for source, target in mounts() if target.is_relative_to(folder.resolve())]
+    """Unmount whatever is mounted below `folder`, deepest first: what a killed run has left behind.
+
+    What is mounted at the folder itself stays: a disk that the user has given it.
+    """
+    left = [(source, target) for source, target in mounts() if folder.resolve() in target.parents]
     for _, target in sorted(left, key=lambda mount: len(mount[1].parts), reverse=True):
         run("umount", target)
     for source, _ in left:

@@ -37,6 +37,8 @@ NO_CAPACITY = re.compile(
     r"InsufficientInstanceCapacity|InsufficientHostCapacity|UnfulfillableCapacity"
     r"|no Spot capacity available|do not have sufficient \S+ capacity|Unable to fulfill capacity"
 )
+# What the Ansible provisioner says, of all versions, when it looks which Ansible there is.
+NO_ANSIBLE = re.compile(r"Error running \W*ansible-playbook")
 
 
 class NoCapacityError(FactoryError):
@@ -144,7 +146,8 @@ def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: 
         checked(program, "init", folder)
     options = [f"-only={source}", *var_files(var_file, values)]
     say(f"packer {'.'.join(map(str, version(program)))}: {source}; log {log}")
-    log.parent.mkdir(parents=True, exist_ok=True)
+    for folder_for_logs in (log.parent, LOGS):
+        folder_for_logs.mkdir(parents=True, exist_ok=True)
     # Packer writes the instance's private key to a temporary file for Ansible, and leaves it there; Ansible's
     # sockets and files go there, too. Collections in the user's ~/.ansible would win over the venv's.
     folder_for_secrets = temporary(Path(os.environ[MARK])) if MARK in os.environ else None
@@ -176,8 +179,22 @@ def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: 
         raise NoCapacityError("EC2 has no such instance there at the moment", "Try again later")
     if CRASH.search(text):
         raise crashed(text, log)
+    if NO_ANSIBLE.search(text):
+        raise no_ansible(log)
     raise FactoryError(
         f"the build failed (packer's exit code {failed}):\n{what_failed(text)}", f"The whole log is {log}"
+    )
+
+
+def no_ansible(log: Path) -> FactoryError:
+    """Why ansible-playbook does not start, in its own words: Packer tells its exit code alone."""
+    done = subprocess.run(
+        ["env", "ansible-playbook", "--version"],
+        env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return FactoryError(
+        f"ansible-playbook does not start:\n{tail(done.stderr)}",
+        f"If its venv is damaged: rm -r .venv; make setup. The whole log is {log}",
     )
 
 

@@ -100,7 +100,8 @@ def recorded(instance: Instance, record: Path) -> dict[str, dict[str, str]]:
 def tested(instance: Instance, record: Path) -> str:
     """Run the image's tests on an instance; how many have passed, or a FactoryError that names the others."""
     options = [f"--machine={instance.machine.config}", f"--record={record}", "-p", "no:cacheprovider"]
-    console.run(sys.executable, "-m", "pytest", "--color=no", *options, *TESTS, log=LOG)
+    pytest = ["env", "--unset=PYTEST_ADDOPTS", sys.executable, "-m", "pytest", "--color=no"]
+    console.run(*pytest, *options, *TESTS, log=LOG)
     passed = re.search(r"(\d+ passed.*) in ", LOG.read_text())
     return passed[1] if passed else "passed"
 

@@ -25,7 +25,7 @@ packages=(
   die "root is needed to install packages and to mount and boot disk images. Run: sudo make setup"
 
 # One at a time: two would install into one .venv. The lock goes with the process, however it ends.
-mkdir -p build
+mkdir -p "$(readlink --canonicalize-missing build)" # it may be a link to where nothing is yet
 exec 9>build/setup.lock
 flock --nonblock 9 || { echo "setup: waiting for another setup of this checkout"; flock 9; }
 
@@ -46,10 +46,15 @@ if ((${#missing[@]})); then
 fi
 
 # The distribution's own Python, as on the image (it imports torch twice as fast as many self-built ones).
+# A venv holds its own path and its Python's: it works neither where it was moved to nor with another Python.
 lock=$(cat requirements.txt ansible/roles/venv/files/uv.txt | sha256sum)
-if [[ $(cat .venv/lock.sha256 2>/dev/null) != "$lock" ]]; then
+venv=$(readlink --canonicalize-missing .venv)
+python=$(/usr/bin/python3 -c 'import platform; print(platform.python_version())')
+if [[ $(cat .venv/lock.sha256 2>/dev/null) != "$lock" ]] ||
+  ! grep --quiet --no-messages --line-regexp "version = $python" .venv/pyvenv.cfg ||
+  ! grep --quiet --no-messages --line-regexp "command = .* $venv" .venv/pyvenv.cfg; then
   echo "setup: making .venv from requirements.txt (about 6 GB)"
-  /usr/bin/python3 -m venv --clear .venv
+  /usr/bin/python3 -m venv --clear "$venv"
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
     --requirement ansible/roles/venv/files/uv.txt
   VIRTUAL_ENV=$PWD/.venv .venv/bin/uv pip sync --quiet --require-hashes --compile-bytecode \

@@ -8,7 +8,7 @@ import pytest
 from calls import ACCOUNT
 from cloud import ABROAD, HOME, Cloud, Refusal
 
-from factory import builder, cli, machine, notes, retire
+from factory import builder, clean, machine, notes, retire
 from factory.console import FactoryError
 from factory.notes import Run
 
@@ -27,9 +27,9 @@ def build(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         "REMOVE": "",
     }.items():
         monkeypatch.setenv(name, value)
-    for module in (cli, machine):
+    for module in (clean, machine):
         monkeypatch.setattr(module, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(cli, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
+    monkeypatch.setattr(clean, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
     monkeypatch.setattr(builder, "PAUSE", 0.0)
     (tmp_path / "build/run/ami").mkdir(parents=True)
     return tmp_path / "build"
@@ -57,7 +57,7 @@ def running(cloud: Cloud, region: str = HOME) -> list[str]:
 def test_clean_removes_a_builder_before_its_note(cloud: Cloud, build: Path) -> None:
     launch(cloud, LEFT)
     notes.write(build / "run/ami", LEFT)
-    cli.clean()
+    clean.clean()
     assert running(cloud) == []
     assert not build.exists()
 
@@ -67,7 +67,7 @@ def test_clean_keeps_all_while_it_cannot_remove_a_builder(cloud: Cloud, build: P
     note = notes.write(build / "run/ami", LEFT)
     cloud.before["ec2:TerminateInstances"] = lambda _: Refusal("RequestExpired")
     with pytest.raises(FactoryError, match="credentials have expired"):
-        cli.clean()
+        clean.clean()
     assert notes.read(note) == LEFT
 
 
@@ -77,7 +77,7 @@ def test_another_account_does_not_forget_a_builder(cloud: Cloud, build: Path) ->
     assert builder.remove_all_noted(build / "run/ami") == [FOREIGN]
     assert notes.all_in(build / "run/ami") == [note]
     with pytest.raises(FactoryError, match=f"{FOREIGN.id} in account 999999999999, {ABROAD}"):
-        cli.clean()
+        clean.clean()
     assert notes.read(note) == FOREIGN
 
 
@@ -95,7 +95,7 @@ def test_an_odd_note_is_told_and_kept(build: Path, text: str) -> None:
     note = build / "run/ami/run.json"
     note.write_text(text)
     with pytest.raises(FactoryError, match=r"run.json should say what .* may have left") as error:
-        cli.clean()
+        clean.clean()
     assert "make ami-clean" in str(error.value)
     assert note.read_text() == text
 

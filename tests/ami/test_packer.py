@@ -115,6 +115,21 @@ def test_a_crash_is_explained(
         packer.build("amazon-ebs.ami", {}, log)
 
 
+@pytest.mark.parametrize("quote", ['"', '\\"', ""])
+def test_an_ansible_that_does_not_start_is_told_in_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Path, quote: str
+) -> None:
+    command = f"{quote}ansible-playbook --version{quote}"
+    stand_in(tmp_path, monkeypatch, f"echo 'null.local: Error running {command}: exit status 1'; exit 1")
+    monkeypatch.setattr(packer, "ROOT", tmp_path)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    program = tmp_path / ".venv/bin/ansible-playbook"
+    program.write_text("#!/bin/sh\necho 'No module named ansible' >&2; exit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(FactoryError, match=r"does not start:\n  \| No module named ansible\n.* make setup"):
+        packer.build("null.local", {}, log)
+
+
 def test_a_fleet_is_not_waited_for_longer_than_a_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Path
 ) -> None:

@@ -12,7 +12,7 @@ from threading import Timer
 
 import pytest
 
-from factory import basedisk, cli, image, machine, mounts, packer
+from factory import basedisk, clean, image, machine, mounts, packer
 from factory.basedisk import make_base_disk
 from factory.console import BUILD, ROOT, FactoryError, run, temporary
 from factory.image import Artifact, build_on, check_file_system
@@ -91,16 +91,16 @@ def test_the_next_run_finds_where_a_killed_one_has_mounted_the_base_disk(
 
 def test_clean_deletes_nothing_within_a_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as one that a killed run has left, wherever in build/ it is."""
-    for module in (cli, machine):
+    for module in (clean, machine):
         monkeypatch.setattr(module, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(cli, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
+    monkeypatch.setattr(clean, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
     disk, folder = tmp_path / "disk", tmp_path / "build/a scratch/root"
     disk.write_bytes(bytes(1 << 20))
     run("mke2fs", "-q", "-F", disk)
     folder.mkdir(parents=True)
     run("mount", "-o", "loop", disk, folder)
     (folder / "precious").touch()
-    cli.clean()
+    clean.clean()
     assert not (tmp_path / "build").exists()
     folder.mkdir(parents=True)
     with mounts.mounted(disk, folder, 0) as root:
@@ -228,16 +228,16 @@ def test_an_image_that_lacks_a_file_is_not_up_to_date(
 
 
 def test_clean_says_what_it_could_not_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (cli, machine):
+    for module in (clean, machine):
         monkeypatch.setattr(module, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(cli, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
+    monkeypatch.setattr(clean, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
     kept = tmp_path / "build/kept"
     kept.mkdir(parents=True)
     (kept / "file").touch()
     run("chattr", "+i", kept / "file")
     try:
         with pytest.raises(FactoryError, match=r"not permitted.*file"):
-            cli.clean()
+            clean.clean()
     finally:
         run("chattr", "-i", kept / "file")
 

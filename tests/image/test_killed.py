@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from factory import basedisk, cli, image, machine
+from factory import basedisk, clean, image, machine
 from factory.console import BUILD, ROOT, FactoryError, run, temporary
 
 # When to kill: so many seconds after the run has said this.
@@ -125,12 +125,12 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     first = Run(BUILD / "test-killed")
     no = dict.fromkeys(vars(image.ARTIFACT), first.build / "no")
     monkeypatch.setattr(image, "ARTIFACT", image.Artifact(**no))
-    monkeypatch.setattr(cli, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
+    monkeypatch.setattr(clean, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
     monkeypatch.setattr("factory.console.CHECKOUT", first.checkout)
-    for module in (cli, image, machine):
+    for module in (clean, image, machine):
         monkeypatch.setattr(module, "BUILD", first.build)
     yield first
-    cli.clean()
+    clean.clean()
     shutil.rmtree(first.folder)
 
 

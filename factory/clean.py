@@ -1,0 +1,59 @@
+"""`make clean`: what was built goes, and what a killed run has left running.
+
+Python's own library is enough for it, so that nothing needs to be installed first.
+"""
+
+import shutil
+from pathlib import Path
+
+from factory.console import BUILD, CHECKOUT, FactoryError, carry_out, run
+from factory.machine import workspace
+from factory.mounts import unmount_below
+from factory.notes import all_in
+
+MOLECULE_IMAGE = f"localhost/preheat-base-{CHECKOUT}"  # as molecule/podman.yml names it
+
+
+def clean() -> None:
+    """Remove build/ and the role tests' containers and images; stop what a killed run left running."""
+    for folder in (BUILD / "run").glob("*/"):
+        with workspace(folder.name):
+            pass
+    with workspace("ami") as folder:
+        if all_in(folder):
+            remove_noted(folder)
+    unmount_below(BUILD)  # nothing is deleted within a mount
+    left: list[str] = []
+
+    def keep(_call: object, path: str, error: tuple[object, ...]) -> None:
+        """Note the reason why something stays; that is none of ours where a disk is mounted at BUILD."""
+        if Path(path) != BUILD or not BUILD.is_mount():
+            left.append(str(error[1]))
+
+    shutil.rmtree(BUILD, onerror=keep)
+    if left:  # the first is what could not be removed; then come the folders above it
+        raise FactoryError(f"could not remove all of {BUILD}: {left[0]}", "Free what it names; make clean")
+    if shutil.which("podman"):
+        run("podman", "rmi", "--force", "--ignore", MOLECULE_IMAGE)
+
+
+def remove_noted(folder: Path) -> None:
+    """Remove from EC2 what the notes in a folder tell of; FactoryError if some of it stays."""
+    try:
+        from factory.builder import remove_all_noted  # noqa: PLC0415
+    except ImportError as error:
+        raise FactoryError(
+            f"{folder} notes what may still run on EC2, and cost; here is nothing to remove it with: {error}",
+            "Run: make setup clean",
+        ) from error
+    if others := remove_all_noted(folder):
+        where = ", ".join(f"{run.id} in account {run.account}, {run.region}" for run in others)
+        raise FactoryError(
+            f"{folder} notes what may still run on EC2, and cost: {where}",
+            "Run it again with credentials of that account; where you have seen that nothing is left there,"
+            " delete the note",
+        )
+
+
+if __name__ == "__main__":
+    carry_out(clean)
