@@ -286,6 +286,7 @@ def test_a_host_without_a_loop_device_is_told_before_work(
     monkeypatch.setattr(
         image, "ARTIFACT", image.Artifact(**dict.fromkeys(vars(image.ARTIFACT), tmp_path / "no"))
     )
+    monkeypatch.setattr(image, "make_base_disk", lambda *_words: pytest.fail("this is work"))
     with pytest.raises(FactoryError, match=r"no loop device is free.*cannot find.*\n.*--privileged"):
         image.image()
     with pytest.raises(FactoryError, match="no loop device is free"), mounts.mounted(tmp_path, tmp_path, 0):

@@ -19,6 +19,7 @@ import pytest
 
 from factory import basedisk, clean, image, machine
 from factory.console import BUILD, ROOT, FactoryError, run, temporary
+from factory.mounts import unmount_below
 
 # When to kill: so many seconds after the run has said this.
 MOMENTS = [
@@ -131,7 +132,9 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         monkeypatch.setattr(module, "BUILD", first.build)
     yield first
     clean.clean()
+    unmount_below(first.folder)
     shutil.rmtree(first.folder)
+    shutil.rmtree(temporary(first.build).parent)
 
 
 def wait_for(said: str, process: subprocess.Popen[str]) -> None:
