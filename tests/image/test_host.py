@@ -281,6 +281,16 @@ def test_a_disk_where_no_program_runs_is_told_before_work(
         image.image()
 
 
+def test_a_folder_for_temporary_files_where_no_program_runs_is_told_before_tests(small: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "tests/roles/test_licences.py"]
+    places = os.environ | {"TMPDIR": str(small)}
+    done = subprocess.run(command, cwd=ROOT, env=places, capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert (
+        f"{small} is mounted noexec, and tests start programs there; set TMPDIR" in done.stderr + done.stdout
+    )
+
+
 def test_a_disk_that_becomes_full_is_told_as_that(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "IMAGE_BYTES", 0)
     monkeypatch.setattr(image, "check_programs_run", lambda _folder: None)
