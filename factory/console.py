@@ -1,12 +1,14 @@
 """What the build host says: progress with the time since the start, errors with their cure, commands."""
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -92,3 +94,11 @@ def temporary(workspace: Path) -> Path:
     A socket's path has at most 107 characters, which a checkout's own may use up.
     """
     return Path("/run/preheat", CHECKOUT, workspace.name)
+
+
+@contextmanager
+def secrets() -> Iterator[Path]:
+    """A folder for keys, for the length of a block: in the workspace's, where the next run removes it."""
+    folder = temporary(Path(os.environ[MARK])) if MARK in os.environ else None
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        yield Path(scratch)

@@ -53,6 +53,8 @@ def git_commit() -> str:
     git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT)]
     done = subprocess.run(
         [*git, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+        # Not of a repository that an unpacked tarball lies in.
+        env=os.environ | {"GIT_CEILING_DIRECTORIES": str(ROOT.parent)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode == 0:

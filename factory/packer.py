@@ -6,13 +6,12 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from factory.console import BUILD, LOGS, MARK, ROOT, FactoryError, first_line, say, tail, temporary
+from factory.console import BUILD, LOGS, ROOT, FactoryError, first_line, say, secrets, tail
 from factory.progress import Progress
 from factory.spot import CRASH, Patience, crashed
 
@@ -150,11 +149,10 @@ def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: 
         folder_for_logs.mkdir(parents=True, exist_ok=True)
     # Packer writes the instance's private key to a temporary file for Ansible, and leaves it there; Ansible's
     # sockets and files go there, too. Collections in the user's ~/.ansible would win over the venv's.
-    folder_for_secrets = temporary(Path(os.environ[MARK])) if MARK in os.environ else None
-    with log.open("w") as sink, tempfile.TemporaryDirectory(dir=folder_for_secrets) as scratch:
+    with log.open("w") as sink, secrets() as scratch:
         process = subprocess.Popen(
             [program, "build", *options, folder],
-            env=environment() | {"TMPDIR": scratch, "ANSIBLE_HOME": scratch},
+            env=environment() | dict.fromkeys(("TMPDIR", "ANSIBLE_HOME"), str(scratch)),
             cwd=LOGS, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip

@@ -8,7 +8,6 @@ was measured goes into tags of the AMI. Until then it is neither copied nor name
 import json
 import re
 import sys
-import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from factory import console, images
 from factory.aws import client, explained
 from factory.builder import noted
-from factory.console import LOGS, ROOT, FactoryError
+from factory.console import LOGS, ROOT, FactoryError, secrets
 from factory.launch import Instance, Launch, keep_console, wait_for_login
 from factory.preflight import Plan
 from factory.publish import available
@@ -45,11 +44,11 @@ def prove(plan: Plan, settings: Settings, folder: Path, record: Path, report: Re
             line.result = f"passed {images.tags(image)[MARK]}"
         return
     with (
-        tempfile.TemporaryDirectory(prefix="proof-") as scratch,
+        secrets() as scratch,
         noted(plan, settings.region, folder, building=False) as run,
     ):
         with explained():
-            instance = Launch(ec2, run, image, settings, Path(scratch)).on_first(plan.places, report)
+            instance = Launch(ec2, run, image, settings, scratch).on_first(plan.places, report)
         instance.machine.console.unlink(missing_ok=True)  # an earlier proof's
         try:
             figures = tried(instance, record, report)

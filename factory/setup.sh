@@ -29,6 +29,9 @@ mkdir -p "$(readlink --canonicalize-missing build)" # it may be a link to where 
 exec 9>build/setup.lock
 flock --nonblock 9 || { echo "setup: waiting for another setup of this checkout"; flock 9; }
 
+# molecule reads .config/molecule/ at the root of a repository, by these names; an unpacked tarball is none.
+[[ -e .git ]] || mkdir -p .svn
+
 # Packer: any on PATH that is new enough, else Debian's (README, "Which Packer").
 command -v "${PACKER:-packer}" >/dev/null || packages+=(packer)
 

@@ -4,7 +4,9 @@ What is started once for many tests stays in one process. The groups are begun i
 command line. xdist's own marks for groups do nothing under pytest 9.2, which has another idea of a test's id.
 """
 
+import os
 import signal
+import tempfile
 from pathlib import PurePosixPath
 
 import pytest
@@ -27,6 +29,16 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
         if path.parent.name in MACHINES:
             return "machines"
         return nodeid if path.name in ONE_EACH else path.name
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests start programs that they have written; but those of an instance, by factory/proof.py, do not."""
+    folder = tempfile.gettempdir()
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC and not config.getoption("--machine", None):
+        pytest.exit(
+            f"{folder} is mounted noexec, and tests start programs there; set TMPDIR to another folder",
+            returncode=pytest.ExitCode.USAGE_ERROR,
+        )
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:

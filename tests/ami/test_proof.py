@@ -128,6 +128,18 @@ def made(
     assert not list((ROOT / "build/run/ami").glob("*.json"))
 
 
+def test_what_pytest_is_told_elsewhere_is_not_for_the_proof(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--no-such-option")
+    monkeypatch.setattr(proof, "TESTS", [tmp_path / "test_instance.py"])
+    monkeypatch.setattr(proof, "LOG", tmp_path / "log")
+    (tmp_path / "conftest.py").write_text(OPTIONS)
+    (tmp_path / "test_instance.py").write_text(PASSES)
+    machine = Machine("ami", 22, "admin", tmp_path / "key", tmp_path / "config", tmp_path / "console")
+    assert proof.tested(launch.Instance("i-1", "g6.xlarge", 0.0, machine), tmp_path) == "1 passed"
+
+
 def refused(made: Made, *says: str) -> None:
     """The AMI fails: nobody gets it, it is kept; what is said names the reason, and how to remove it."""
     with pytest.raises(FactoryError) as error:

@@ -193,28 +193,42 @@ def test_clean_needs_nothing_installed(tmp_path: Path) -> None:
     assert "make setup clean" in done.stderr
 
 
+def only_begin_setup(folder: Path) -> Path:
+    """A checkout with setup.sh, as far as it would begin to make a venv."""
+    for name in ("factory/setup.sh", "requirements.txt", "ansible/roles/venv/files/uv.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    head, making, _ = (ROOT / "factory/setup.sh").read_text().partition("  /usr/bin/python3 -m venv")
+    assert making
+    (folder / "factory/setup.sh").write_text(f"{head}fi\n")
+    return folder
+
+
+def test_molecule_finds_its_configuration_in_an_unpacked_tarball(tmp_path: Path) -> None:
+    """As it does in a clone, by the folder of the repository; even within another repository."""
+    run("git", "init", "--quiet", tmp_path)
+    folder = only_begin_setup(tmp_path / "preheat-0.1.0")
+    shutil.copytree(ROOT / ".config", folder / ".config")
+    run(folder / "factory/setup.sh")
+    where = "from molecule.shell import LOCAL_CONFIG; print(LOCAL_CONFIG)"
+    told = subprocess.check_output([sys.executable, "-c", where], cwd=folder, text=True)
+    assert told.splitlines()[-1] == str(folder / ".config/molecule/config.yml")
+
+
 @pytest.mark.parametrize("changed", ["", "version", "command", "lock"])
 def test_a_venv_is_made_anew_where_it_was_moved_to(changed: str, tmp_path: Path) -> None:
     """Or with another Python, or from another lock."""
-    files = ("requirements.txt", "ansible/roles/venv/files/uv.txt")
-    for name in ("factory/setup.sh", *files):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
+    only_begin_setup(tmp_path)
     (tmp_path / ".venv").mkdir()
     version = run("/usr/bin/python3", "-c", "import platform; print(platform.python_version())").strip()
     written = {"version": version, "command": f"/usr/bin/python3 -m venv --clear {tmp_path}/.venv"}
-    lock = run("sh", "-c", f"cd {tmp_path}; cat {' '.join(files)} | sha256sum")
+    lock = run("sh", "-c", f"cd {tmp_path}; cat requirements.txt ansible/roles/venv/files/uv.txt | sha256sum")
     if changed in written:
         written[changed] = "/elsewhere" if changed == "command" else "3.9.2"
     (tmp_path / ".venv/pyvenv.cfg").write_text(
         "".join(f"{key} = {value}\n" for key, value in written.items())
     )
     (tmp_path / ".venv/lock.sha256").write_text("another" if changed == "lock" else lock)
-    # Beyond its first words it would install something.
-    text = (tmp_path / "factory/setup.sh").read_text()
-    head, making, _ = text.partition("  /usr/bin/python3 -m venv")
-    assert making
-    (tmp_path / "factory/setup.sh").write_text(f"{head}fi\n")
     printed = run(tmp_path / "factory/setup.sh")
     assert ("making .venv" in printed) == bool(changed)
 
@@ -223,7 +237,13 @@ def test_a_commit_that_git_does_not_tell_is_not_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As of a worktree whose repository is elsewhere; outside a checkout there is nothing to tell."""
+    tmp_path /= "checkout"
+    tmp_path.mkdir()
     monkeypatch.setattr(inputs, "ROOT", tmp_path)
+    assert inputs.git_commit() == "unknown"
+    run("git", "init", "--quiet", tmp_path.parent)  # a repository that it only lies in
+    run("git", "-C", tmp_path.parent, "-c", "user.name=a", "-c", "user.email=a@example.org",
+        "commit", "--quiet", "--allow-empty", "--message=a")  # fmt: skip
     assert inputs.git_commit() == "unknown"
     assert capsys.readouterr().err == ""
     (tmp_path / ".git").write_text("gitdir: /nonexistent/worktrees/a\n")
@@ -261,6 +281,16 @@ def test_a_disk_where_no_program_runs_is_told_before_work(
         image.image()
 
 
+def test_a_folder_for_temporary_files_where_no_program_runs_is_told_before_tests(small: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "tests/roles/test_licences.py"]
+    places = os.environ | {"TMPDIR": str(small)}
+    done = subprocess.run(command, cwd=ROOT, env=places, capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert (
+        f"{small} is mounted noexec, and tests start programs there; set TMPDIR" in done.stderr + done.stdout
+    )
+
+
 def test_a_disk_that_becomes_full_is_told_as_that(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "IMAGE_BYTES", 0)
     monkeypatch.setattr(image, "check_programs_run", lambda _folder: None)
@@ -286,6 +316,7 @@ def test_a_host_without_a_loop_device_is_told_before_work(
     monkeypatch.setattr(
         image, "ARTIFACT", image.Artifact(**dict.fromkeys(vars(image.ARTIFACT), tmp_path / "no"))
     )
+    monkeypatch.setattr(image, "make_base_disk", lambda *_words: pytest.fail("this is work"))
     with pytest.raises(FactoryError, match=r"no loop device is free.*cannot find.*\n.*--privileged"):
         image.image()
     with pytest.raises(FactoryError, match="no loop device is free"), mounts.mounted(tmp_path, tmp_path, 0):

@@ -19,6 +19,7 @@ import pytest
 
 from factory import basedisk, clean, image, machine
 from factory.console import BUILD, ROOT, FactoryError, run, temporary
+from factory.mounts import unmount_below
 
 # When to kill: so many seconds after the run has said this.
 MOMENTS = [
@@ -47,6 +48,7 @@ PLAY = """
 """
 # Whatever comes before the moment of interest is left out, where it can be.
 RUN = """
+from contextlib import nullcontext
 from pathlib import Path
 from factory import console
 console.BUILD, console.CHECKOUT = Path({build!r}), {checkout!r}
@@ -60,6 +62,8 @@ else:
     basedisk.CACHE = Path({cache!r})
 if said not in ("base system:", "base disk:"):
     image.make_base_disk = lambda disk, _: console.run("cp", "--sparse=always", {disk!r}, disk)
+if said == "finish:":
+    image.booted, image.build_on = lambda *_, **__: nullcontext(), lambda *_: None
 cli.main()
 """
 
@@ -131,7 +135,9 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         monkeypatch.setattr(module, "BUILD", first.build)
     yield first
     clean.clean()
+    unmount_below(first.folder)
     shutil.rmtree(first.folder)
+    shutil.rmtree(temporary(first.build).parent)
 
 
 def wait_for(said: str, process: subprocess.Popen[str]) -> None:
