@@ -20,6 +20,6 @@ if [[ ! -x $python ]]; then # a machine with little more than torch: the rest ha
   for wheel in build/gpu/wheels/*.whl; do
     "$python" -m zipfile -e "$wheel" "$site"
   done
-  export PYTHONPATH=$site
+  export PYTHONPATH=$site:$PWD/runtime
 fi
 exec "$python" -m bench.gpu "$@"

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parent.parent
 WORD = 8  # bytes: summed as int64, where a tensor's bytes and its place allow it
 
 Load = Callable[[], Iterable[Tensor]]  # the tensors; what they lie in must live as long as they do
@@ -29,13 +28,13 @@ Load = Callable[[], Iterable[Tensor]]  # the tensors; what they lie in must live
 
 def state(path: Path, device: str, threads: int) -> Load:
     """Ours, which also compares every checksum."""
-    sys.path.insert(0, str(ROOT / "runtime"))  # its modules are flat and know each other
-    module: Any = importlib.import_module("state")
-    if hasattr(module, "streaming"):  # to a GPU it takes as many as `stream` does by default
-        module.streaming.stream.__kwdefaults__["threads"] = threads
+    from preheat.weights import state, streaming
+
+    stream: Any = streaming.stream
+    stream.__kwdefaults__["threads"] = threads  # state.load leaves them to its default
 
     def load() -> Iterable[Tensor]:
-        tensors, _ = module.load(path, device)
+        tensors, _ = state.load(path, device)
         return list(tensors.values())
 
     return load

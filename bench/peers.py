@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.timing import Log, now
+from preheat.timing import Log, now
 
 if TYPE_CHECKING:
     import numpy as np

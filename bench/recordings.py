@@ -2,13 +2,12 @@
 
     .venv/bin/python -m bench.recordings [--minutes 10] [--runs 3]
 
-writes speech of that length, 44.1 kHz stereo, in each format, and reads it in turn by audio.py's rule and by
-libsndfile and soxr alone, as far as that knows the format. Prints the best of the runs, the time to the first
-answer of the helper that FFmpeg's libraries live in, its memory, and their size on the disk.
+writes speech of that length, 44.1 kHz stereo, in each format, and reads it in turn by audiofile.py's rule and
+by libsndfile and soxr alone, as far as that knows the format. Prints the best of the runs, the time to the
+first answer of the helper that FFmpeg's libraries live in, its memory, and their size on the disk.
 """
 
 import argparse
-import importlib
 import resource
 import sys
 import time
@@ -24,6 +23,7 @@ import soundfile
 import soxr
 
 from bench.trials import ROOT, SAMPLES, describe, machine, table
+from preheat.audio import audiofile
 
 RATE = 44_100  # Hz
 BY_SOUNDFILE = {"wav": ("WAV", None), "flac": ("FLAC", None), "mp3": ("MP3", None), "ogg": ("OGG", "VORBIS")}
@@ -78,15 +78,13 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
-    sys.path.insert(0, str(ROOT / "runtime"))
-    audio: Any = importlib.import_module("audio")  # found by its path only
     print(describe(machine(ROOT)))
-    first = seconds(audio.decode, ROOT / "tests/fixtures/recordings/phone.amr", 1)
-    again = seconds(audio.decode, ROOT / "tests/fixtures/recordings/phone.amr", args.runs)
+    first = seconds(audiofile.decode, ROOT / "tests/fixtures/recordings/phone.amr", 1)
+    again = seconds(audiofile.decode, ROOT / "tests/fixtures/recordings/phone.amr", args.runs)
     rows = []
     with TemporaryDirectory() as folder:
         for path in write(Path(folder), args.minutes):
-            ours = seconds(audio.decode, path, args.runs)
+            ours = seconds(audiofile.decode, path, args.runs)
             theirs = seconds(alone, path, args.runs) if path.name in BY_SOUNDFILE else None
             rows.append((
                 path.name,

@@ -9,28 +9,29 @@ together, either rule has decoded for that: openai/whisper goes on to the last t
 """
 
 import argparse
-import importlib
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from bench.trials import ROOT, describe, machine, table
+from preheat.audio import audiofile, loudness, vad
+from preheat.model import batched
+from preheat.model.decoding import Decoder, Result
+from preheat.model.layout import Dimensions
+from preheat.model.vocabulary import Vocabulary
+from preheat.model.whisper import Whisper
+from preheat.storage import InputError
+from preheat.weights import checkpoint
 
 RECORDINGS = sorted((ROOT / "tests/fixtures/recordings").glob("*.[fowma]*"))
 SIZE = 3  # windows at a time, of each of which there are five samples
 HEAD = ("language told", "windows", "fail", "put right", "by ours", "tokens", "by ours")
 
 
-def runtime(name: str) -> Any:
-    """A module of runtime/, which is found by its path only."""
-    return importlib.import_module(name)
-
-
-def tries(decoder: Any, features: torch.Tensor, prompt: list[int]) -> list[list[Any]]:
+def tries(decoder: Decoder, features: torch.Tensor, prompt: list[int]) -> list[list[Result]]:
     """The results of each window of `features` [B, positions, d], until one is right or all are wrong."""
-    made: list[list[Any]] = [[] for _ in features]
+    made: list[list[Result]] = [[] for _ in features]
     for temperature in decoder.options.temperature:
         rows = [i for i, results in enumerate(made) if not results or results[-1].fails(decoder.options)]
         if rows:
@@ -41,24 +42,23 @@ def tries(decoder: Any, features: torch.Tensor, prompt: list[int]) -> list[list[
     return made
 
 
-def kept(decoder: Any, made: list[Any]) -> list[Any]:
+def kept(decoder: Decoder, made: list[Result]) -> list[Result]:
     """Of these tries, those that our rule makes."""
     return next((made[:n] for n in range(1, len(made)) if not decoder._again(made[:n])), made)
 
 
-def cost(decoder: Any, made: list[Any]) -> int:
+def cost(decoder: Decoder, made: list[Result]) -> int:
     """Tokens of all but the first try, the samples that were not taken among them."""
     return sum(decoder.options.best_of * (len(result.tokens) + 1) for result in made[1:])
 
 
-def windows(network: Any, recordings: list[Path]) -> torch.Tensor:
+def windows(network: Whisper, recordings: list[Path]) -> torch.Tensor:
     """The features of all windows, [B, positions, d]."""
-    audio, batched, loudness, vad = map(runtime, ("audio", "batched", "loudness", "vad"))
     detector, features = vad.Detector.load(), []
     for path in recordings:
         try:
-            samples = audio.decode(path).samples
-        except runtime("storage").InputError:  # some are made to be refused
+            samples = audiofile.decode(path).samples
+        except InputError:  # some are made to be refused
             continue
         speech = vad.spoken(detector.probabilities(loudness.audible(samples)), len(samples))
         sound = torch.from_numpy(samples)
@@ -74,15 +74,12 @@ def main() -> int:
     parser.add_argument("--recordings", nargs="+", type=Path, default=RECORDINGS, metavar="FILE")
     parser.add_argument("--languages", default="en,de,fr,ja,ru,tr", metavar="CODE,…")
     args = parser.parse_args()
-    sys.path[:0] = [str(ROOT / "runtime"), str(ROOT / "tests/fixtures/make")]
-    checkpoint = runtime("pretrained").checkpoint("whisper-base")
-    tensors, metadata = runtime("checkpoint").pack(checkpoint, torch.float32)
-    dims = runtime("layout").Dimensions.from_json(metadata["dimensions"])
-    network, vocabulary = (
-        runtime("whisper").Whisper(tensors, dims),
-        runtime("vocabulary").Vocabulary(metadata),
-    )
-    decoder = runtime("decoding").Decoder(network, vocabulary, size=5 * SIZE)
+    sys.path.insert(0, str(ROOT / "tests/fixtures/make"))
+    import pretrained  # noqa: PLC0415  on the path since above
+
+    tensors, metadata = checkpoint.pack(pretrained.checkpoint("whisper-base"), torch.float32)
+    network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
+    decoder = Decoder(network, Vocabulary(metadata), size=5 * SIZE)
     features, rows = windows(network, args.recordings), []
     for language in args.languages.split(","):
         torch.manual_seed(0)

@@ -51,7 +51,7 @@ class Words:
 
 
 def openai() -> Any:
-    """openai-whisper's module about tokens, by its place: runtime/ has a module named whisper, too."""
+    """openai-whisper's module about tokens, by its place: the package imports much more."""
     path = Path(str(distribution("openai-whisper").locate_file("whisper/tokenizer.py")))
     spec = spec_from_file_location("openai_whisper_tokenizer", path)
     assert spec and spec.loader  # noqa: S101  for mypy: it has a file's

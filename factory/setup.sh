@@ -64,3 +64,6 @@ if [[ $(cat .venv/lock.sha256 2>/dev/null) != "$lock" ]] ||
     requirements.txt ansible/roles/venv/files/uv.txt
   printf '%s\n' "$lock" >.venv/lock.sha256
 fi
+
+# `import preheat`: runtime/ beside the venv, as on the image. Relative, so that a link to a venv finds its own tree.
+echo ../../../../runtime >"$(echo .venv/lib/python3*/site-packages)/preheat.pth"

@@ -1,7 +1,7 @@
 """Attention as the network calls it, by each of torch's ways: how fast, how right, what a mask does to it.
 
-Shapes and strides are those of runtime/whisper.py: queries are views of a projection, keys and values of the
-decoder lie in the cache. The error is against float64.
+Shapes and strides are those of preheat/model/whisper.py: queries are views of a projection, keys and values
+of the decoder lie in the cache. The error is against float64.
 """
 
 from collections.abc import Callable, Iterator

@@ -10,6 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench.gpu import ours
 from bench.gpu.place import Place, Row
+from preheat.model.features import log_mel
 
 Stem = dict[str, tuple[Tensor, Tensor]]  # weight and bias
 
@@ -71,7 +72,6 @@ def flops(dims: Any) -> int:
 
 def before(place: Place, network: Any) -> Iterator[Row]:
     """Log-mel, and the convolutions as such and as products."""
-    log_mel = ours.module("features").log_mel
     for windows in place.pick(WINDOWS, (1,)):
         sound = torch.randn(windows, WINDOW)
         there = sound.to(place.device)

@@ -8,6 +8,9 @@ import torch
 
 from bench.gpu import ours
 from bench.gpu.place import Place, Row
+from preheat.audio.vad import Stretch
+from preheat.model import batched
+from preheat.model.graph import Graphs
 
 SECONDS = 24  # of a window
 RATE = 16000
@@ -24,11 +27,10 @@ def run(place: Place) -> Iterator[Row]:
 
 def memory(place: Place, decoder: Any, log: ours.Log) -> Iterator[Row]:
     """Half of what a batch takes: it must go on with fewer windows, and say the same."""
-    batched, vad = ours.module("batched"), ours.module("vad")
     count = decoder.size
     length = SECONDS * RATE
     samples = torch.randn(count * length) / 10
-    speech = [vad.Stretch(i * length, (i + 1) * length) for i in range(count)]
+    speech = [Stretch(i * length, (i + 1) * length) for i in range(count)]
 
     def texts() -> list[str]:
         return [segment.text for segment in batched.transcribe(decoder, samples, speech).segments]
@@ -87,8 +89,7 @@ def capture(place: Place, decoder: Any, log: ours.Log) -> Iterator[Row]:
 
     wanted = tokens()
     decoder.forget()
-    graph = ours.module("graph")
-    decoder.graphs = graph.Graphs(torch.device("cuda"), log)  # on the CPU there is nothing to capture with
+    decoder.graphs = Graphs(torch.device("cuda"), log)  # on the CPU there is nothing to capture with
     step = decoder.network.step
 
     def looking(*arguments: Any, **options: Any) -> Any:

@@ -14,6 +14,8 @@ from bench import shapes
 from bench.gpu import ours, prepare
 from bench.gpu.place import Place, Row
 from bench.words import Words
+from preheat.model.layout import Dimensions
+from preheat.weights import checkpoint, state
 
 
 def run(place: Place) -> Iterator[Row]:
@@ -31,11 +33,8 @@ def write(place: Place, shape: shapes.Shape, path: Path) -> None:
     """Make one, as `state.py bake` would from a checkpoint."""
     words = Words.read(prepare.WORDS) if prepare.WORDS.exists() else Words.make()
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint, layout, state = map(ours.module, ("checkpoint", "layout", "state"))
     settings, source = shapes.network(shape, ours.tokens(place), words, place.device)
-    dims = layout.Dimensions(
-        **{field.name: getattr(settings, field.name) for field in fields(layout.Dimensions)}
-    )
+    dims = Dimensions(**{field.name: getattr(settings, field.name) for field in fields(Dimensions)})
     extractor = WhisperFeatureExtractor(feature_size=shape.mel_bins)  # type: ignore[no-untyped-call]  # transformers'
     with torch.device(place.device):  # where `fuse` makes what a checkpoint lacks
         packed = checkpoint.fuse(source, extractor, dims, place.dtype)

@@ -1,26 +1,26 @@
-"""The one place where the steps meet runtime/, whose modules are flat and found by their path."""
+"""What the steps share of runtime/, and how its command is run."""
 
-import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bench.gpu.place import Place
 from bench.trials import ROOT, SAMPLES, Facts
+from preheat import timing
 
-RUNTIME = ROOT / "runtime"
-TRANSCRIBE = RUNTIME / "transcribe.py"
+TRANSCRIBE = ROOT / "runtime" / "transcribe.py"
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from preheat.model.decoding import Decoder
+    from preheat.model.whisper import Whisper
+
 SHORT = SAMPLES / "short.flac"
 
-
-def module(name: str) -> Any:
-    """One of runtime's."""
-    if str(RUNTIME) not in sys.path:
-        sys.path.insert(0, str(RUNTIME))
-    return importlib.import_module(name)
+# ruff: noqa: PLC0415  torch is imported where it is used, see place.py
 
 
 def shapes(place: Place) -> list[str]:
@@ -38,10 +38,11 @@ def state_file(place: Place, shape: str) -> Path:
     return place.scratch / "state" / f"{shape}.safetensors"
 
 
-class Log:
+class Log(timing.Log):
     """Keeps what the runtime tells."""
 
     def __init__(self) -> None:
+        super().__init__(quiet=True)
         self.lines: list[str] = []
 
     def info(self, text: str) -> None:
@@ -52,21 +53,25 @@ class Log:
         """Nothing."""
 
 
-def decoder(place: Place, shape: str, size: int = 1, log: Log | None = None) -> Any:
+def decoder(place: Place, shape: str, size: int = 1, log: Log | None = None) -> "Decoder":
     """A decoder of a shape, by way of the CPU: what brings a file to a GPU is a step of its own."""
-    tensors, metadata = module("state").load(state_file(place, shape))
+    from preheat.model.decoding import Decoder
+    from preheat.model.layout import Dimensions
+    from preheat.model.vocabulary import Vocabulary
+    from preheat.model.whisper import Whisper
+    from preheat.options import Options
+    from preheat.weights import state
+
+    tensors, metadata = state.load(state_file(place, shape))
     tensors = {name: tensor.to(place.device) for name, tensor in tensors.items()}
-    network = module("whisper").Whisper(
-        tensors, module("layout").Dimensions.from_json(metadata["dimensions"])
-    )
-    asked = module("options").Options(language="en", best_of=1)
-    vocabulary = module("vocabulary").Vocabulary(metadata)
-    return module("decoding").Decoder(network, vocabulary, asked, size, log)
+    network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
+    asked = Options(language="en", best_of=1)
+    return Decoder(network, Vocabulary(metadata), asked, size, log)
 
 
-def features(place: Place, network: Any, rows: int) -> Any:
+def features(place: Place, network: "Whisper", rows: int) -> "Tensor":
     """Of so many windows, at random: these models say the same whatever they hear."""
-    import torch  # noqa: PLC0415  see place.py
+    import torch
 
     dims = network.dims
     return torch.randn(rows, dims.max_source_positions, dims.d_model, device=place.device).to(network.dtype)

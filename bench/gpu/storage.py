@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from xxhash import xxh3_64_hexdigest
 
 from bench.gpu import ours
 from bench.gpu.cache import drop
 from bench.gpu.place import Place, Row
 from bench.trials import warm
+from preheat.weights import reading, streaming
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,6 @@ def run(place: Place) -> Iterator[Row]:
 
 def load(place: Place, path: Path, case: Case) -> tuple[float, Any]:
     """Seconds, and the data on the device. What reads ahead while torch is imported is left out."""
-    streaming, reading = ours.module("streaming"), ours.module("reading")
     opened = reading.Reading(path, "cuda")
     opened.stop()
     opened.header()
@@ -91,7 +92,6 @@ def load(place: Place, path: Path, case: Case) -> tuple[float, Any]:
 
 def arrived(path: Path, data: Any) -> bool:
     """Whether the device holds the bytes of the file, not only their checksums on the way."""
-    reading = ours.module("reading")
     wanted = torch.frombuffer(reading.Reading(path, "cpu").data(), dtype=torch.uint8)
     return torch.equal(data.cpu(), wanted)
 
@@ -99,12 +99,11 @@ def arrived(path: Path, data: Any) -> bool:
 def parts(place: Place, path: Path) -> Iterator[Row]:
     """What a load consists of, each by one thread, and both ways to memory that a device can copy from."""
     size = min(place.pick(256 << 20, 1 << 20), path.stat().st_size)
-    hashed: Callable[[memoryview], str] = ours.module("xxhash").xxh3_64_hexdigest
     at_home = memoryview(mmap.mmap(-1, size))
     with path.open("rb", buffering=0) as file:
         works: dict[str, Callable[[], object]] = {
             "read": lambda: (file.seek(0), file.readinto(at_home)),
-            "hash": lambda: hashed(at_home),
+            "hash": lambda: xxh3_64_hexdigest(at_home),
             "pin, by torch": lambda: torch.empty(size, dtype=torch.uint8, pin_memory=place.gpu),
         }
         if place.gpu:

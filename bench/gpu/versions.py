@@ -9,11 +9,16 @@ from typing import Any
 
 import torch
 
-from bench.gpu import ours
 from bench.gpu.place import Place, Row
 
 PACKAGES = ["torch", "transformers", "tokenizers", "numpy", "onnxruntime", "xxhash", "soundfile", "soxr"]
-ACCESS = ["audio", "streaming", "transcribe", "vad", "sequential", "batched"]  # they import all others
+ACCESS = [  # they import all others
+    "preheat.transcribe",
+    "preheat.audio.listening",
+    "preheat.model.batched",
+    "preheat.model.sequential",
+    "preheat.weights.streaming",
+]
 SIDE = 8192  # of a product that shows what the device can do
 BLOCK = 1 << 30  # bytes, for the speed of its memory
 
@@ -24,9 +29,9 @@ def run(place: Place) -> Iterator[Row]:
         yield {"table": "versions", "what": name, "value": value}
     for name in ACCESS:
         try:
-            ours.module(name)
+            importlib.import_module(name)
         except ImportError as error:
-            yield {"problem": f"runtime/{name}.py cannot be imported: {error}"}
+            yield {"problem": f"{name} cannot be imported: {error}"}
     yield from best(place)
 
 

@@ -148,9 +148,8 @@ def test_git_commit_is_recorded(record: dict[str, Any]) -> None:
 
 def test_python_files_are_compiled(host: Host) -> None:
     """Users cannot write there, so what is not compiled at build time would be compiled at every start."""
-    sources = f"find {HOME}/venv/lib/python3.11/site-packages/torch {HOME}/runtime -maxdepth 1 -name '*.py'"
-    compiled = "find {} -maxdepth 1 -name '*.pyc'"
-    count = int(host.run(f"{sources} | wc -l").stdout)
-    folders = f"{HOME}/venv/lib/python3.11/site-packages/torch/__pycache__ {HOME}/runtime/__pycache__"
-    assert count > 0
-    assert int(host.run(f"{compiled.format(folders)} | wc -l").stdout) == count
+    torch, runtime = f"{HOME}/venv/lib/python3.11/site-packages/torch", f"{HOME}/runtime"
+    for sources, compiled in ((f"{torch} -maxdepth 1", f"{torch}/__pycache__"), (runtime, runtime)):
+        count = int(host.run(f"find {sources} -name '*.py' | wc -l").stdout)
+        assert count > 0
+        assert int(host.run(f"find {compiled} -name '*.pyc' | wc -l").stdout) == count

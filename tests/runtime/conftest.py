@@ -15,7 +15,8 @@ import soundfile
 from console import Done, Run
 from homes import ROOT, RUNTIME
 
-sys.path.insert(0, str(RUNTIME))  # flat modules, as `python runtime/transcribe.py` finds them
+from preheat import transcribe
+
 os.environ.pop("PYTHONUNBUFFERED", None)  # no user has it set, and it hides what buffers do at the end
 os.environ["OMP_NUM_THREADS"] = "1"  # torch's threads only get in each other's way on a model this small
 
@@ -95,7 +96,6 @@ def main(request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]) -> R
 
     def main(*arguments: str | Path) -> Done:
         import torch  # noqa: F401, PLC0415  all of it, which loading.import_torch would not
-        import transcribe  # noqa: PLC0415  on the path since above
 
         home = None if "--home" in arguments else request.getfixturevalue("baked")
         capfd.readouterr()

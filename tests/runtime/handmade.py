@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import state
-import statefile
 import torch
-from checkpoint import Packed
-from layout import Dimensions
+
+from preheat.model.layout import Dimensions
+from preheat.weights import state, statefile
+from preheat.weights.checkpoint import Packed
 
 DIMENSIONS = Dimensions(
     num_mel_bins=8,

@@ -43,7 +43,7 @@ def real(name: str) -> Path:
 
 def bake(checkpoint: Path, output: Path) -> None:
     """Write a state file as `state.py bake` does, in this process: the tests need torch anyway."""
-    import state  # noqa: PLC0415  it imports torch, which not every session needs
+    from preheat.weights import state  # noqa: PLC0415  it imports torch, which not every session needs
 
     state.bake(checkpoint, output, "float32")
 

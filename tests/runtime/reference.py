@@ -13,9 +13,9 @@ from typing import Any
 
 import tiktoken
 import torch
-from vocabulary import Vocabulary
 
 from bench import openai_weights
+from preheat.model.vocabulary import Vocabulary
 
 NAME = "openai_whisper"
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-import audio
 import av
 import numpy as np
 import soundfile
 import soxr
-from mixing import Samples
+
+from preheat.audio import audiofile
+from preheat.audio.mixing import Samples
 
 RATE = 16000
 RECORDINGS = Path(__file__).resolve().parents[1] / "fixtures/recordings"
@@ -97,7 +98,7 @@ WRITERS = {
 
 def piped() -> bytes:
     """The words of flac-in-ogg.oga as FLAC that was written to a pipe: its 36 bits of total samples are 0."""
-    content = WRITERS["flac"](audio.decode(RECORDINGS / "flac-in-ogg.oga").samples)
+    content = WRITERS["flac"](audiofile.decode(RECORDINGS / "flac-in-ogg.oga").samples)
     return content[:21] + bytes([content[21] & 0xF0]) + bytes(4) + content[26:]
 
 

@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 
-import audio
-import isolation
 import numpy as np
 import pytest
 import soundfile
 from soundfiles import RATE, RECORDINGS, WRITERS, chirp, patched
-from storage import InputError, check
+
+from preheat.audio import audiofile, isolation
+from preheat.storage import InputError, check
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -21,7 +21,7 @@ def test_decode_gives_the_sound_at_16_khz(suffix: str, rate: int, channels: int,
     columns = [sound, np.zeros_like(sound)][:channels]
     path = tmp_path / f"chirp.{suffix}"
     soundfile.write(path, np.stack(columns, axis=1), rate)
-    found = audio.decode(path).samples
+    found = audiofile.decode(path).samples
     assert found.dtype == np.float32 and found.ndim == 1
     wanted = chirp(3, RATE) / channels
     assert len(found) == pytest.approx(len(wanted), abs=0.05 * RATE)
@@ -32,9 +32,9 @@ def test_decode_gives_the_sound_at_16_khz(suffix: str, rate: int, channels: int,
 
 def test_decode_spans_several_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     soundfile.write(tmp_path / "a.wav", chirp(2, 44100), 44100)
-    whole = audio.decode(tmp_path / "a.wav").samples
-    monkeypatch.setattr(audio, "BLOCK", 1000)
-    assert np.allclose(audio.decode(tmp_path / "a.wav").samples, whole, atol=1e-6)
+    whole = audiofile.decode(tmp_path / "a.wav").samples
+    monkeypatch.setattr(audiofile, "BLOCK", 1000)
+    assert np.allclose(audiofile.decode(tmp_path / "a.wav").samples, whole, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["short.flac", "long.wav"])
@@ -46,12 +46,12 @@ def test_plain_files_are_read_in_this_process(
     path = samples / name
     if not path.exists():
         path = tmp_path / name
-        soundfile.write(path, audio.decode(samples / "long.flac").samples, RATE)
-    assert len(audio.decode(path).samples) > 7 * RATE
+        soundfile.write(path, audiofile.decode(samples / "long.flac").samples, RATE)
+    assert len(audiofile.decode(path).samples) > 7 * RATE
 
 
 def test_both_readers_hear_the_same(samples: Path, tmp_path: Path) -> None:
-    wanted = audio.decode(samples / "long.flac").samples
+    wanted = audiofile.decode(samples / "long.flac").samples
     content = (samples / "long.flac").read_bytes()
     (tmp_path / "a").write_bytes(content + b"TAG" + bytes(125))  # libsndfile takes no notice either
     found, incomplete = isolation.decode((tmp_path / "a").open("rb"))
@@ -66,18 +66,18 @@ def test_both_readers_hear_the_same(samples: Path, tmp_path: Path) -> None:
 def test_what_is_not_audio_is_refused(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=r"not a recording.*; give a wav"):
-        audio.decode(tmp_path / name)
+        audiofile.decode(tmp_path / name)
 
 
 def test_no_samples_and_no_numbers_are_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "none.wav", np.zeros(0), RATE)
     with pytest.raises(InputError, match="0 samples"):
-        audio.decode(tmp_path / "none.wav")
+        audiofile.decode(tmp_path / "none.wav")
     sound = chirp(1, RATE)
     sound[100] = np.nan
     soundfile.write(tmp_path / "nan.wav", sound, RATE, subtype="FLOAT")
     with pytest.raises(InputError, match="not numbers"):
-        audio.decode(tmp_path / "nan.wav")
+        audiofile.decode(tmp_path / "nan.wav")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_file_that_names_others_opens_none(content: str, samples: Path, tmp_pa
     path = tmp_path / "a.m3u8"
     path.write_text(content.format(sound=samples / "short.flac"))
     with pytest.raises(InputError, match="not a recording"):
-        audio.decode(path)
+        audiofile.decode(path)
 
 
 @pytest.mark.parametrize("rate", [1, 2, 7, 1999, 768_001, 0xFFFFFFFF])
@@ -106,38 +106,38 @@ def test_a_rate_that_no_speech_has_is_named(rate: int, behind: bytes, tmp_path: 
     content = patched(WRITERS["wav"](chirp(1)), b"fmt ", 8, rate.to_bytes(4, "little")) + behind
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(InputError, match=rf"\({rate} Hz\)|not a recording"):  # FFmpeg refuses some itself
-        audio.decode(tmp_path / "a")
+        audiofile.decode(tmp_path / "a")
 
 
 def test_forged_rates_of_other_formats(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\(1 Hz\)"):
-        audio.decode(RECORDINGS / "rate-1-hz.flac")
+        audiofile.decode(RECORDINGS / "rate-1-hz.flac")
     for name, mark, skip in (("ogg", b"\x01vorbis", 5), ("au", b".snd", 12)):
         rate = (2).to_bytes(4, "little" if name == "ogg" else "big")
         (tmp_path / name).write_bytes(patched(WRITERS[name](chirp(1)), mark, skip, rate))
         with pytest.raises(InputError, match=r"\(2 Hz\)|not a recording"):
-            audio.decode(tmp_path / name)
+            audiofile.decode(tmp_path / name)
 
 
 def test_a_length_of_days_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio, "LONGEST", 2)
+    monkeypatch.setattr(audiofile, "LONGEST", 2)
     soundfile.write(tmp_path / "a.wav", chirp(3), RATE)
     with pytest.raises(InputError, match=r"hours or more of sound; at most 24 are read; cut it up"):
-        audio.decode(tmp_path / "a.wav")
+        audiofile.decode(tmp_path / "a.wav")
 
 
 @pytest.mark.parametrize("scale", [3.0, 100.0, 32768.0, 2.0**31])
 def test_floats_of_another_range_are_made_to_fit(scale: float, samples: Path, tmp_path: Path) -> None:
     """As programs write them that take them for integers; a click changes nothing."""
-    sound = audio.decode(samples / "short.flac").samples
+    sound = audiofile.decode(samples / "short.flac").samples
     soundfile.write(tmp_path / "a.wav", sound / np.abs(sound).max() * scale, RATE, subtype="FLOAT")
-    found = audio.decode(tmp_path / "a.wav").samples
-    assert 0.2 < np.abs(found).max() <= audio.LOUD
+    found = audiofile.decode(tmp_path / "a.wav").samples
+    assert 0.2 < np.abs(found).max() <= audiofile.LOUD
     assert np.corrcoef(found, sound)[0, 1] > 0.99
     clicking = sound.copy()
     clicking[4000:4003] = scale
     soundfile.write(tmp_path / "b.wav", clicking, RATE, subtype="FLOAT")
-    found = audio.decode(tmp_path / "b.wav").samples
+    found = audiofile.decode(tmp_path / "b.wav").samples
     assert np.allclose(found[5000:], sound[5000:])
 
 
@@ -145,7 +145,7 @@ def test_samples_a_little_beyond_are_left_alone(tmp_path: Path) -> None:
     """Lossy codecs overshoot."""
     sound = 3 * chirp(1)
     soundfile.write(tmp_path / "a.wav", sound, RATE, subtype="FLOAT")
-    assert np.array_equal(audio.decode(tmp_path / "a.wav").samples, sound)
+    assert np.array_equal(audiofile.decode(tmp_path / "a.wav").samples, sound)
 
 
 def test_check_finds_what_cannot_be_opened(tmp_path: Path) -> None:

@@ -16,21 +16,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import checkpoint
 import handmade
 import pytest
-import state
-import storage
 import torch
+from homes import RUNTIME
+
+from preheat import storage
+from preheat.weights import checkpoint, state
 
 NAME = "whisper-nato"
-STATE = Path(state.__file__)
-
 
 BAKE = """
-import sys; sys.path.insert(0, {runtime!r})
 {before}
-import state, stdio; stdio.run('state', state.main)
+from preheat import stdio
+from preheat.weights import state
+stdio.run('state', state.main)
 """
 
 
@@ -38,7 +38,7 @@ def bake(
     output: Path, model: Path, *options: str, before: str = "", **settings: Any
 ) -> subprocess.CompletedProcess[str]:
     """`state.py bake` in a process of its own; `before` is Python to run in it first."""
-    code = BAKE.format(runtime=str(STATE.parent), before=before)
+    code = BAKE.format(before=before)
     command = [sys.executable, "-c", code, "bake", "--model", str(model), "--output", str(output), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, **settings)
 
@@ -238,16 +238,16 @@ def test_bake_needs_no_home_and_no_rights(baked: Path) -> None:
             shutil.chown(writable, "nobody")
         # And so may be the folder above this checkout: what is run is mounted where anybody may enter.
         mounts = []
-        for source in (Path(sys.prefix), STATE.parent):
+        for source in (Path(sys.prefix), RUNTIME):
             (folder / source.name).mkdir()
             mounts.append(f"mount --bind {shlex.quote(str(source))} {folder / source.name}")
         within = ["unshare", "--mount", "sh", "-c", " && ".join([*mounts, 'exec "$@"']), "sh"]
         nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-        python = [str(folder / Path(sys.prefix).name / "bin/python"), "-c"]
-        code = BAKE.format(runtime=str(folder / STATE.parent.name), before="")
+        program = [str(folder / Path(sys.prefix).name / "bin/python")]
+        program += [str(folder / RUNTIME.name / "state.py")]
         options = ["bake", "--model", str(model), "--output", str(output / "a.safetensors")]
         done = subprocess.run(
-            [*within, *nobody, *python, code, *options],
+            [*within, *nobody, *program, *options],
             env={"HOME": "/nonexistent", "PATH": os.environ["PATH"], "TMPDIR": str(temporary)}, cwd="/",
             capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip

@@ -5,21 +5,22 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
-import batched
 import numpy as np
 import pytest
 import torch
-import vad
-from decoding import Decoder, Result
-from features import FRAMES_PER_SECOND, HOP
-from formats import Transcript
-from layout import Dimensions
-from mixing import SAMPLE_RATE
-from options import Options
 from torch import Tensor
-from vad import Stretch
 from vocabularies import encode, metadata
-from vocabulary import Vocabulary
+
+from preheat.audio import vad
+from preheat.audio.mixing import SAMPLE_RATE
+from preheat.audio.vad import Stretch
+from preheat.formats import Transcript
+from preheat.model import batched
+from preheat.model.decoding import Decoder, Result
+from preheat.model.features import FRAMES_PER_SECOND, HOP
+from preheat.model.layout import Dimensions
+from preheat.model.vocabulary import Vocabulary
+from preheat.options import Options
 
 WINDOW = 3000  # log-mel frames, 10 ms each
 OVERHEARD = 10  # frames: how much of a word's beginning may be missing

@@ -14,18 +14,17 @@ from resource import RLIMIT_FSIZE, setrlimit
 from subprocess import PIPE
 from typing import Any
 
-import audio
-import batched
-import decoding
-import loading
 import pytest
 import soundfile
-import timing
 import torch
-import transcribe
-import vad
 from console import NAME, Run, errors
-from formats import Transcript
+from homes import RUNTIME
+
+from preheat import timing, transcribe
+from preheat.audio import audiofile, vad
+from preheat.formats import Transcript
+from preheat.model import batched, decoding
+from preheat.weights import loading
 
 
 def test_one_bad_file_does_not_stop_the_others(main: Run, samples: Path, silence: Path) -> None:
@@ -107,7 +106,7 @@ def test_a_recording_that_memory_does_not_suffice_for(
 @pytest.fixture
 def four(samples: Path, tmp_path: Path) -> list[Path]:
     """Four recordings of different words."""
-    sound = audio.decode(samples / "long.flac").samples
+    sound = audiofile.decode(samples / "long.flac").samples
     paths = [samples / "short.flac", *(tmp_path / f"{name}.wav" for name in "abc")]
     for path, start in zip(paths[1:], (0, 20, 45), strict=True):
         soundfile.write(path, sound[start * 16000 : (start + 15) * 16000], 16000)
@@ -294,7 +293,7 @@ def test_a_folder_that_nothing_can_be_written_to(baked: Path, samples: Path, tmp
     """Without root's rights to do it all the same."""
     tmp_path.chmod(0o500)
     command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
-    command += [sys.executable, transcribe.__file__, "--home", str(baked), "-o", str(tmp_path)]
+    command += [sys.executable, str(RUNTIME / "transcribe.py"), "--home", str(baked), "-o", str(tmp_path)]
     command += [str(samples / "short.flac")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     wanted = f"transcribe: cannot write to {tmp_path}: Permission denied; name another with -o\n"
@@ -318,7 +317,13 @@ def test_a_closed_pipe_is_quiet(run: Run, samples: Path) -> None:
 
 
 def test_control_c(baked: Path, samples: Path) -> None:
-    command = [sys.executable, transcribe.__file__, "--home", str(baked), *[str(samples / "long.flac")] * 20]
+    command = [
+        sys.executable,
+        str(RUNTIME / "transcribe.py"),
+        "--home",
+        str(baked),
+        *[str(samples / "long.flac")] * 20,
+    ]
     with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
         assert process.stderr is not None
         process.stderr.readline()  # the model is ready, the recording is begun
@@ -346,7 +351,7 @@ def test_whatever_happens_to_a_recording_the_others_are_done(  # noqa: PLR0913, 
     """Want of memory is that recording's error; what nobody thought of is ours, and says where it was."""
     alone = {str(path): main("--quiet", path).stdout for path in four}
     place, name = {
-        "decode": (audio, "decode"),
+        "decode": (audiofile, "decode"),
         "probabilities": (vad.Detector, "probabilities"),
         "transcribe": (batched, "transcribe"),
     }[where]

@@ -5,19 +5,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import batched
 import jiwer
 import pytest
-import state
 import torch
-from decoding import Decoder
-from features import log_mel
-from layout import Dimensions
-from mixing import SAMPLE_RATE
-from options import Options
-from vad import Detector, spoken
-from vocabulary import Vocabulary
-from whisper import Whisper
+
+from preheat.audio.mixing import SAMPLE_RATE
+from preheat.audio.vad import Detector, spoken
+from preheat.model import batched
+from preheat.model.decoding import Decoder
+from preheat.model.features import log_mel
+from preheat.model.layout import Dimensions
+from preheat.model.vocabulary import Vocabulary
+from preheat.model.whisper import Whisper
+from preheat.options import Options
+from preheat.weights import state
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures/make"))
 import corpus

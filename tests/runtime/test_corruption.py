@@ -13,15 +13,14 @@ from typing import Any
 
 import handmade
 import pytest
-import state
-import statefile
-import streaming
-from checkpoint import Packed
 from handmade import SMALL_CHUNK, header_of, same, with_header
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layout import Dimensions
-from reading import Reading
+
+from preheat.model.layout import Dimensions
+from preheat.weights import state, statefile, streaming
+from preheat.weights.checkpoint import Packed
+from preheat.weights.reading import Reading
 
 ROOM = 2 << 30  # bytes of address space left to the tests; what headers lie about is more
 

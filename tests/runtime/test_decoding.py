@@ -4,12 +4,13 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-import decoding
 import pytest
 import torch
-from decoding import Decoder, Result
-from options import Options
 from torch import Tensor
+
+from preheat.model import decoding
+from preheat.model.decoding import Decoder, Result
+from preheat.options import Options
 
 SPEECH = Result([], avg_logprob=-0.9, no_speech_prob=0.1)
 EMPTY = replace(SPEECH, avg_logprob=-1.1, no_speech_prob=0.7)

@@ -2,14 +2,15 @@
 
 from typing import Any
 
-import features
 import numpy as np
 import pytest
 import reference
 import torch
-from mixing import SAMPLE_RATE, Samples
 from torch import Tensor
 from transformers import WhisperFeatureExtractor
+
+from preheat.audio.mixing import SAMPLE_RATE, Samples
+from preheat.model import features
 
 WINDOW = 30 * SAMPLE_RATE  # samples
 CLOSE = 1e-5

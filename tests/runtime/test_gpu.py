@@ -8,29 +8,26 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import alignment
-import audio
-import batched
-import checkpoint
 import pytest
-import sequential
 import torch
 import torch.nn.functional as F  # noqa: N812  torch users know it by no other name
-import warmup
-import whisper
-from decoding import Batch, Decoder, Kind, Result
-from graph import Graphs
-from layout import Dimensions, layout
-from mixing import SAMPLE_RATE
-from options import Options
-from rules import History
-from timing import Log
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from vad import Stretch
-from vocabulary import Vocabulary
-from whisper import Whisper
+
+from preheat.audio import audiofile
+from preheat.audio.mixing import SAMPLE_RATE
+from preheat.audio.vad import Stretch
+from preheat.model import alignment, batched, sequential, warmup, whisper
+from preheat.model.decoding import Batch, Decoder, Kind, Result
+from preheat.model.graph import Graphs
+from preheat.model.layout import Dimensions, layout
+from preheat.model.rules import History
+from preheat.model.vocabulary import Vocabulary
+from preheat.model.whisper import Whisper
+from preheat.options import Options
+from preheat.timing import Log
+from preheat.weights import checkpoint
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -52,7 +49,7 @@ def decoder(packed: checkpoint.Packed) -> Decoder:
 @pytest.fixture(scope="module")
 def sound(samples: Path) -> Tensor:
     """The long sample."""
-    return torch.from_numpy(audio.decode(samples / "long.flac").samples)
+    return torch.from_numpy(audiofile.decode(samples / "long.flac").samples)
 
 
 @pytest.fixture
@@ -78,8 +75,8 @@ def attention_setting() -> Iterator[None]:
 def on_a_gpu(dims: Dimensions) -> Whisper:
     """A network on a GPU; to be used in FakeTensorMode."""
     tensors = {name: torch.empty(shape, dtype=torch.float16) for name, shape in layout(dims).items()}
-    audio = {name: tensor.float() for name, tensor in tensors.items() if name.startswith("audio.")}
-    return Whisper({name: tensor.cuda() for name, tensor in (tensors | audio).items()}, dims)
+    audiofile = {name: tensor.float() for name, tensor in tensors.items() if name.startswith("audio.")}
+    return Whisper({name: tensor.cuda() for name, tensor in (tensors | audiofile).items()}, dims)
 
 
 def captured(decoder: Decoder) -> None:
@@ -379,7 +376,7 @@ def test_whatever_a_recording_calls_was_called_while_the_model_was_loaded(
         made.working = True
         return made
 
-    monkeypatch.setattr("warmup.Graphs", working)
+    monkeypatch.setattr(warmup, "Graphs", working)
     with warm:
         warmup.warm_up(network.dims, network.dtype, network.device, vocabulary)
     # Which is made of two of the others.

@@ -6,25 +6,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import audio
-import batched
-import checkpoint
-import decoding
 import numpy as np
 import pytest
-import sequential
 import torch
-from decoding import Batch, Decoder, Kind
-from features import log_mel
-from formats import to_json
-from graph import Graphs, Step
-from layout import Dimensions
-from mixing import SAMPLE_RATE
-from options import Options
 from torch import Tensor
-from vad import Stretch
-from vocabulary import Vocabulary
-from whisper import Whisper
+
+from preheat.audio import audiofile
+from preheat.audio.mixing import SAMPLE_RATE
+from preheat.audio.vad import Stretch
+from preheat.formats import to_json
+from preheat.model import batched, decoding, sequential
+from preheat.model.decoding import Batch, Decoder, Kind
+from preheat.model.features import log_mel
+from preheat.model.graph import Graphs, Step
+from preheat.model.layout import Dimensions
+from preheat.model.vocabulary import Vocabulary
+from preheat.model.whisper import Whisper
+from preheat.options import Options
+from preheat.weights import checkpoint
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -257,7 +256,7 @@ def test_json_holds_no_numbers_that_are_none(
     decoder.options = Options(language="en", word_timestamps=words, temperature=(0.0, 0.4))
     encode = decoder.network.encode
     monkeypatch.setattr(decoder.network, "encode", lambda mel: encode(mel) * float("nan"))
-    sound = torch.from_numpy(audio.decode(samples / "short.flac").samples)
+    sound = torch.from_numpy(audiofile.decode(samples / "short.flac").samples)
     if way == "batched":
         transcript = batched.transcribe(decoder, sound, [Stretch(0, len(sound))])
     else:
@@ -283,7 +282,7 @@ def decoder_on(device: str, folder: Path) -> Decoder:
 
 def heard(decoder: Decoder, samples: Path) -> Tensor:
     """Features of three windows of the long sample."""
-    sound = audio.decode(samples / "long.flac").samples[: 75 * SAMPLE_RATE].reshape(3, -1)
+    sound = audiofile.decode(samples / "long.flac").samples[: 75 * SAMPLE_RATE].reshape(3, -1)
     network = decoder.network
     filled = torch.from_numpy(np.pad(sound, ((0, 0), (0, 5 * SAMPLE_RATE))))
     return network.encode(log_mel(filled, network.window, network.filters))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from headers import Plain, plain
 from soundfiles import RATE, RECORDINGS, WRITERS, by_soundfile, chirp, patched, piped
+
+from preheat.audio.headers import Plain, plain
 
 SOUND = chirp(0.5)
 WAV = WRITERS["wav"](SOUND)

@@ -9,17 +9,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import audio
-import isolation
 import pytest
+from homes import RUNTIME
 from soundfiles import RATE, RECORDINGS, WRITERS, chirp
-from storage import InputError
 
-RUNTIME = Path(isolation.__file__).parent
+from preheat.audio import audiofile, isolation
+from preheat.storage import InputError
+
 LIMITED = """
 import os, signal, sys, time
-sys.path.insert(0, {runtime!r})
-import isolation
+from preheat.audio import isolation
 isolation.PATIENCE, isolation.PROCESSOR, isolation.LONGEST_WAIT = 1, 2, 3
 def work():
     {work}
@@ -47,7 +46,7 @@ print(isolation.limited(work))
 )
 def test_whatever_decoding_does_is_reported(work: str, wanted: str) -> None:
     """In a process that has no threads, as the helper has none."""
-    code = LIMITED.format(runtime=str(RUNTIME), work=work)
+    code = LIMITED.format(work=work)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
@@ -62,7 +61,7 @@ def test_recordings_may_be_decoded_side_by_side(tmp_path: Path) -> None:
 
     def seconds(name: str) -> float:
         try:
-            return len(audio.decode(tmp_path / name).samples) / RATE
+            return len(audiofile.decode(tmp_path / name).samples) / RATE
         except InputError:
             return 0.0
 
@@ -72,49 +71,48 @@ def test_recordings_may_be_decoded_side_by_side(tmp_path: Path) -> None:
         assert length == (0 if i % 6 == len(names) else pytest.approx(2, abs=0.15))
 
 
-def copied(folder: Path, *decoding: str) -> Path:
-    """The helper's program in a folder of the test's own, with these modules beside what it leans on."""
-    for name in ("isolation", "mixing", "storage", *decoding):
-        shutil.copy(RUNTIME / f"{name}.py", folder)
-    return folder / "isolation.py"
+def copied(folder: Path, decoding: str | None = None) -> Path:
+    """The package in a folder of the test's own, for the helper; `decoding` in place of containers.py."""
+    shutil.copytree(RUNTIME / "preheat", folder / "preheat")
+    if decoding is not None:
+        (folder / "preheat/audio/containers.py").write_text(decoding)
+    return folder
 
 
 def test_a_helper_that_is_killed_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "HELPER", isolation.Helper())
-    monkeypatch.setattr(isolation, "__file__", str(copied(tmp_path, "containers", "frames", "parts")))
+    monkeypatch.setattr(isolation, "RUNTIME", copied(tmp_path))
     path = RECORDINGS / "phone.amr"
-    wanted = audio.decode(path).samples
+    wanted = audiofile.decode(path).samples
     (helper,) = running(tmp_path)
     os.kill(helper, 9)
     wait_until(lambda: not running(tmp_path))
     try:
-        found = audio.decode(path).samples
+        found = audiofile.decode(path).samples
     except InputError as error:  # what was sent in the moment of its death is lost
         assert "helper was killed" in str(error)
-        found = audio.decode(path).samples
+        found = audiofile.decode(path).samples
     assert (found == wanted).all()
 
 
 def test_nothing_outlives_its_master(tmp_path: Path) -> None:
     """Neither the helper nor, in the middle of its work, what decodes; however it ends."""
-    (tmp_path / "containers.py").write_text("import time\ndef decode(file, output): time.sleep(600)")
-    copied(tmp_path)
-    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(RUNTIME)!r}]; import isolation\n"
+    copied(tmp_path, "import time\ndef decode(file, output): time.sleep(600)")
+    code = "from preheat.audio import isolation\n"
     code += f"isolation.decode(open({str(RECORDINGS / 'phone.amr')!r}, 'rb'))"
-    with subprocess.Popen([sys.executable, "-c", code]) as master:
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path) as master:
         wait_until(lambda: len(running(tmp_path)) == 3)  # the helper, who waits, who decodes
         master.kill()
     wait_until(lambda: not running(tmp_path))
 
 
 def running(folder: Path) -> set[int]:
-    """Processes that live and whose program is the isolation.py of a folder."""
+    """Helpers that live, and what they forked, whose modules are those of a folder."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if (
-                f"{folder}/isolation.py".encode() in (process / "cmdline").read_bytes()
-            ):  # of the dead it is empty
+            command = (process / "cmdline").read_bytes()  # of the dead it is empty
+            if b"isolation.serve()" in command and (process / "cwd").readlink() == folder:
                 found.add(int(process.name))
         except OSError:  # it ended meanwhile
             continue
@@ -133,11 +131,11 @@ def test_a_fault_of_ours_is_no_error_of_the_recording(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here: a helper whose modules are not those of this program."""
-    (tmp_path / "containers.py").write_text("def decode(file, output): return undefined")
+    helper = copied(tmp_path, "def decode(file, output): return undefined")
     monkeypatch.setattr(isolation, "HELPER", isolation.Helper())
-    monkeypatch.setattr(isolation, "__file__", str(copied(tmp_path)))
+    monkeypatch.setattr(isolation, "RUNTIME", helper)
     with pytest.raises(isolation.FaultError, match="NameError: name 'undefined' is not defined"):
-        audio.decode(RECORDINGS / "phone.amr")
+        audiofile.decode(RECORDINGS / "phone.amr")
 
 
 def test_a_helper_that_does_not_start_is_a_fault_of_ours(
@@ -149,4 +147,4 @@ def test_a_helper_that_does_not_start_is_a_fault_of_ours(
     monkeypatch.setattr(isolation, "HELPER", isolation.Helper())
     for _ in range(2):  # and again for the next recording
         with pytest.raises(isolation.FaultError, match="No module named av"):
-            audio.decode(RECORDINGS / "phone.amr")
+            audiofile.decode(RECORDINGS / "phone.amr")

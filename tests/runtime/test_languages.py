@@ -1,9 +1,10 @@
 """languages.py: openai/whisper's table, and how a language may be asked for."""
 
-import languages
-import options
 import pytest
 import reference
+
+from preheat import options
+from preheat.model import languages
 
 OPENAI = reference.package().tokenizer
 

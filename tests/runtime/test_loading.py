@@ -11,20 +11,19 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-import checkpoint
-import memory
 import pytest
-import state
 import torch
-import transcribe
 import transformers
-import warmup
 from console import NAME, Run, errors
 from handmade import header_of, with_header
-from layout import Dimensions
-from loading import Loading
-from timing import Log
-from vocabulary import Vocabulary
+
+from preheat import memory, transcribe
+from preheat.model import warmup
+from preheat.model.layout import Dimensions
+from preheat.model.vocabulary import Vocabulary
+from preheat.timing import Log
+from preheat.weights import checkpoint, state
+from preheat.weights.loading import Loading
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it checks the error where there is no GPU")

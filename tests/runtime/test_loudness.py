@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import audio
 import numpy as np
 import pytest
-import vad
-from loudness import AROUND, LEAST_LEVEL, audible, gains
-from mixing import SAMPLE_RATE, Samples
 from numpy.typing import NDArray
 from soundfiles import RECORDINGS
+
+from preheat.audio import audiofile, vad
+from preheat.audio.loudness import AROUND, LEAST_LEVEL, audible, gains
+from preheat.audio.mixing import SAMPLE_RATE, Samples
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def detector() -> vad.Detector:
 @pytest.fixture(scope="module")
 def sentence() -> Samples:
     """6.5 s of speech nearly without a pause, its peak at 1."""
-    sound = audio.decode(RECORDINGS / "clean.flac").samples
+    sound = audiofile.decode(RECORDINGS / "clean.flac").samples
     loudest: Samples = sound / np.abs(sound).max()
     return loudest
 
@@ -58,14 +58,14 @@ def test_a_loud_stretch_leaves_nobody_unheard(detector: vad.Detector, sentence: 
 def test_noise_is_no_speech_at_any_level(level: float, detector: vad.Detector, samples: Path) -> None:
     random = np.random.default_rng(0)
     assert found(detector, random.normal(0, level, 40 * SAMPLE_RATE)) == 0
-    noise = audio.decode(samples / "noise.flac").samples
+    noise = audiofile.decode(samples / "noise.flac").samples
     assert found(detector, noise / noise.std() * level) == 0
     assert found(detector, np.zeros(SAMPLE_RATE)) == 0
 
 
 def test_what_is_loud_enough_is_heard_as_it_is(samples: Path) -> None:
     for name in ("short.flac", "long.flac"):
-        sound = audio.decode(samples / name).samples
+        sound = audiofile.decode(samples / name).samples
         assert audible(sound) is sound
 
 

@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import audio
-import batched
-import checkpoint
 import pytest
 import torch
-import warping
-from decoding import Batch, Decoder
-from layout import Dimensions, layout
-from options import Options
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from vad import Stretch
 from vocabularies import metadata
-from vocabulary import Vocabulary
-from whisper import Whisper
+
+from preheat.audio import audiofile
+from preheat.audio.vad import Stretch
+from preheat.model import batched, warping
+from preheat.model.decoding import Batch, Decoder
+from preheat.model.layout import Dimensions, layout
+from preheat.model.vocabulary import Vocabulary
+from preheat.model.whisper import Whisper
+from preheat.options import Options
+from preheat.weights import checkpoint
 
 STRETCHES = [Stretch(0, 16_000 * 20), Stretch(16_000 * 41, 16_000 * 45), Stretch(16_000 * 58, 16_000 * 72)]
 
@@ -42,7 +42,7 @@ def _no_garbage_collector() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def sound(samples: Path) -> Tensor:
     """A recording, of which STRETCHES are parts."""
-    return torch.from_numpy(audio.decode(samples / "long.flac").samples)
+    return torch.from_numpy(audiofile.decode(samples / "long.flac").samples)
 
 
 @pytest.fixture

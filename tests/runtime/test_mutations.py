@@ -10,7 +10,6 @@ import pytest
 from console import Run
 from soundfiles import RECORDINGS, WRITERS, chirp
 
-RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
 MEMORY = 3 << 30  # bytes of address space for each process that reads them, the decoder's included
 SLOWEST = 60  # s for one, however busy the machine
 EXTREMES = [
@@ -25,15 +24,14 @@ EXTREMES = [
 READ = """
 import json, resource, sys, time
 resource.setrlimit(resource.RLIMIT_AS, ({memory}, {memory}))
-sys.path.insert(0, {runtime!r})
-import audio, loudness, vad
+from preheat.audio import audiofile, loudness, vad
 from pathlib import Path
-from storage import InputError
+from preheat.storage import InputError
 detector = vad.Detector.load()
 for name in sys.stdin.read().splitlines():
     start = time.monotonic()
     try:
-        samples = audio.decode(Path(name)).samples
+        samples = audiofile.decode(Path(name)).samples
         vad.spoken(detector.probabilities(loudness.audible(samples)), len(samples))
         outcome = "read"
     except InputError as error:
@@ -90,7 +88,7 @@ def test_no_damage_ends_the_others(count: int, tmp_path: Path) -> None:
     for i in range(count):
         names.append(tmp_path / f"{i:04}")
         names[-1].write_bytes(mutated(choose.choice(intact), intact, choose))
-    code = READ.format(runtime=str(RUNTIME), memory=MEMORY)
+    code = READ.format(memory=MEMORY)
     done = subprocess.run(
         [sys.executable, "-c", code],
         input="\n".join(map(str, names)), capture_output=True, text=True, check=True, timeout=SLOWEST * count,

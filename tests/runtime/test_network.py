@@ -3,15 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import audio
-import checkpoint
 import pytest
 import torch
-from decoding import Batch, Decoder
-from features import log_mel
-from layout import Dimensions
-from options import Options
-from sequential import transcribe
 from transformers import (
     GenerationConfig,
     WhisperConfig,
@@ -19,8 +12,16 @@ from transformers import (
     WhisperForConditionalGeneration,
     WhisperTokenizer,
 )
-from vocabulary import Vocabulary
-from whisper import Cache, Whisper
+
+from preheat.audio import audiofile
+from preheat.model.decoding import Batch, Decoder
+from preheat.model.features import log_mel
+from preheat.model.layout import Dimensions
+from preheat.model.sequential import transcribe
+from preheat.model.vocabulary import Vocabulary
+from preheat.model.whisper import Cache, Whisper
+from preheat.options import Options
+from preheat.weights import checkpoint
 
 WINDOW_FRAMES = 3000  # of a real Whisper: 30 s
 
@@ -117,7 +118,7 @@ def mel_to_decode(network: Whisper, samples: Path) -> torch.Tensor:
     frames = 2 * network.dims.max_source_positions
     if frames < WINDOW_FRAMES:
         return random_mel(network, windows=2)
-    sound = torch.from_numpy(audio.decode(samples / "long.flac").samples)
+    sound = torch.from_numpy(audiofile.decode(samples / "long.flac").samples)
     mel = log_mel(sound, network.window, network.filters)
     return torch.stack((mel[:, :frames], mel[:, frames : 2 * frames]))
 
@@ -271,7 +272,7 @@ def test_sequential_long_form_agrees(
     if 2 * ours.dims.max_source_positions < WINDOW_FRAMES:
         pytest.skip("a random model of shorter windows has nothing to say to speech")
     theirs.generation_config = settings(vocabulary)
-    sound = audio.decode(samples / "long.flac").samples
+    sound = audiofile.decode(samples / "long.flac").samples
     extractor: Any = WhisperFeatureExtractor
     inputs = extractor(feature_size=ours.dims.num_mel_bins)(
         sound, sampling_rate=16000, return_tensors="pt", truncation=False, padding="longest",

@@ -5,21 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import alignment
-import audio
-import checkpoint
 import numpy as np
 import pytest
 import reference
-import sequential
 import torch
-import warping
-from decoding import Decoder
-from layout import Dimensions
-from mixing import SAMPLE_RATE, Samples
-from options import Options
-from vocabulary import Vocabulary
-from whisper import Whisper
+
+from preheat.audio import audiofile
+from preheat.audio.mixing import SAMPLE_RATE, Samples
+from preheat.model import alignment, sequential, warping
+from preheat.model.decoding import Decoder
+from preheat.model.layout import Dimensions
+from preheat.model.vocabulary import Vocabulary
+from preheat.model.whisper import Whisper
+from preheat.options import Options
+from preheat.weights import checkpoint
 
 GREEDY = Options(language="en", temperature=(0.0,))
 
@@ -42,8 +41,8 @@ def theirs(checkpoint_folder: Path, decoder: Decoder) -> Any:
 def sound(request: pytest.FixtureRequest, samples: Path) -> Samples:
     """A recording; `cut` ends within a word, 19 s into its last window."""
     if request.param == "cut":
-        return audio.decode(samples / "long.flac").samples[: 49 * SAMPLE_RATE]
-    return audio.decode(samples / f"{request.param}.flac").samples
+        return audiofile.decode(samples / "long.flac").samples[: 49 * SAMPLE_RATE]
+    return audiofile.decode(samples / f"{request.param}.flac").samples
 
 
 def both(decoder: Decoder, theirs: Any, sound: Samples, options: Options) -> tuple[list[Any], list[Any]]:
@@ -108,10 +107,10 @@ def test_words_agree(condition: bool, decoder: Decoder, theirs: Any, sound: Samp
 
 def test_words_of_several_windows_at_once(decoder: Decoder, samples: Path) -> None:
     """The batch gives each window what it gets alone, whatever the others' lengths."""
-    import batched  # noqa: PLC0415  only here
-    from vad import Stretch  # noqa: PLC0415  only here
+    from preheat.audio.vad import Stretch  # noqa: PLC0415  only here
+    from preheat.model import batched  # noqa: PLC0415  only here
 
-    sound = torch.from_numpy(audio.decode(samples / "long.flac").samples)
+    sound = torch.from_numpy(audiofile.decode(samples / "long.flac").samples)
     worded = replace(decoder, options=replace(GREEDY, word_timestamps=True), size=3 * alignment.PARTS)
     stretches = [
         Stretch(round(a * 16000), round(b * 16000)) for a, b in ((0.6, 21.6), (41.3, 44.9), (58.5, 72.9))
@@ -162,7 +161,7 @@ def test_words_agree_where_only_the_teachers_heads_are_named(
     """openai/whisper takes the later half if it knows of none."""
     later = with_heads(decoder, [(1, head) for head in range(4)])
     theirs = reference.load(checkpoint_folder, later.vocabulary)
-    sound = audio.decode(samples / "short.flac").samples
+    sound = audiofile.decode(samples / "short.flac").samples
     options = replace(GREEDY, word_timestamps=True)
     ours, wanted = both(with_heads(decoder, TEACHERS), theirs, sound, options)
     assert len(ours) == len(wanted) > 0
@@ -179,7 +178,7 @@ def test_a_head_that_is_not_watched_is_an_error(
     monkeypatch.setattr(alignment, "alignment_heads", lambda *_: heads)
     worded = replace(decoder, options=replace(GREEDY, word_timestamps=True))
     with pytest.raises((IndexError, RuntimeError)):
-        sequential.transcribe(worded, torch.from_numpy(audio.decode(samples / "short.flac").samples), [])
+        sequential.transcribe(worded, torch.from_numpy(audiofile.decode(samples / "short.flac").samples), [])
 
 
 def test_time_warping_agrees(theirs: Any) -> None:
@@ -216,10 +215,10 @@ def test_attention_agrees(theirs: Any) -> None:
 
 def test_the_best_of_several_samples(decoder: Decoder, samples: Path) -> None:
     """At a temperature the samples differ, the most probable one is taken, and a seed repeats it."""
-    import batched  # noqa: PLC0415  only here
-    from vad import Stretch  # noqa: PLC0415  only here
+    from preheat.audio.vad import Stretch  # noqa: PLC0415  only here
+    from preheat.model import batched  # noqa: PLC0415  only here
 
-    sound = torch.from_numpy(audio.decode(samples / "long.flac").samples)
+    sound = torch.from_numpy(audiofile.decode(samples / "long.flac").samples)
     features = batched.encode(decoder.network, sound, [Stretch(0, 480_000), Stretch(480_000, 960_000)])
     prompt = decoder.prompt("en", [])
     hot = replace(decoder, options=Options(best_of=1))

@@ -9,18 +9,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import options
 import pytest
 import reference
-import transcribe
 from console import NAME, Run, errors
 from handmade import header_of, with_header
-from options import Options
+from homes import RUNTIME
+
+from preheat import options, transcribe
+from preheat.options import Options
 
 LAZY = """
 import os, sys
-sys.path.insert(0, {runtime!r})
-import transcribe
+from preheat import transcribe
 try:
     code = transcribe.main({arguments!r})
 except SystemExit as leaving:
@@ -33,7 +33,7 @@ os._exit(0)  # as the program does: a thread may be in the middle of something
 
 def imported_by(*arguments: str) -> list[str]:
     """Exit code and costly modules imported, of a process with these arguments."""
-    code = LAZY.format(runtime=str(Path(transcribe.__file__).parent), arguments=list(arguments))
+    code = LAZY.format(arguments=list(arguments))
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
@@ -55,7 +55,7 @@ def test_nothing_costly_is_imported_for_it(arguments: list[str], code: str) -> N
 
 
 def test_version(main: Run) -> None:
-    version = (Path(transcribe.__file__).parent / "VERSION").read_text()
+    version = (RUNTIME / "VERSION").read_text()
     assert main("--version").stdout == f"transcribe {version}"
 
 
@@ -128,10 +128,8 @@ def test_bytes_that_are_no_text(  # noqa: PLR0913, PLR0917  fixtures, mostly
 
 def test_a_prompt_is_utf8_whatever_the_locale() -> None:
     """Where that knows ASCII only, Python hands on what it cannot decode."""
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import options; print(ascii(options.utf8(sys.argv[2])))"
-    )
-    command = [sys.executable, "-c", code, str(Path(options.__file__).parent), "Zürich"]
+    code = "import sys; from preheat import options; print(ascii(options.utf8(sys.argv[1])))"
+    command = [sys.executable, "-c", code, "Zürich"]
     for settings in ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {"PYTHONUTF8": "1"}):
         done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=60, check=True)
         assert done.stdout == "'Z\\xfcrich'\n"

@@ -15,15 +15,12 @@ from pathlib import Path
 
 import handmade
 import pytest
-import reading
-import state
-import statefile
 from handmade import SMALL_CHUNK, same
-from reading import Reading, share
-from statefile import StateError
-from timing import Log
 
-RUNTIME = Path(reading.__file__).parent
+from preheat.timing import Log
+from preheat.weights import reading, state, statefile
+from preheat.weights.reading import Reading, share
+from preheat.weights.statefile import StateError
 
 
 @pytest.fixture
@@ -179,8 +176,7 @@ def test_without_threads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # What imports while the reading's threads run, and whether torch had to.
 SPY = """
 import sys, threading
-sys.path.insert(0, {runtime!r})
-import reading, statefile
+from preheat.weights import reading, statefile
 statefile.CHUNK = {chunk}
 class Spy:
     def find_spec(self, name, *_):
@@ -188,7 +184,7 @@ class Spy:
             print("imported", name)
 sys.meta_path.insert(0, Spy())
 from pathlib import Path
-from timing import Log
+from preheat.timing import Log
 for path in sys.argv[1:]:
     for device in ("cpu", "cuda"):
         started = reading.Reading(Path(path), device, Log(quiet=True))
@@ -207,7 +203,7 @@ def test_threads_import_nothing(file: Path, tmp_path: Path) -> None:
     content = file.read_bytes()
     (tmp_path / "cut").write_bytes(content[:-1])
     (tmp_path / "other").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    code = SPY.format(runtime=str(RUNTIME), chunk=SMALL_CHUNK)
+    code = SPY.format(chunk=SMALL_CHUNK)
     names = ["small", "utf16", "text", "cut", "other", "missing"]
     command = [sys.executable, "-c", code, *(str(tmp_path / name) for name in names)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
@@ -217,8 +213,7 @@ def test_threads_import_nothing(file: Path, tmp_path: Path) -> None:
 # The disk does not answer: the threads hang in their reads, or in what stands for them here.
 STUCK = """
 import os, sys, time
-sys.path.insert(0, {runtime!r})
-import statefile, reading
+from preheat.weights import reading, statefile
 statefile.CHUNK = {chunk}
 statefile.xxh3_64_hexdigest = os.preadv = lambda *_: time.sleep(100)
 from pathlib import Path
@@ -231,14 +226,14 @@ print("started", flush=True)
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_the_process_ends_without_it(device: str, file: Path) -> None:
-    code = STUCK.format(runtime=str(RUNTIME), chunk=SMALL_CHUNK, then="")
+    code = STUCK.format(chunk=SMALL_CHUNK, then="")
     command = [sys.executable, "-c", code, str(file), device]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == ("started\n", "")
 
 
 def test_control_c_ends_the_waiting(file: Path) -> None:
-    code = STUCK.format(runtime=str(RUNTIME), chunk=SMALL_CHUNK, then="started.data()")
+    code = STUCK.format(chunk=SMALL_CHUNK, then="started.data()")
     command = [sys.executable, "-c", code, str(file), "cpu"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout and process.stderr

@@ -16,8 +16,10 @@ import pytest
 import soundfile
 import soxr
 from console import Run
-from mixing import Samples
 from soundfiles import RATE, RECORDINGS, piped
+
+from preheat import transcribe
+from preheat.audio.mixing import Samples
 
 FOX = "fox jump over the lazy dog my number is"  # what base always hears of it, in whatever codec
 INCOMPLETE = {"cut-short.mp3", "cut-short.ogg"}
@@ -27,8 +29,6 @@ REFUSED = {"hang.wav", "rate-1-hz.flac"}
 @pytest.fixture(scope="module")
 def done(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[str], dict[str, Any]]:
     """All of them in one run: its exit code, what it said on stderr, and each recording's JSON."""
-    import transcribe  # noqa: PLC0415  on the path since conftest.py
-
     folder = tmp_path_factory.mktemp("recordings")
     paths = []
     (folder / "piped.flac").write_bytes(piped())

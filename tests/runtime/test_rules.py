@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import reference
 import torch
-from rules import History, Rules
 from torch import Tensor
 from vocabularies import encode, metadata
-from vocabulary import Vocabulary
+
+from preheat.model.rules import History, Rules
+from preheat.model.vocabulary import Vocabulary
 
 CPU = torch.device("cpu")
 

@@ -1,11 +1,12 @@
 """segments.py: where the segments of a window begin and end, and what they leave to the next."""
 
 import pytest
-import segments
-from decoding import Result
-from formats import Segment
 from vocabularies import encode, metadata
-from vocabulary import Vocabulary
+
+from preheat.formats import Segment
+from preheat.model import segments
+from preheat.model.decoding import Result
+from preheat.model.vocabulary import Vocabulary
 
 WINDOW = 3000  # frames
 SEEK = 10_000  # frames: the window is at 100 s

@@ -12,21 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import checkpoint
 import pytest
 import safetensors
-import state
-import statefile
-import streaming
 import torch
 import xxhash
 from handmade import header_of, same, with_header
-from layout import Dimensions, layout
-from reading import Reading
-from statefile import StateError
+from homes import RUNTIME
+
+from preheat.model.layout import Dimensions, layout
+from preheat.weights import checkpoint, state, statefile, streaming
+from preheat.weights.reading import Reading
+from preheat.weights.statefile import StateError
 
 NAME = "whisper-nato"
-STATE = Path(state.__file__)
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +258,7 @@ def test_an_edited_header_is_refused(file: Path) -> None:
 
 
 def test_verify_reports_or_fails(file: Path) -> None:
-    command = [sys.executable, str(STATE), "verify", str(file)]
+    command = [sys.executable, str(RUNTIME / "state.py"), "verify", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(done.stdout)["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     file.write_bytes(DAMAGES["last byte"](file.read_bytes()))

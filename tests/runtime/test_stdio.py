@@ -9,14 +9,14 @@ from subprocess import PIPE
 from typing import Any
 
 import pytest
-import state
 from console import NAME, Run, errors
+from homes import RUNTIME
 
-STATE = [sys.executable, state.__file__]
+STATE = [sys.executable, str(RUNTIME / "state.py")]
 BUSY = """
 import sys, threading, time
-sys.path.insert(0, {runtime!r})
-import soxr, stdio
+import soxr
+from preheat import stdio
 
 def work(begun):
     resampler = soxr.ResampleStream(48000, 16000, 1)
@@ -168,7 +168,7 @@ def test_a_thread_at_work_is_not_reported() -> None:
     """As with a recording that is still being decoded when the process leaves; what was printed arrives."""
     ends = {"stdio.run('busy', main)": b"", "main([])": b"nanobind: leaked"}
     for end, words in ends.items():
-        code = BUSY.format(runtime=str(Path(state.__file__).parent), end=end)
+        code = BUSY.format(end=end)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=50, check=False)
         assert (done.returncode, done.stdout) == (3, b"said")
         assert done.stderr.startswith(words) and bool(done.stderr) == bool(words)

@@ -12,14 +12,13 @@ from typing import Any
 
 import handmade
 import pytest
-import state
-import statefile
-import streaming
 import torch
-from checkpoint import Packed
 from handmade import SMALL_CHUNK, same
-from reading import Reading, cached
-from statefile import StateError
+
+from preheat.weights import state, statefile, streaming
+from preheat.weights.checkpoint import Packed
+from preheat.weights.reading import Reading, cached
+from preheat.weights.statefile import StateError
 
 REAL = os.preadv
 CUDA = torch.device("cuda")

@@ -7,15 +7,25 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import audio
 import numpy as np
 import pytest
-import vad
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mixing import SAMPLE_RATE, Samples
 from numpy.typing import NDArray
-from vad import FALL, FRAME, LATE, LONGEST_SILENCE, MARGIN, SHORTEST_SILENCE, THRESHOLD, WINDOW, Stretch
+
+from preheat.audio import audiofile, vad
+from preheat.audio.mixing import SAMPLE_RATE, Samples
+from preheat.audio.vad import (
+    FALL,
+    FRAME,
+    LATE,
+    LONGEST_SILENCE,
+    MARGIN,
+    SHORTEST_SILENCE,
+    THRESHOLD,
+    WINDOW,
+    Stretch,
+)
 
 Probabilities = NDArray[np.float32]
 
@@ -28,7 +38,7 @@ def detector() -> vad.Detector:
 @pytest.fixture(scope="module")
 def long(samples: Path) -> Samples:
     """78 s, and not a whole number of frames."""
-    sound = audio.decode(samples / "long.flac").samples[:-100]
+    sound = audiofile.decode(samples / "long.flac").samples[:-100]
     assert len(sound) % FRAME
     return sound
 
@@ -72,7 +82,7 @@ def test_a_venv_without_the_network_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_speech_is_found(detector: vad.Detector, samples: Path) -> None:
     """In short.flac there are three phrases, one after the other, over most of its 8 s."""
-    sound = audio.decode(samples / "short.flac").samples
+    sound = audiofile.decode(samples / "short.flac").samples
     found = vad.spoken(detector.probabilities(sound), len(sound))
     assert 1 <= len(found) <= 4
     assert 5 < sum(end - start for start, end in found) / SAMPLE_RATE < 8
@@ -92,7 +102,7 @@ def test_none_is_found_in_silence(seconds: float, detector: vad.Detector) -> Non
 
 
 def test_none_is_found_in_noise(detector: vad.Detector, samples: Path) -> None:
-    sound = audio.decode(samples / "noise.flac").samples
+    sound = audiofile.decode(samples / "noise.flac").samples
     assert vad.spoken(detector.probabilities(sound), len(sound)) == []
     assert vad.windows([]) == []
 
@@ -262,7 +272,7 @@ def test_windows(said: list[Stretch]) -> None:
 def test_torch_is_not_needed_for_it() -> None:
     """It works while torch is being imported."""
 
-    code = f"import sys; sys.path.insert(0, {str(Path(vad.__file__).parent)!r}); import listening, vad; "
+    code = "import sys; from preheat.audio import listening, vad; "
     code += "vad.Detector.load(); print('torch' in sys.modules, 'silero_vad' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60

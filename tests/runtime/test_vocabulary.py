@@ -9,7 +9,8 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vocabularies import encode, metadata
-from vocabulary import Vocabulary
+
+from preheat.model.vocabulary import Vocabulary
 
 FACTS = metadata()
 

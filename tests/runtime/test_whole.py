@@ -5,14 +5,15 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-import audio
 import av
 import numpy as np
 import pytest
-from audio import Recording
-from frames import frame_size
 from soundfiles import RATE, RECORDINGS, WRITERS, by_av, chirp, patched, piped, wav_with
-from storage import InputError
+
+from preheat.audio import audiofile
+from preheat.audio.audiofile import Recording
+from preheat.audio.frames import frame_size
+from preheat.storage import InputError
 
 SECONDS = 4.0
 CODEC = 0.12  # s that codecs may add or leave out, at either end
@@ -27,7 +28,7 @@ def written() -> dict[str, bytes]:
 def read(content: bytes, folder: Path) -> Recording:
     """Of a file whose name tells nothing."""
     (folder / "recording").write_bytes(content)
-    return audio.decode(folder / "recording")
+    return audiofile.decode(folder / "recording")
 
 
 def seconds(recording: Recording) -> float:
@@ -173,8 +174,8 @@ def with_video(sound_codec: str, *, late: float = 0) -> bytes:
         with av.open(file.name, "w") as container:
             video: Any = container.add_stream("mpeg4", rate=10)
             video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
-            audio: Any = container.add_stream(sound_codec, rate=RATE)
-            audio.layout = "mono"
+            audiofile: Any = container.add_stream(sound_codec, rate=RATE)
+            audiofile.layout = "mono"
             for i in range(60):
                 picture = av.VideoFrame(64, 64, "yuv420p")
                 picture.pts = i
@@ -182,10 +183,10 @@ def with_video(sound_codec: str, *, late: float = 0) -> bytes:
             container.mux(video.encode(None))
             sound = av.AudioFrame.from_ndarray(chirp(SECONDS)[None], format="flt", layout="mono")
             sound.sample_rate, sound.pts = RATE, round(late * RATE)
-            for frame in [*av.AudioResampler(audio.format, "mono", RATE).resample(sound), None]:
+            for frame in [*av.AudioResampler(audiofile.format, "mono", RATE).resample(sound), None]:
                 if frame:
                     frame.pts = (frame.pts or 0) if late == 0 else round(late * RATE)
-                container.mux(audio.encode(frame))
+                container.mux(audiofile.encode(frame))
         return file.read()
 
 
@@ -227,7 +228,7 @@ def test_a_guess_from_the_first_frame_is_not_believed(tmp_path: Path) -> None:
 
 def test_guessed_lengths_are_not_believed(tmp_path: Path) -> None:
     """FFmpeg takes this one for 20.25 s, libsndfile for 8."""
-    found = audio.decode(RECORDINGS / "vbr-without-xing.mp3")
+    found = audiofile.decode(RECORDINGS / "vbr-without-xing.mp3")
     assert found.incomplete is None and seconds(found) == pytest.approx(21, abs=0.1)
     content = (RECORDINGS / "vbr-without-xing.mp3").read_bytes()
     told = [read(content[:size], tmp_path).incomplete for size in range(90_000, 150_000, 7_001)]

@@ -4,21 +4,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import audio
-import batched
-import checkpoint
 import jiwer
 import numpy as np
 import pytest
 import soundfile
-import state
 import torch
-from decoding import Decoder
-from layout import Dimensions
-from mixing import SAMPLE_RATE, Samples
-from vad import Detector, spoken
-from vocabulary import Vocabulary
-from whisper import Whisper
+
+from preheat.audio import audiofile
+from preheat.audio.mixing import SAMPLE_RATE, Samples
+from preheat.audio.vad import Detector, spoken
+from preheat.model import batched
+from preheat.model.decoding import Decoder
+from preheat.model.layout import Dimensions
+from preheat.model.vocabulary import Vocabulary
+from preheat.model.whisper import Whisper
+from preheat.weights import checkpoint, state
 
 MOST_ERRORS = 0.05  # of the words: the fixture model's own limit
 Hear = Callable[[Samples], str]
@@ -47,7 +47,7 @@ def hear(baked: Path) -> Hear:
 @pytest.fixture(scope="module")
 def short(samples: Path) -> tuple[Samples, str]:
     """The short sample and what is said in it."""
-    return audio.decode(samples / "short.flac").samples, (samples / "short.txt").read_text()
+    return audiofile.decode(samples / "short.flac").samples, (samples / "short.txt").read_text()
 
 
 def word_error_rate(wanted: str, found: str) -> float:
@@ -86,7 +86,7 @@ def test_formats(
 @pytest.mark.parametrize("delay", [0.4, 0.8, 1.2, 1.6, 2.0, 2.4])
 def test_no_word_is_lost_where_a_window_ends(delay: float, samples: Path, hear: Hear) -> None:
     """The long sample after some silence, so that its windows end in other words."""
-    long = audio.decode(samples / "long.flac").samples
+    long = audiofile.decode(samples / "long.flac").samples
     silence = np.zeros(round(delay * SAMPLE_RATE), np.float32)
     found = hear(np.concatenate([silence, long]))
     assert word_error_rate((samples / "long.txt").read_text(), found) <= MOST_ERRORS

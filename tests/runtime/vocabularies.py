@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import checkpoint
 import torch
-from vocabulary import Vocabulary
+
+from preheat.model.vocabulary import Vocabulary
+from preheat.weights import checkpoint
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures/whisper-nato"
 

@@ -16,13 +16,16 @@ def test_the_command_answers_anyone(host: Host) -> None:
 
 
 def test_it_holds_the_modules_and_nothing_else(host: Host) -> None:
-    installed = set(host.check_output(f"ls {RUNTIME}").split()) - {"__pycache__"}
-    assert installed == {path.name for path in SOURCE.glob("*.py")} | {"VERSION"}
+    modules = {path.relative_to(SOURCE) for path in SOURCE.rglob("*.py")}
+    folders = {folder for path in modules for folder in path.parents} - {Path()}
+    found = host.check_output(f"cd {RUNTIME} && find * -not -path '*__pycache__*'").split()
+    assert set(found) == {str(path) for path in modules | folders} | {"VERSION"}
 
 
-def test_every_module_is_compiled(host: Host) -> None:
-    compiled = host.check_output(f"ls {RUNTIME}/__pycache__").split()
-    assert {name.split(".")[0] for name in compiled} == {path.stem for path in SOURCE.glob("*.py")}
+def test_every_module_is_compiled_and_no_other(host: Host) -> None:
+    compiled = host.check_output(f"cd {RUNTIME} && find * -name '*.pyc'").split()
+    modules = {str(path.relative_to(SOURCE).with_suffix("")) for path in SOURCE.rglob("*.py")}
+    assert {name.replace("__pycache__/", "").partition(".")[0] for name in compiled} == modules
 
 
 def test_only_root_can_change_it(host: Host) -> None:

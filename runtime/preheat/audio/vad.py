@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from mixing import SAMPLE_RATE, Samples
 from numpy.typing import NDArray
-from reading import share
+
+from preheat.audio.mixing import SAMPLE_RATE, Samples
+from preheat.weights.reading import share
 
 # Or it reports its use to its maker, and keeps a number of this machine in ~/.cache. It looks when imported.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

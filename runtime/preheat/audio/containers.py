@@ -10,17 +10,18 @@ from typing import Any, BinaryIO
 
 import av
 import av.logging
-import isolation
 import numpy as np
 from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from frames import HEAD, frame_size
-from mixing import LONGEST, SAMPLE_RATE, Mixer, Samples, too_long
-from parts import Part, parts
-from storage import InputError
+
+from preheat.audio import isolation
+from preheat.audio.frames import HEAD, frame_size
+from preheat.audio.mixing import LONGEST, SAMPLE_RATE, Mixer, Samples, too_long
+from preheat.audio.parts import Part, parts
+from preheat.storage import InputError
 
 # Of FFmpeg's formats those that hold recordings. Others are playlists and session descriptions, by which a
 # file could make this machine open other files or connections.

@@ -16,18 +16,21 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
 
 import numpy as np
-from mixing import LONGEST, SAMPLE_RATE, Samples
-from storage import InputError
+
+from preheat.audio.mixing import LONGEST, SAMPLE_RATE, Samples
+from preheat.storage import InputError
 
 MEMORY = 2 << 30  # bytes of address space that decoding one recording may take, the samples not among them
 PATIENCE = 60  # s of processor time without a second of sound, after which a decoder is taken to hang
 LONGEST_WAIT = 3600  # s of any time: a disk may be slow, and a process stopped
 PROCESSOR = 1800  # s of processor time, in which hours are decoded
 
+RUNTIME = Path(__file__).resolve().parents[2]  # from where the helper imports this package
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 Report = dict[str, Any]
@@ -63,7 +66,8 @@ class Helper:
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # its threads only cost a start
         with theirs:
             helper = subprocess.Popen(
-                [sys.executable, __file__],
+                [sys.executable, "-c", "from preheat.audio import isolation; isolation.serve()"],
+                cwd=RUNTIME,
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -107,7 +111,7 @@ def decode(file: BinaryIO) -> tuple[Samples, str | None]:
 
 def serve() -> None:
     """What the helper does, until the other end of its socket is closed."""
-    import containers  # noqa: PLC0415  FFmpeg's libraries, in the helper only
+    from preheat.audio import containers  # noqa: PLC0415  FFmpeg's libraries, in the helper only
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that are forked here
     os.dup2(1, 2)  # what libraries print from here on is nothing that a user could use
@@ -182,7 +186,3 @@ def alive() -> None:
     """Say that decoding goes on: the kernel ends a process that does not say so for PATIENCE seconds."""
     signal.setitimer(signal.ITIMER_PROF, PATIENCE)
     signal.alarm(LONGEST_WAIT)
-
-
-if __name__ == "__main__":
-    serve()

@@ -12,13 +12,14 @@ from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import torch
-from graph import Graphs, Step
-from options import Options
-from rules import History, Rules
-from timing import Log
 from torch import Tensor
-from vocabulary import Vocabulary
-from whisper import Whisper
+
+from preheat.model.graph import Graphs, Step
+from preheat.model.rules import History, Rules
+from preheat.model.vocabulary import Vocabulary
+from preheat.model.whisper import Whisper
+from preheat.options import Options
+from preheat.timing import Log
 
 Item = TypeVar("Item")
 

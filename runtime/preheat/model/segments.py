@@ -1,9 +1,9 @@
 """From the tokens of a window to segments of the recording: where each begins and ends."""
 
-from decoding import Result
-from features import FRAMES_PER_SECOND
-from formats import Segment
-from vocabulary import Vocabulary
+from preheat.formats import Segment
+from preheat.model.decoding import Result
+from preheat.model.features import FRAMES_PER_SECOND
+from preheat.model.vocabulary import Vocabulary
 
 FRAMES_PER_TIMESTAMP = 2  # <|0.02|>, <|0.04|>, …
 

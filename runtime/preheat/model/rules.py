@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from vocabulary import Vocabulary
+
+from preheat.model.vocabulary import Vocabulary
 
 NEVER = float("-inf")
 

@@ -2,8 +2,8 @@
 
 import ctypes
 
-from reading import start
-from timing import Log
+from preheat.timing import Log
+from preheat.weights.reading import start
 
 DRIVER = "libcuda.so.1"
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import isolation
 import numpy as np
 import soundfile
-from headers import Plain, plain
-from mixing import LONGEST, SAMPLE_RATE, Mixer, Samples, too_long
-from storage import InputError
+
+from preheat.audio import isolation
+from preheat.audio.headers import Plain, plain
+from preheat.audio.mixing import LONGEST, SAMPLE_RATE, Mixer, Samples, too_long
+from preheat.storage import InputError
 
 BLOCK = 1 << 20  # samples, of all channels together, decoded at a time
 LEAST = 0.02 * SAMPLE_RATE  # samples: Whisper tells no shorter times

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F  # noqa: N812  torch users know it by no other name
-from alignment import add_words
-from decoding import Decoder
-from features import FRAMES_PER_SECOND, HOP, log_mel
-from formats import Segment, Transcript
-from language import Language, detect
-from mixing import SAMPLE_RATE
-from segments import FRAMES_PER_TIMESTAMP, closed, cut
 from torch import Tensor
-from vad import Stretch, heard
+
+from preheat.audio.mixing import SAMPLE_RATE
+from preheat.audio.vad import Stretch, heard
+from preheat.formats import Segment, Transcript
+from preheat.model.alignment import add_words
+from preheat.model.decoding import Decoder
+from preheat.model.features import FRAMES_PER_SECOND, HOP, log_mel
+from preheat.model.language import Language, detect
+from preheat.model.segments import FRAMES_PER_TIMESTAMP, closed, cut
 
 HOT = 0.5  # temperature above which text is not trusted to go before the next window's
 

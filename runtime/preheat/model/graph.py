@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 import torch
-from timing import Log, reason
+
+from preheat.timing import Log, reason
 
 
 class Graphs:

@@ -13,12 +13,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import memory
 import torch
-from layout import FFT_SAMPLES, Dimensions, layout
-from timing import reason
 from torch import Tensor
-from vocabulary import BYTES, Vocabulary
+
+from preheat import memory
+from preheat.model.layout import FFT_SAMPLES, Dimensions, layout
+from preheat.model.vocabulary import BYTES, Vocabulary
+from preheat.timing import reason
 
 if TYPE_CHECKING:
     from transformers import WhisperConfig, WhisperFeatureExtractor

@@ -10,18 +10,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import memory
 import torch
-from alignment import add_words
-from decoding import Decoder, parts
-from features import HOP, log_mel
-from formats import Segment, Transcript
-from language import Language, detect
-from mixing import SAMPLE_RATE
-from segments import FRAMES_PER_TIMESTAMP, cut
 from torch import Tensor
-from vad import MARGIN, Stretch, heard, windows
-from whisper import Whisper
+
+from preheat import memory
+from preheat.audio.mixing import SAMPLE_RATE
+from preheat.audio.vad import MARGIN, Stretch, heard, windows
+from preheat.formats import Segment, Transcript
+from preheat.model.alignment import add_words
+from preheat.model.decoding import Decoder, parts
+from preheat.model.features import HOP, log_mel
+from preheat.model.language import Language, detect
+from preheat.model.segments import FRAMES_PER_TIMESTAMP, cut
+from preheat.model.whisper import Whisper
 
 MOST = {"cuda": 160, "cpu": 16}  # windows at a time; more do not make it faster
 SHARE = 0.8  # of the free memory that may be used

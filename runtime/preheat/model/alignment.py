@@ -10,15 +10,16 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from decoding import Decoder, parts
-from features import FRAMES_PER_SECOND
-from formats import Segment, Word
 from numpy.typing import NDArray
-from segments import FRAMES_PER_TIMESTAMP
 from torch import Tensor
-from vocabulary import Vocabulary
-from warping import attention, token_starts
-from whisper import Matches, Whisper
+
+from preheat.formats import Segment, Word
+from preheat.model.decoding import Decoder, parts
+from preheat.model.features import FRAMES_PER_SECOND
+from preheat.model.segments import FRAMES_PER_TIMESTAMP
+from preheat.model.vocabulary import Vocabulary
+from preheat.model.warping import attention, token_starts
+from preheat.model.whisper import Matches, Whisper
 
 PARTS = 8  # in which a batch is aligned: each then takes no more memory than the encoder did for all of it
 LONGEST = 0.7  # s; the usual word is not taken to be longer

@@ -13,11 +13,12 @@ from contextlib import ExitStack, closing, suppress
 from itertools import cycle
 from typing import Any
 
-import statefile
 import torch
-from reading import THREADS, Reading, cached, share
-from statefile import ALIGNMENT, naming
 from torch import Tensor
+
+from preheat.weights import statefile
+from preheat.weights.reading import THREADS, Reading, cached, share
+from preheat.weights.statefile import ALIGNMENT, naming
 
 SLOTS = 8  # of a chunk each: 128 MiB pinned in all
 # Of O_DIRECT: by a file system without it, and for memory that no disk can write to, as pinned memory may be.

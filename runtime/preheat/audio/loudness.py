@@ -9,8 +9,9 @@ leaves nobody else unheard.
 from itertools import pairwise
 
 import numpy as np
-from mixing import SAMPLE_RATE, Samples
 from numpy.typing import NDArray
+
+from preheat.audio.mixing import SAMPLE_RATE, Samples
 
 LEAST_LEVEL = 0.01  # root mean square of the louder seconds, -40 dBFS: as loud as quiet is made
 MOST_GAIN = 1000.0  # 60 dB: what lies lower is rounding

@@ -7,13 +7,14 @@ than these find the libraries ready, too.
 from dataclasses import replace
 
 import torch
-from decoding import CHECK_EVERY, Batch, Kind, capacity
-from features import HOP, log_mel
-from graph import Graphs
-from layout import Dimensions, layout
-from segments import FRAMES_PER_TIMESTAMP
-from vocabulary import Vocabulary
-from whisper import Whisper
+
+from preheat.model.decoding import CHECK_EVERY, Batch, Kind, capacity
+from preheat.model.features import HOP, log_mel
+from preheat.model.graph import Graphs
+from preheat.model.layout import Dimensions, layout
+from preheat.model.segments import FRAMES_PER_TIMESTAMP
+from preheat.model.vocabulary import Vocabulary
+from preheat.model.whisper import Whisper
 
 STEPS = CHECK_EVERY  # tokens after the first: the look whether all have ended is one of the calls
 

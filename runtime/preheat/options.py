@@ -6,11 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import languages
-from formats import WRITERS
-from loading import STRATEGIES
+from preheat.formats import WRITERS
+from preheat.model import languages
+from preheat.weights.loading import STRATEGIES
 
-RUNTIME = Path(__file__).resolve().parent
+RUNTIME = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from typing import NoReturn
 import numpy as np
 import soxr
 from numpy.typing import NDArray
-from storage import InputError
+
+from preheat.storage import InputError
 
 SAMPLE_RATE = 16000  # Hz, what Whisper hears
 

@@ -10,11 +10,12 @@ Shapes: B windows, T text tokens, d = d_model. A window is 30 s: 3000 log-mel fr
 
 from dataclasses import dataclass
 
-import gpu
 import torch
 import torch.nn.functional as F  # noqa: N812  torch users know it by no other name
-from layout import Dimensions
 from torch import Tensor
+
+from preheat.model.layout import Dimensions
+from preheat.weights import gpu
 
 Pair = tuple[Tensor, Tensor]  # weight and bias, or keys and values
 Layer = dict[str, Pair]

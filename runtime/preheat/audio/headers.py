@@ -9,7 +9,7 @@ import os
 import struct
 from typing import BinaryIO, NamedTuple
 
-import parts
+from preheat.audio import parts
 
 # Format tags of a wav file that are samples as they are, with the bytes that one may take.
 PCM, FLOAT, ALAW, MULAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE

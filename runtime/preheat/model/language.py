@@ -5,9 +5,10 @@ from itertools import islice
 from typing import NamedTuple
 
 import torch
-from decoding import Decoder
-from languages import NAMES
 from torch import Tensor
+
+from preheat.model.decoding import Decoder
+from preheat.model.languages import NAMES
 
 SURE = 0.5  # mean probability from which on no further window is asked,
 LEAST_SPEECH = 5.0  # seconds of speech that it must rest on: of a lone "hm" a model may be sure, and wrong

@@ -8,9 +8,9 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import BinaryIO
 
-import statefile
-from statefile import Header, naming, read_header
-from timing import Log
+from preheat.timing import Log
+from preheat.weights import statefile
+from preheat.weights.statefile import Header, naming, read_header
 
 THREADS = 8  # whatever the number of cores, for they wait for the disk or the device most of the time
 # A page fault and a checksum keep a processor busy: with more threads than those, torch's import has to wait.

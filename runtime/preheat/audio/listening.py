@@ -7,14 +7,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-import audio
-import loudness
-import memory
-import vad
-from mixing import SAMPLE_RATE, Samples
-from reading import start
-from storage import InputError
-from timing import Log
+from preheat import memory
+from preheat.audio import audiofile, loudness, vad
+from preheat.audio.mixing import SAMPLE_RATE, Samples
+from preheat.storage import InputError
+from preheat.timing import Log
+from preheat.weights.reading import start
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Listening:
     def _listen(self) -> None:
         try:
             with self._log.phase("decode audio"):
-                recording = audio.decode(self.path)
+                recording = audiofile.decode(self.path)
             samples = recording.samples
             with self._log.phase("find speech"):
                 probabilities = self._detector.probabilities(loudness.audible(samples))

@@ -15,17 +15,17 @@ from threading import Thread
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import gpu
-import memory
-from layout import Dimensions
-from reading import Reading
-from statefile import StateError, naming
-from timing import Log, reason, warn
+from preheat import memory
+from preheat.model.layout import Dimensions
+from preheat.timing import Log, reason, warn
+from preheat.weights import gpu
+from preheat.weights.reading import Reading
+from preheat.weights.statefile import StateError, naming
 
 if TYPE_CHECKING:
-    from checkpoint import Packed
-    from vocabulary import Vocabulary
-    from whisper import Whisper
+    from preheat.model.vocabulary import Vocabulary
+    from preheat.model.whisper import Whisper
+    from preheat.weights.checkpoint import Packed
 
 STRATEGIES = ("state", "standard")
 
@@ -75,7 +75,7 @@ class Loading:
 
     def vocabulary(self) -> "Vocabulary | None":
         """What the state file says of the model's tokens, torch or not; None if there is none that works."""
-        from vocabulary import Vocabulary  # noqa: PLC0415  most runs have no use for it so early
+        from preheat.model.vocabulary import Vocabulary  # noqa: PLC0415  most runs have no use for it so early
 
         if self.reading and self._stated is None:
             with suppress(StateError, MemoryError, OSError), naming(self.reading.path):
@@ -87,9 +87,8 @@ class Loading:
         with self.log.phase("import torch"), enough_memory("torch cannot be imported"):
             torch = import_torch()
         with self.log.phase("import network"), enough_memory("the network cannot be imported"):
-            import checkpoint  # noqa: PLC0415  needs torch
-            import vocabulary  # noqa: F401, PLC0415  small; `load` uses it, here its time shows
-            import whisper  # noqa: F401, PLC0415  as well
+            from preheat.model import vocabulary, whisper  # noqa: F401, PLC0415  for `load`; here its time shows
+            from preheat.weights import checkpoint  # noqa: PLC0415  needs torch
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ModelError(
                 "--device cuda: torch finds no GPU; see what nvidia-smi says, or use --device cpu"
@@ -124,8 +123,8 @@ class Loading:
 
     def load(self, strategy: str) -> Model:
         """The model by one strategy. Raises StateError or CheckpointError, and what torch raises."""
-        from vocabulary import Vocabulary  # noqa: PLC0415  there by now
-        from whisper import Whisper  # noqa: PLC0415  there by now
+        from preheat.model.vocabulary import Vocabulary  # noqa: PLC0415  there by now
+        from preheat.model.whisper import Whisper  # noqa: PLC0415  there by now
 
         # What the metadata of a state file lack is noticed when it is used.
         with naming(self.reading.path) if strategy == "state" and self.reading else nullcontext():
@@ -136,9 +135,9 @@ class Loading:
 
     def pack(self, strategy: str) -> "Packed":
         """The tensors and the metadata by one strategy. Raises what `load` does."""
-        import checkpoint  # noqa: PLC0415  there by now
-        import state  # noqa: PLC0415  needs torch
         import torch  # noqa: PLC0415  there by now
+
+        from preheat.weights import checkpoint, state  # noqa: PLC0415  there by now, or needs torch
 
         if strategy == "state" and self.reading:
             with nullcontext() if self.device == "cpu" else meanwhile(self._warm_up):
@@ -150,7 +149,8 @@ class Loading:
     def _warm_up(self) -> None:
         """Call everything once on the GPU; errors are left to the real calls, which meet them again."""
         import torch  # noqa: PLC0415  there by now
-        import warmup  # noqa: PLC0415  needs torch
+
+        from preheat.model import warmup  # noqa: PLC0415  needs torch
 
         with self.log.phase("warm up"), suppress(Exception):
             if self.reading and (vocabulary := self.vocabulary()):

@@ -39,8 +39,9 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from layout import Dimensions, layout
 from xxhash import xxh3_64, xxh3_64_hexdigest
+
+from preheat.model.layout import Dimensions, layout
 
 FORMAT, VERSION = "preheat-state", "2"
 ALIGNMENT = 4096  # bytes: a page, and what O_DIRECT asks for

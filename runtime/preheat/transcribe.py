@@ -1,0 +1,258 @@
+"""The command line: speech in files to text.
+
+Results go to stdout or to files, everything else to stderr. Exit codes: 0 all good, 1 some input failed or
+is incomplete (each is named, the others are done), 2 wrong usage, 3 no usable model, 4 a fault of this
+program, 130 interrupted.
+
+Only light modules are imported up here: what costs time comes when nothing cheap can fail any more.
+"""
+
+import argparse
+import gc
+import os
+import sys
+import traceback
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from preheat import memory, options, stdio
+from preheat.formats import WRITERS, Transcript
+from preheat.model import times
+from preheat.options import UsageError
+from preheat.storage import InputError, check, check_folder, check_result, replacing
+from preheat.timing import Log, now, warn
+from preheat.weights.loading import STRATEGIES, Loading, Model, ModelError, enough_memory, find
+
+if TYPE_CHECKING:
+    from preheat.audio.listening import Heard, Listening
+    from preheat.model.decoding import Decoder
+    from preheat.model.vocabulary import Vocabulary
+    from preheat.options import Options
+
+INPUT_FAILED, USAGE, NO_MODEL, FAULT, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 4, 130, 141
+
+
+def main(argv: list[str]) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        args = options.arguments(argv)
+        return run(args, options.decoding(args), Log(args.quiet))
+    except (UsageError, ModelError) as error:
+        warn(str(error))
+        return USAGE if isinstance(error, UsageError) else NO_MODEL
+    except MemoryError as error:  # wherever it was not looked for
+        warn(f"{memory.shortage(error)}; {memory.CURE}")
+        return NO_MODEL
+    except KeyboardInterrupt:
+        warn("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has seen enough, as in `transcribe … | head -1`
+        return PIPE_CLOSED
+    except Exception:
+        fault("this program")
+        return FAULT
+
+
+def run(args: argparse.Namespace, asked: "Options", log: Log) -> int:
+    """All the work, what is cheap and may fail first; returns the exit code."""
+    gc.disable()  # imports make 300,000 objects that stay; to look for garbage among them takes time
+    check_outputs(args)
+    inputs = [path for path in args.files if passes(path, results(path, args))]
+    if not inputs:
+        return INPUT_FAILED
+    strategies = [strategy for strategy in STRATEGIES if args.load in ("auto", strategy)]
+    for skipped in set(STRATEGIES).difference(strategies):
+        log.info(f"{skipped} loading is not tried: --load {args.load}")
+    name = find(args.home, args.model)
+    loading = Loading(args.home, name, strategies, args.device, log)
+    with log.phase("import audio"), enough_memory("what reads recordings cannot be imported"):
+        from preheat.audio import listening, vad  # noqa: PLC0415  what fails sooner should not wait for it
+    with enough_memory("no recording can be read"):
+        detector = vad.Detector.load()
+        ahead = listening.Listening(inputs[0], detector, log)  # while torch is imported
+    if (asked.language or asked.task == "translate") and (vocabulary := loading.vocabulary()):
+        check_asked(asked, name, vocabulary)  # before torch is imported
+    model = loading.model()
+    check_asked(asked, name, model.vocabulary)
+    gc.enable()
+    ready = now()
+    with enough_memory("the model cannot be used"):
+        decoder = prepare(model, asked, args.batch_size, log)
+    codes, seconds = [INPUT_FAILED] * (len(args.files) - len(inputs)), 0.0
+    for following in [*inputs[1:], None]:
+        current = ahead
+        if following is not None:
+            ahead = listening.Listening(following, detector, log)  # while this one is transcribed
+        code, length = transcribe(current, decoder, args, log)
+        codes.append(code)
+        seconds += length
+    if args.timings:
+        report(args.timings, model, ready, seconds, log)
+    return max(codes)
+
+
+def prepare(model: Model, asked: "Options", batch_size: int | None, log: Log) -> "Decoder":
+    """The model, ready to decode as asked."""
+    import torch  # noqa: PLC0415  as above
+
+    from preheat.model import batched, decoding  # noqa: PLC0415  as above
+
+    torch.manual_seed(0)  # the same words each time, where a temperature makes them a matter of chance
+    size = batch_size or batched.affordable(model.network)
+    return decoding.Decoder(model.network, model.vocabulary, asked, size, log)
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Raise UsageError if outputs would get in each other's way; make the folder of -o."""
+    if args.folder is None:
+        if 1 in stdio.closed:
+            raise UsageError("standard output is closed; say where to write with -o DIR")
+        if len(args.formats) > 1:
+            raise UsageError("several formats make several files; say where with -o DIR")
+        if args.formats == ["json"] and len(args.files) > 1:
+            raise UsageError("several recordings make several JSON documents; say where with -o DIR")
+        return
+    stem, count = Counter(path.stem for path in args.files).most_common(1)[0]
+    if count > 1:
+        raise UsageError(
+            f"{count} recordings would be written to {args.folder / stem}.*; give each its own -o"
+        )
+    try:
+        args.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"no folder {args.folder}: {error.strerror}; name another with -o") from error
+    try:
+        check_folder(args.folder)
+    except OSError as error:
+        raise UsageError(f"cannot write to {args.folder}: {error.strerror}; name another with -o") from error
+
+
+def check_asked(asked: "Options", name: str, vocabulary: "Vocabulary") -> None:
+    """Raise UsageError if the model knows nothing of what is asked for."""
+    known = vocabulary.languages
+    if asked.language is not None and asked.language not in known:
+        raise UsageError(f"{name} knows no language {asked.language}; it knows {', '.join(sorted(known))}")
+    translates = vocabulary.multilingual and "translate" in vocabulary.tasks
+    if asked.task == "translate" and not translates:
+        raise UsageError(f"{name} cannot translate; leave out --task translate")
+
+
+def results(path: Path, args: argparse.Namespace) -> list[Path]:
+    """The files that a recording's results go to, if they go to files."""
+    return [args.folder / f"{path.stem}.{name}" for name in args.formats] if args.folder else []
+
+
+def passes(path: Path, results: list[Path]) -> bool:
+    """Whether a first glance at an input and its results finds nothing wrong; else the user is told."""
+    try:
+        check(path)
+        for result in results:
+            check_result(result, path)
+    except InputError as error:
+        warn(f"{path}: {error}")
+        return False
+    return True
+
+
+def transcribe(
+    listening: "Listening", decoder: "Decoder", args: argparse.Namespace, log: Log
+) -> tuple[int, float]:
+    """Do one recording, whatever happens: the exit code for it, and how many seconds of it were done.
+
+    Where it failed the user is told why.
+    """
+    path = listening.path
+    try:
+        heard = listening.result()
+        start = now()
+        transcript = write_down(heard, decoder, sequentially=args.sequential)
+        spent = log.note("transcribe", start)
+        with log.phase("write"):
+            write(transcript, path, args)
+    except InputError as error:
+        warn(f"{path}: {error}")
+        return INPUT_FAILED, 0
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if short := memory.shortage(error):
+            warn(f"{path}: cannot be transcribed: {short}; {memory.CURE}")
+            return INPUT_FAILED, 0
+        fault(str(path))
+        return FAULT, 0
+    seconds = heard.seconds
+    log.info(f"{path}: {seconds:.1f} s of audio in {spent:.2f} s, {seconds / spent:.1f} times real time")
+    if heard.incomplete:
+        warn(f"{path}: {heard.incomplete}; what is there is transcribed")
+        return INPUT_FAILED, seconds
+    return 0, seconds
+
+
+def fault(where: str) -> None:
+    """Tell of an error that is being handled and that is not the user's."""
+    warn(f"{where}: a fault of transcribe {options.version()}, not yours; please report it with these lines")
+    traceback.print_exc()
+
+
+def write_down(heard: "Heard", decoder: "Decoder", *, sequentially: bool) -> Transcript:
+    """What is said in a recording. Raises InputError if there is not the memory for one window at a time."""
+    import torch  # noqa: PLC0415  there by now
+
+    from preheat.model import batched, sequential  # noqa: PLC0415  there by now, or small
+
+    samples = torch.from_numpy(heard.samples)
+    try:
+        way = sequential.transcribe if sequentially else batched.transcribe
+        transcript = way(decoder, samples, heard.speech)
+        segments = times.settled(transcript.segments, heard.seconds)
+        return replace(transcript, segments=segments, complete=heard.incomplete is None)
+    except Exception as error:
+        problem = memory.shortage(error)
+        if problem is None:
+            raise
+    decoder.forget()  # not before the error is gone, which holds what its frames do
+    cure = "see what nvidia-smi says, or use --device cpu" if "CUDA" in problem else memory.CURE
+    raise InputError(f"cannot be transcribed: {problem}; {cure}")
+
+
+def write(transcript: Transcript, path: Path, args: argparse.Namespace) -> None:
+    """Put the transcript where the user wants it. Raises InputError, and BrokenPipeError."""
+    try:
+        for name in args.formats:
+            content = WRITERS[name](transcript).encode()
+            if args.folder:
+                with replacing(args.folder / f"{path.stem}.{name}") as file:
+                    file.write(content)
+                continue
+            if len(args.files) > 1:  # as head and tail do
+                content = b"==> %s <==\n" % os.fsencode(path) + content
+            # Past Python's buffer: what it could not write it would try again, and fail with, at the end.
+            while content:
+                content = content[os.write(sys.stdout.fileno(), content) :]
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = args.folder or "standard output"
+        raise InputError(f"cannot write to {where}: {error.strerror}; check space and permissions") from error
+
+
+def report(style: str, model: Model, ready: float, seconds: float, log: Log) -> None:
+    """What --timings shows; `ready`: when the model was, `seconds`: how long the recordings are."""
+    spent = log.seconds("transcribe")
+    log.report(
+        style,
+        {
+            "model": model.name,
+            "strategy": model.strategy,
+            "device": str(model.network.device),
+            "dtype": str(model.network.dtype).removeprefix("torch."),
+            "load_s": round(log.seconds("load model"), 3),
+            "ready_s": round(ready, 3),
+            "audio_s": round(seconds, 3),
+            "decode_s": round(spent, 3),
+            "speed": round(seconds / spent, 2) if spent else 0,
+            "total_s": round(now(), 3),
+        },
+    )

@@ -1,0 +1,162 @@
+"""The state file: a Whisper network as it is used, in one file that loads in one pass.
+
+    python state.py bake --model DIR --output FILE [--dtype auto|float32|float16|bfloat16]
+    python state.py verify FILE
+
+The format is described in statefile.py; reading.py and streaming.py read it.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from preheat import memory
+from preheat.model.layout import Dimensions
+from preheat.storage import check_folder, remove_leftovers, replacing
+from preheat.timing import CONTROLS
+from preheat.weights import checkpoint, statefile, streaming
+from preheat.weights.reading import Reading
+from preheat.weights.statefile import DTYPES, FORMAT, VERSION, StateError
+
+FAILED, INTERRUPTED = 1, 130  # exit codes
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def bake(model: Path, output: Path, dtype: str) -> dict[str, Any]:
+    """Pack the checkpoint in the folder `model` into the state file `output`; returns verify's report.
+
+    Raises checkpoint.CheckpointError, and OSError if the file cannot be written; an older one stays then.
+    """
+    started = time.monotonic()
+    check_folder(output.parent)
+    log(f"reading {model}")
+    if dtype == "auto":
+        dtype = best_dtype("cuda" if torch.cuda.is_available() else "cpu")
+    packed = checkpoint.pack(model, getattr(torch, dtype))
+    log(f"writing {output}")
+    write(output, packed)
+    log("reading it back")
+    return verify(output) | {"seconds": round(time.monotonic() - started, 3)}
+
+
+def write(path: Path, packed: checkpoint.Packed) -> None:
+    """Write a state file, whole or not at all. Raises OSError."""
+    tensors, contents = packed
+    blobs = [tensor.view(torch.uint8).flatten().numpy().data for tensor in tensors.values()]
+    none = "0" * 64
+    metadata = contents | {"format": FORMAT, "version": VERSION, "digest": none}
+    metadata["xxh3_64"] = json.dumps(list(statefile.checksums(blobs)))
+    dims = Dimensions.from_json(metadata["dimensions"])
+    header = {"__metadata__": metadata, **statefile.describe(dims, metadata["dtype"])}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % statefile.ALIGNMENT)
+    entry = b'"digest":"%s"'  # within a text of the metadata its quotes would be escaped
+    digest = statefile.digest(text, none)
+    text = text.replace(entry % none.encode(), entry % digest.encode())
+    remove_leftovers(path)
+    with replacing(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for blob in blobs:
+            file.write(blob)
+
+
+def load(source: Path | Reading, device: str = "cpu") -> checkpoint.Packed:
+    """The tensors and the metadata of a state file, every byte checked. Raises StateError.
+
+    A Reading has a start: begun before torch was imported, it may be done by now. On the CPU the tensors are
+    views of a private memory map of the file: nothing is copied, and the map lives as long as they do. On a
+    GPU they are views of one allocation.
+    """
+    reading = source if isinstance(source, Reading) else Reading(source, device)
+    header = reading.header()
+    if torch.device(device).type == "cpu":
+        data = torch.frombuffer(reading.data(), dtype=torch.uint8)
+    else:
+        data = streaming.stream(reading, device)
+    return views(data, header.entries), header.metadata
+
+
+def views(data: torch.Tensor, entries: statefile.Entries) -> dict[str, torch.Tensor]:
+    """The tensors in the [bytes] uint8 `data` of a state file, which have no gaps between them."""
+    dtypes = {code: getattr(torch, name) for name, (code, _) in statefile.DTYPES.items()}
+    sizes = [entry["data_offsets"][1] - entry["data_offsets"][0] for entry in entries.values()]
+    parts: tuple[Any, ...] = torch.split_with_sizes(data, sizes)
+    return {
+        name: part.view(dtypes[entry["dtype"]]).view(entry["shape"])
+        for (name, entry), part in zip(entries.items(), parts, strict=True)
+    }
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """Check every byte of a state file and report on it, as a dict that goes into JSON. Raises StateError."""
+    tensors, metadata = load(path)
+    with statefile.naming(path), path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        size = os.fstat(file.fileno()).st_size
+    return {
+        "state": str(path),
+        "sha256": sha256,
+        "bytes": size,
+        "tensors": len(tensors),
+        "dtype": metadata["dtype"],
+        "model": json.loads(metadata["provenance"]),
+    }
+
+
+def best_dtype(device: str) -> str:
+    """The dtype in which this machine's GPU ("cuda") or processor ("cpu") runs the network fastest."""
+    if device == "cuda":
+        return "float16"
+    # Asked of both: oneDNN also takes bfloat16 on processors that have to emulate it.
+    flags = CPUINFO.read_text().split()
+    native = "avx512_bf16" in flags or "amx_bf16" in flags
+    return "bfloat16" if native and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+
+
+def log(text: str) -> None:
+    """Progress, on stderr."""
+    print(f"state: {text.translate(CONTROLS)}", file=sys.stderr, flush=True)
+
+
+def main(argv: list[str]) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="state.py", description="Make or check a state file.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    baking = commands.add_parser("bake", help="pack a checkpoint into a state file")
+    baking.add_argument("--model", type=Path, required=True, metavar="DIR", help="the checkpoint's folder")
+    baking.add_argument("--output", type=Path, required=True, metavar="FILE", help="the state file to write")
+    baking.add_argument(
+        "--dtype",
+        choices=["auto", *DTYPES],
+        default="auto",
+        help="of the weights; auto (default) is the fastest here: float16 with a GPU, bfloat16 on a "
+        "processor that computes it natively, else float32",
+    )
+    verifying = commands.add_parser("verify", help="check every byte of a state file")
+    verifying.add_argument("file", type=Path, metavar="FILE")
+    args = parser.parse_args(argv)
+    try:
+        report = verify(args.file) if args.command == "verify" else bake(args.model, args.output, args.dtype)
+    except (StateError, checkpoint.CheckpointError) as error:
+        log(str(error))
+        return FAILED
+    except Exception as error:
+        if short := memory.shortage(error):
+            log(f"{short}; {memory.CURE}")
+        elif isinstance(error, OSError):  # of bake alone
+            log(f"cannot write {args.output}: {error.strerror}; check the folder, its permissions and space")
+        else:
+            raise
+        return FAILED
+    except KeyboardInterrupt:
+        log("interrupted")
+        return INTERRUPTED
+    print(json.dumps(report))
+    return 0
