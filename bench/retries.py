@@ -23,6 +23,7 @@ from preheat.model.vocabulary import Vocabulary
 from preheat.model.whisper import Whisper
 from preheat.storage import InputError
 from preheat.weights import checkpoint
+from tests.fixtures.make import pretrained
 
 RECORDINGS = sorted((ROOT / "tests/fixtures/recordings").glob("*.[fowma]*"))
 SIZE = 3  # windows at a time, of each of which there are five samples
@@ -74,9 +75,6 @@ def main() -> int:
     parser.add_argument("--recordings", nargs="+", type=Path, default=RECORDINGS, metavar="FILE")
     parser.add_argument("--languages", default="en,de,fr,ja,ru,tr", metavar="CODE,…")
     args = parser.parse_args()
-    sys.path.insert(0, str(ROOT / "tests/fixtures/make"))
-    import pretrained  # noqa: PLC0415  on the path since above
-
     tensors, metadata = checkpoint.pack(pretrained.checkpoint("whisper-base"), torch.float32)
     network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
     decoder = Decoder(network, Vocabulary(metadata), size=5 * SIZE)

@@ -11,7 +11,6 @@ import argparse
 import os
 import platform
 import random
-import sys
 from pathlib import Path
 
 import jiwer
@@ -94,9 +93,8 @@ def word_error_rate(references: list[str], texts: list[str]) -> float:
 
 def held_out(windows: int) -> tuple[list[tuple[Audio, str]], list[Audio]]:
     """Fresh windows in held-out voices with their text, and a fifth as many without speech."""
-    sys.path.insert(0, str(FIXTURES / "make"))
-    from speech import HELD_OUT_VARIANTS, Synthesizer, phrase_bank, voices  # noqa: PLC0415  only here,
-    from windows import compose, compose_empty  # noqa: PLC0415  as they need espeak-ng
+    from tests.fixtures.make.speech import HELD_OUT_VARIANTS, Synthesizer, phrase_bank, voices  # noqa: PLC0415  only here,
+    from tests.fixtures.make.windows import compose, compose_empty  # noqa: PLC0415  as they need espeak-ng
 
     random_state = random.Random(SEED)  # noqa: S311  words and voices, no secrets
     bank = phrase_bank(Synthesizer(), voices(HELD_OUT_VARIANTS), PHRASES_PER_VOICE, random_state)

@@ -7,11 +7,7 @@ step() { printf 'lint: %s\n' "$*" >&2; "$@"; }
 
 step ruff check --quiet
 step ruff format --quiet --check
-# In turns, because flat modules such as conftest would clash.
-step env MYPYPATH=runtime:tests/fixtures/make mypy --strict factory bench tests/image
-step env MYPYPATH=runtime:tests/fixtures/make mypy --strict runtime/*.py runtime/preheat tests/runtime
-step env MYPYPATH=tests/fixtures/make mypy --strict tests/fixtures/make tests/roles tests/conftest.py
-step env MYPYPATH=tests/ami mypy --strict tests/ami
+step mypy --strict factory bench runtime tests
 step shellcheck bench/*.sh factory/*.sh tests/*.sh .ci/run
 step yamllint --strict .
 step env ANSIBLE_ROLES_PATH="$PWD/ansible/roles" ansible-lint --offline --strict --profile production ansible molecule

@@ -10,12 +10,16 @@ from pathlib import Path
 from bench.gpu.place import Place, Row
 from bench.trials import ROOT
 
-RUNTIME = "tests/runtime/test_"
-GPU_ONLY = [
-    f"{RUNTIME}graph.py::test_captured_steps_say_what_eager_ones_do",
-    f"{RUNTIME}streaming.py::test_to_a_gpu",
+GRAPH, STREAMING = "tests/runtime/model/test_graph.py", "tests/runtime/weights/test_streaming.py"
+GPU_ONLY = [f"{GRAPH}::test_captured_steps_say_what_eager_ones_do", f"{STREAMING}::test_to_a_gpu"]
+FILES = [
+    GRAPH,
+    STREAMING,
+    "tests/runtime/test_timings.py",
+    "tests/runtime/weights/test_loading.py",
+    "tests/runtime/model/test_batched.py",
+    "tests/runtime/test_cli.py",
 ]
-FILES = [f"{RUNTIME}{name}.py" for name in ("graph", "streaming", "timings", "loading", "batched", "cli")]
 # Of these files, the tests with recordings that take PyAV, which does not travel.
 WITH_AV = "one_bad_file or several_files or nothing_but_broken or incomplete_recording"
 
@@ -25,7 +29,7 @@ FINISHED = (0, 1)  # pytest's exit codes when all tests were found and done, wha
 def run(place: Place) -> Iterator[Row]:
     """A process for each file, so that those done are known if time runs out."""
     yield from place.absent("tests", ", ".join(GPU_ONLY))
-    tiny = [[f"{RUNTIME}graph.py::test_on_the_cpu_each_call_goes_straight_through"]]
+    tiny = [[f"{GRAPH}::test_on_the_cpu_each_call_goes_straight_through"]]
     for tests in place.pick([GPU_ONLY, *([file] for file in FILES)], tiny):
         yield from done(place, tests)
 

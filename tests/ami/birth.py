@@ -10,7 +10,7 @@ comes next, CreateTags last. test_policy.py makes those calls as they are, too.
 from collections.abc import Mapping
 from typing import Any
 
-from calls import ACCOUNT, asked_tags
+from tests.ami.calls import ACCOUNT, asked_tags
 
 Backend = Any  # moto's EC2 of a region
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from iam import Question, UnknownError
+from tests.ami.iam import Question, UnknownError
 
 ACCOUNT = "123456789012"  # moto's
 FREE = {"sts:GetCallerIdentity"}  # needs no permission

@@ -15,16 +15,16 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-import birth
 import boto3
-from calls import ACCOUNT, questions
-from iam import Statement, UnknownError, allows
 from moto.backends import get_backend
 from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
 from factory.console import ROOT
+from tests.ami import birth
+from tests.ami.calls import ACCOUNT, questions
+from tests.ami.iam import Statement, UnknownError, allows
 
 DEBIAN = "136693071363"
 HOME, ABROAD = "us-east-1", "eu-west-1"

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from cloud import ABROAD, BUILDER, HOME, Cloud, Request
 
 from factory.console import BUILD, ROOT, FactoryError
 from factory.image import ARTIFACT, image
 from factory.machine import Machine, booted
+from tests.ami.cloud import ABROAD, BUILDER, HOME, Cloud, Request
 
 KEY = "arn:aws:kms:{}:123456789012:key/00000000-1111-2222-3333-444444444444"
 KEYS = {region: KEY.format(region) for region in (HOME, ABROAD)}

@@ -11,10 +11,10 @@ os.environ["MOTO_AMIS_PATH"] = str(Path(__file__).parent / "source-amis.json")  
 
 import boto3
 import pytest
-from cloud import Cloud, served
-from command import Command, instance
 
 from factory.console import ROOT
+from tests.ami.cloud import Cloud, served
+from tests.ami.command import Command, instance
 
 PLAY = """
 - name: Do next to nothing

@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from cloud import ABROAD, HOME, Cloud
-from command import KEYS, PARTNER, Command, instance, proved
 
 from factory import packer
 from factory.console import BUILD
 from factory.deadline import PROOF_UNIT
 from factory.inputs import VERSION
+from tests.ami.cloud import ABROAD, HOME, Cloud
+from tests.ami.command import KEYS, PARTNER, Command, instance, proved
 
 # The AMI's stand-in, and one file of the tests that tests/image runs on it anyway.
 PROVED = """

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from cloud import HOME, Cloud, Refusal, Request
 
 from factory import images, publish
 from factory.console import FactoryError
+from tests.ami.cloud import HOME, Cloud, Refusal, Request
 
 IMAGE = {"ImageId": "ami-0aaaaaaaaaaaaaaaa", "State": "available"}
 

@@ -6,11 +6,11 @@ from base64 import b64decode
 from collections.abc import Callable
 
 import pytest
-from cloud import ABROAD, HOME, Refusal, Request
-from command import Command, instance
 
 from factory import packer
 from factory.console import BUILD
+from tests.ami.cloud import ABROAD, HOME, Refusal, Request
+from tests.ami.command import Command, instance
 
 MODERN = packer.version(packer.packer()) >= packer.PLUGIN_BLOCKS_SINCE
 

@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
-from calls import questions
-from iam import Policy, Question, UnknownError, allows
+
+from tests.ami.calls import questions
+from tests.ami.iam import Policy, Question, UnknownError, allows
 
 IMAGE = "arn:aws:ec2:us-east-1::image/ami-1"
 OWN = {"aws:ResourceTag/preheat:run": "preheat-1"}

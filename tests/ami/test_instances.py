@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import yaml
-from cloud import Cloud
 
 from factory import instances
 from factory.console import FactoryError
 from factory.settings import read_settings
 from factory.sources import check_source
+from tests.ami.cloud import Cloud
 
 
 def kind(cloud: Cloud, name: str) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calls import ACCOUNT
-from cloud import ABROAD, HOME, Cloud, Refusal
 
 from factory import builder, clean, machine, notes, retire
 from factory.console import FactoryError
 from factory.notes import Run
+from tests.ami.calls import ACCOUNT
+from tests.ami.cloud import ABROAD, HOME, Cloud, Refusal
 
 LEFT = Run("preheat-0123456789ab", ACCOUNT, HOME, "")
 FOREIGN = Run("preheat-ba9876543210", "999999999999", ABROAD, "")

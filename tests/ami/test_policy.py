@@ -4,13 +4,13 @@ Every call of every test here is held against it (cloud.py), with its conditions
 """
 
 import pytest
-from calls import FREE
-from cloud import BUILDER, POLICY, Cloud
-from command import Command
-from iam import Statement, listed
 
 from factory.packer import TEMPLATE
 from factory.settings import read_hcl
+from tests.ami.calls import FREE
+from tests.ami.cloud import BUILDER, POLICY, Cloud
+from tests.ami.command import Command
+from tests.ami.iam import Statement, listed
 
 # What is allowed and not called here, with the reason to allow it.
 NOT_CALLED_HERE = {

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cloud import HOME, Refusal
-from command import Command
 
 from factory.preflight import quota_code
+from tests.ami.cloud import HOME, Refusal
+from tests.ami.command import Command
 
 NOTHING_LAUNCHED = {"ec2:RunInstances", "ec2:CreateFleet", "ec2:CreateKeyPair", "ec2:CreateSecurityGroup"}
 

@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calls import ACCOUNT
-from cloud import ABROAD, BUILDER, HOME, Cloud, Refusal, Request
-from command import CHOICES, proved
 
 from factory import ami, launch, proof
 from factory.console import ROOT, FactoryError
@@ -22,6 +19,9 @@ from factory.image import ARTIFACT
 from factory.inputs import VERSION
 from factory.machine import Machine
 from factory.preflight import Plan
+from tests.ami.calls import ACCOUNT
+from tests.ami.cloud import ABROAD, BUILDER, HOME, Cloud, Refusal, Request
+from tests.ami.command import CHOICES, proved
 
 NAME = f"proof-{VERSION}"
 SOURCE = "ami-0deb1a00000000012"

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cloud import HOME, Cloud
-from command import PARTNER
 
 from factory import publish
 from factory.report import Report
 from factory.settings import Settings, read_settings
+from tests.ami.cloud import HOME, Cloud
+from tests.ami.command import PARTNER
 
 NO_RECORD = Path(__file__).with_name("none.json")
 

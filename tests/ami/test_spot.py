@@ -5,8 +5,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from calls import ACCOUNT
-from cloud import BUILDER, HOME, Cloud, Refusal
 
 from factory import builder, rehearsal
 from factory.builder import remove
@@ -15,6 +13,8 @@ from factory.notes import Run
 from factory.preflight import Plan
 from factory.rehearsal import rehearse
 from factory.settings import Settings, read_settings
+from tests.ami.calls import ACCOUNT
+from tests.ami.cloud import BUILDER, HOME, Cloud, Refusal
 
 PLAN = Plan("preheat-0.1.0", ACCOUNT, "0", {"ImageId": "ami-0deb1a00000000012"}, [("g6.xlarge", "subnet-1")])
 ASKED = {"ec2:RunInstances", "ec2:CreateLaunchTemplate", "ec2:CreateFleet"}

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import homes
 import numpy as np
 import pytest
 import soundfile
-from console import Done, Run
-from homes import ROOT, RUNTIME
 
 from preheat import transcribe
+from tests.runtime import homes
+from tests.runtime.console import Done, Run
+from tests.runtime.homes import ROOT, RUNTIME
 
 os.environ.pop("PYTHONUNBUFFERED", None)  # no user has it set, and it hides what buffers do at the end
 os.environ["OMP_NUM_THREADS"] = "1"  # torch's threads only get in each other's way on a model this small

@@ -2,15 +2,13 @@
 
 import hashlib
 import os
-import sys
 from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures/make"))
-import pretrained
+from tests.fixtures.make import pretrained
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "runtime"

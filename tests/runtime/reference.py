@@ -1,38 +1,19 @@
 """openai/whisper's own package over any checkpoint, to compare with: its model class, tokenizer and loop.
 
-The package is named `whisper`, as runtime/whisper.py is, so it is loaded under another name. Its tokenizer is
-built for the checkpoint's vocabulary instead of the one that the package ships.
+Its tokenizer is built for the checkpoint's vocabulary instead of the one that the package ships.
 """
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import tiktoken
 import torch
+import whisper
 
 from bench import openai_weights
 from preheat.model.vocabulary import Vocabulary
-
-NAME = "openai_whisper"
-
-
-def package() -> ModuleType:
-    """The package, as `openai_whisper`."""
-    if NAME not in sys.modules:
-        root = next(
-            Path(path) / "whisper" for path in sys.path if (Path(path) / "whisper/__init__.py").exists()
-        )
-        spec = importlib.util.spec_from_file_location(
-            NAME, root / "__init__.py", submodule_search_locations=[str(root)]
-        )
-        assert spec is not None and spec.loader is not None
-        sys.modules[NAME] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[NAME])
-    return sys.modules[NAME]
 
 
 def bytes_by_character() -> dict[str, int]:
@@ -58,11 +39,10 @@ def encoding(vocabulary: Vocabulary) -> tiktoken.Encoding:
 
 def load(folder: Path, vocabulary: Vocabulary) -> Any:
     """openai/whisper's model with a checkpoint's weights, float32 on the CPU; Any, for it has no types."""
-    openai = package()
-    dims = openai_weights.dimensions(folder, openai)
+    dims = openai_weights.dimensions(folder, whisper)
     # Both are computed from the size of the vocabulary, which is right for their own checkpoints only.
     facts = {"is_multilingual": vocabulary.multilingual, "num_languages": len(vocabulary.languages)}
-    model = type("Whisper", (openai.model.Whisper,), facts)(dims)
+    model = type("Whisper", (whisper.model.Whisper,), facts)(dims)
     model.load_state_dict(openai_weights.tensors(folder))
     heads = torch.zeros(dims.n_text_layer, dims.n_text_head, dtype=torch.bool)
     for layer, head in vocabulary.alignment_heads:
@@ -72,7 +52,7 @@ def load(folder: Path, vocabulary: Vocabulary) -> Any:
     def tokenizer(
         multilingual: bool, *, num_languages: int, language: str | None = None, task: str | None = None
     ) -> Any:
-        return openai.tokenizer.Tokenizer(
+        return whisper.tokenizer.Tokenizer(
             encoding=encoding(vocabulary),
             num_languages=num_languages,
             language=language or "en" if multilingual else None,
@@ -80,5 +60,5 @@ def load(folder: Path, vocabulary: Vocabulary) -> Any:
         )
 
     for module in ("decoding", "transcribe"):
-        setattr(sys.modules[f"{NAME}.{module}"], "get_tokenizer", tokenizer)  # noqa: B010  mypy knows modules
+        setattr(sys.modules[f"whisper.{module}"], "get_tokenizer", tokenizer)  # noqa: B010  mypy knows modules
     return model.eval()

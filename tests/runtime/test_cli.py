@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 import soundfile
 import torch
-from console import NAME, Run, errors
-from homes import RUNTIME
 
 from preheat import timing, transcribe
 from preheat.audio import audiofile, vad
 from preheat.formats import Transcript
 from preheat.model import batched, decoding
 from preheat.weights import loading
+from tests.runtime.console import NAME, Run, errors
+from tests.runtime.homes import RUNTIME
 
 
 def test_one_bad_file_does_not_stop_the_others(main: Run, samples: Path, silence: Path) -> None:

@@ -1,6 +1,5 @@
 """Nothing is lost, doubled or made up: hours of recordings, against each of their phrases decoded alone."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,7 @@ from preheat.model.vocabulary import Vocabulary
 from preheat.model.whisper import Whisper
 from preheat.options import Options
 from preheat.weights import state
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures/make"))
-import corpus
+from tests.fixtures.make import corpus
 
 SIZE = 16  # windows at a time
 LEAD = 0.3  # s of silence before a phrase that is decoded alone, as before one that the detector finds

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homes import ROOT
 
 from bench.gpu import __main__ as command
 from bench.gpu import prepare, report, steps
 from bench.gpu.place import Place
 from bench.gpu.steps import STEPS, Step
+from tests.runtime.homes import ROOT
 
 LONG = 300.0  # seconds, for what should not run out of time
 

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import reference
-from console import NAME, Run, errors
-from handmade import header_of, with_header
-from homes import RUNTIME
+import whisper
 
 from preheat import options, transcribe
 from preheat.options import Options
+from tests.runtime.console import NAME, Run, errors
+from tests.runtime.handmade import header_of, with_header
+from tests.runtime.homes import RUNTIME
 
 LAZY = """
 import os, sys
@@ -213,13 +213,13 @@ def test_options_are_handed_on() -> None:
 
 
 def test_defaults_are_those_of_openai_whisper() -> None:
-    theirs = inspect.signature(reference.package().transcribe).parameters
+    theirs = inspect.signature(whisper.transcribe).parameters
     ours = {field.name: field.default for field in fields(Options)}
     shared = ours.keys() & theirs.keys()
     assert shared == ours.keys() - {"language", "task", "best_of"}
     assert {name: ours[name] for name in shared} == {name: theirs[name].default for name in shared}
     # The rest has its defaults in the command line, where they stand in help texts and code.
-    source = Path(str(inspect.getsourcefile(reference.package().transcribe))).read_text()
+    source = Path(str(inspect.getsourcefile(whisper.transcribe))).read_text()
     assert '"--best_of", type=optional_int, default=5' in source
     assert '"--task", type=str, default="transcribe"' in source
     assert '"--language", type=str, default=None' in source

@@ -4,11 +4,11 @@ import re
 import shutil
 from pathlib import Path
 
-import from_ctranslate2
-import homes
-import pretrained
 import pytest
-from console import Run
+
+from tests.fixtures.make import from_ctranslate2, pretrained
+from tests.runtime import homes
+from tests.runtime.console import Run
 
 RECORDINGS = homes.ROOT / "tests/fixtures/real"
 NAME = "whisper-tiny.en"  # the smaller one

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from console import Run
-from soundfiles import RATE, RECORDINGS, piped
 
 from preheat import transcribe
 from preheat.audio.mixing import Samples
+from tests.runtime.console import Run
+from tests.runtime.soundfiles import RATE, RECORDINGS, piped
 
 FOX = "fox jump over the lazy dog my number is"  # what base always hears of it, in whatever codec
 INCOMPLETE = {"cut-short.mp3", "cut-short.ogg"}

@@ -9,8 +9,9 @@ from subprocess import PIPE
 from typing import Any
 
 import pytest
-from console import NAME, Run, errors
-from homes import RUNTIME
+
+from tests.runtime.console import NAME, Run, errors
+from tests.runtime.homes import RUNTIME
 
 STATE = [sys.executable, str(RUNTIME / "state.py")]
 BUSY = """

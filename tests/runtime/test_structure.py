@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from homes import RUNTIME
+
+from tests.runtime.homes import RUNTIME
 
 MODULES = sorted(RUNTIME.rglob("*.py"))
 # What the image's venv has for it, apart from the standard library.

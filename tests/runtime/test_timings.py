@@ -5,7 +5,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from console import NAME, Run
+
+from tests.runtime.console import NAME, Run
 
 
 def test_timings_as_json(main: Run, samples: Path) -> None:

@@ -1,4 +1,4 @@
-"""audio.py: every format, rate and channel count gives the same sound; what is none is refused."""
+"""audiofile.py: every format, rate and channel count gives the same sound; what is none is refused."""
 
 import os
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from soundfiles import RATE, RECORDINGS, WRITERS, chirp, patched
 
 from preheat.audio import audiofile, isolation
 from preheat.storage import InputError, check
+from tests.runtime.soundfiles import RATE, RECORDINGS, WRITERS, chirp, patched
 
 
 @pytest.mark.parametrize("channels", [1, 2])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from soundfiles import RATE, RECORDINGS, WRITERS, by_soundfile, chirp, patched, piped
 
 from preheat.audio.headers import Plain, plain
+from tests.runtime.soundfiles import RATE, RECORDINGS, WRITERS, by_soundfile, chirp, patched, piped
 
 SOUND = chirp(0.5)
 WAV = WRITERS["wav"](SOUND)

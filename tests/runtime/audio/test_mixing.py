@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from soundfiles import chirp
 
 from preheat.audio.mixing import SAMPLE_RATE, Mixer, Samples, aligned
 from preheat.storage import InputError
+from tests.runtime.soundfiles import chirp
 
 SOUND = chirp(3)
 OTHER = np.random.default_rng(0).normal(0, 0.2, len(SOUND)).astype(np.float32)

@@ -1,12 +1,12 @@
 """languages.py: openai/whisper's table, and how a language may be asked for."""
 
 import pytest
-import reference
+import whisper
 
 from preheat import options
 from preheat.model import languages
 
-OPENAI = reference.package().tokenizer
+OPENAI = whisper.tokenizer
 
 
 def test_the_table_is_that_of_openai_whisper() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 import torch
+import whisper
 
 from preheat.audio import audiofile
 from preheat.audio.mixing import SAMPLE_RATE, Samples
@@ -19,6 +19,7 @@ from preheat.model.vocabulary import Vocabulary
 from preheat.model.whisper import Whisper
 from preheat.options import Options
 from preheat.weights import checkpoint
+from tests.runtime import reference
 
 GREEDY = Options(language="en", temperature=(0.0,))
 
@@ -183,9 +184,8 @@ def test_a_head_that_is_not_watched_is_an_error(
 
 def test_time_warping_agrees(theirs: Any) -> None:
     """Where each row of the cheapest path begins, of all at once; with ties, as integers make them."""
-    import sys  # noqa: PLC0415  only here
 
-    timing = sys.modules[f"{reference.NAME}.timing"]
+    timing = whisper.timing
     sizes = [(1, 1), (1, 9), (5, 5), (7, 40), (40, 7), (120, 1500), (3, 1500), (120, 2)]
     random = np.random.default_rng(1)
     shape = (len(sizes), 120, 1500)
@@ -198,9 +198,8 @@ def test_time_warping_agrees(theirs: Any) -> None:
 
 def test_attention_agrees(theirs: Any) -> None:
     """Normalised and smoothed, of windows of different sizes at once; also with little to smooth."""
-    import sys  # noqa: PLC0415  only here
 
-    timing = sys.modules[f"{reference.NAME}.timing"]
+    timing = whisper.timing
     sizes = [(12, 90), (20, 150), (7, 4), (9, 3), (8, 2), (20, 1)]
     matches = torch.randn(6, len(sizes), 20, 150)
     # Where no token looks nothing deviates, and there is no number.

@@ -1,16 +1,15 @@
 """rules.py: the grammar of timestamps, token by token as decoding.py drives it, and openai/whisper's own."""
 
-from typing import Any
-
 import numpy as np
 import pytest
-import reference
 import torch
+import whisper
 from torch import Tensor
-from vocabularies import encode, metadata
 
 from preheat.model.rules import History, Rules
 from preheat.model.vocabulary import Vocabulary
+from tests.runtime import reference
+from tests.runtime.vocabularies import encode, metadata
 
 CPU = torch.device("cpu")
 
@@ -147,14 +146,13 @@ def test_without_timestamps(vocabulary: Vocabulary) -> None:
 
 def theirs(vocabulary: Vocabulary, rows: Tensor, logits: Tensor, latest: int | None) -> Tensor:
     """What openai/whisper's filters make of the logits."""
-    openai: Any = reference.package()
-    tokenizer = openai.tokenizer.Tokenizer(reference.encoding(vocabulary), len(vocabulary.languages))
+    tokenizer = whisper.tokenizer.Tokenizer(reference.encoding(vocabulary), len(vocabulary.languages))
     found = logits.clone()
     found[:, vocabulary.suppressed] = -torch.inf
     if not rows.shape[1]:
         found[:, vocabulary.begin_suppressed] = -torch.inf
     prompt = torch.tensor([[vocabulary.start, 423, 524]] * len(rows))
-    rules = openai.decoding.ApplyTimestampRules(tokenizer, prompt.shape[1], latest)
+    rules = whisper.decoding.ApplyTimestampRules(tokenizer, prompt.shape[1], latest)
     rules.apply(found, torch.cat((prompt, rows), dim=1))
     return found
 

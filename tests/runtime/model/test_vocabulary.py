@@ -5,12 +5,13 @@ from itertools import chain
 from typing import Any
 
 import pytest
-import reference
+import whisper
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vocabularies import encode, metadata
 
 from preheat.model.vocabulary import Vocabulary
+from tests.runtime import reference
+from tests.runtime.vocabularies import encode, metadata
 
 FACTS = metadata()
 
@@ -178,7 +179,7 @@ def test_a_character_that_really_is_the_replacement_stays(vocabulary: Vocabulary
     assert [word for word, _ in vocabulary.words(said, "en")] == [" a\ufffdb", " alpha", " nine"]
 
 
-OPENAI: Any = reference.package().tokenizer.Tokenizer
+OPENAI: Any = whisper.tokenizer.Tokenizer
 ENCODING = reference.encoding(Vocabulary(FACTS))
 SAMPLES = [
     " alpha nine",

@@ -14,8 +14,6 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from console import NAME, Run, errors
-from handmade import header_of, with_header
 
 from preheat import memory, transcribe
 from preheat.model import warmup
@@ -24,6 +22,8 @@ from preheat.model.vocabulary import Vocabulary
 from preheat.timing import Log
 from preheat.weights import checkpoint, state
 from preheat.weights.loading import Loading
+from tests.runtime.console import NAME, Run, errors
+from tests.runtime.handmade import header_of, with_header
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it checks the error where there is no GPU")

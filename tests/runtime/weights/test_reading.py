@@ -13,14 +13,14 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import handmade
 import pytest
-from handmade import SMALL_CHUNK, same
 
 from preheat.timing import Log
 from preheat.weights import reading, state, statefile
 from preheat.weights.reading import Reading, share
 from preheat.weights.statefile import StateError
+from tests.runtime import handmade
+from tests.runtime.handmade import SMALL_CHUNK, same
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from console import Run
-from soundfiles import RECORDINGS, WRITERS, chirp
+
+from tests.runtime.console import Run
+from tests.runtime.soundfiles import RECORDINGS, WRITERS, chirp
 
 MEMORY = 3 << 30  # bytes of address space for each process that reads them, the decoder's included
 SLOWEST = 60  # s for one, however busy the machine

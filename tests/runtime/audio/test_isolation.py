@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from homes import RUNTIME
-from soundfiles import RATE, RECORDINGS, WRITERS, chirp
 
 from preheat.audio import audiofile, isolation
 from preheat.storage import InputError
+from tests.runtime.homes import RUNTIME
+from tests.runtime.soundfiles import RATE, RECORDINGS, WRITERS, chirp
 
 LIMITED = """
 import os, signal, sys, time

@@ -10,15 +10,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import handmade
 import pytest
 import torch
-from handmade import SMALL_CHUNK, same
 
 from preheat.weights import state, statefile, streaming
 from preheat.weights.checkpoint import Packed
 from preheat.weights.reading import Reading, cached
 from preheat.weights.statefile import StateError
+from tests.runtime import handmade
+from tests.runtime.handmade import SMALL_CHUNK, same
 
 REAL = os.preadv
 CUDA = torch.device("cuda")

@@ -16,13 +16,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import handmade
 import pytest
 import torch
-from homes import RUNTIME
 
 from preheat import storage
 from preheat.weights import checkpoint, state
+from tests.runtime import handmade
+from tests.runtime.homes import RUNTIME
 
 NAME = "whisper-nato"
 

@@ -1,12 +1,12 @@
 """segments.py: where the segments of a window begin and end, and what they leave to the next."""
 
 import pytest
-from vocabularies import encode, metadata
 
 from preheat.formats import Segment
 from preheat.model import segments
 from preheat.model.decoding import Result
 from preheat.model.vocabulary import Vocabulary
+from tests.runtime.vocabularies import encode, metadata
 
 WINDOW = 3000  # frames
 SEEK = 10_000  # frames: the window is at 100 s

@@ -11,9 +11,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import handmade
 import pytest
-from handmade import SMALL_CHUNK, header_of, same, with_header
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +19,8 @@ from preheat.model.layout import Dimensions
 from preheat.weights import state, statefile, streaming
 from preheat.weights.checkpoint import Packed
 from preheat.weights.reading import Reading
+from tests.runtime import handmade
+from tests.runtime.handmade import SMALL_CHUNK, header_of, same, with_header
 
 ROOM = 2 << 30  # bytes of address space left to the tests; what headers lie about is more
 

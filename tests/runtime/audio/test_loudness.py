@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from soundfiles import RECORDINGS
 
 from preheat.audio import audiofile, vad
 from preheat.audio.loudness import AROUND, LEAST_LEVEL, audible, gains
 from preheat.audio.mixing import SAMPLE_RATE, Samples
+from tests.runtime.soundfiles import RECORDINGS
 
 
 @pytest.fixture(scope="module")

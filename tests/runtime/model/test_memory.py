@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from vocabularies import metadata
 
 from preheat.audio import audiofile
 from preheat.audio.vad import Stretch
@@ -22,6 +21,7 @@ from preheat.model.vocabulary import Vocabulary
 from preheat.model.whisper import Whisper
 from preheat.options import Options
 from preheat.weights import checkpoint
+from tests.runtime.vocabularies import metadata
 
 STRETCHES = [Stretch(0, 16_000 * 20), Stretch(16_000 * 41, 16_000 * 45), Stretch(16_000 * 58, 16_000 * 72)]
 

@@ -16,13 +16,13 @@ import pytest
 import safetensors
 import torch
 import xxhash
-from handmade import header_of, same, with_header
-from homes import RUNTIME
 
 from preheat.model.layout import Dimensions, layout
 from preheat.weights import checkpoint, state, statefile, streaming
 from preheat.weights.reading import Reading
 from preheat.weights.statefile import StateError
+from tests.runtime.handmade import header_of, same, with_header
+from tests.runtime.homes import RUNTIME
 
 NAME = "whisper-nato"
 

@@ -8,12 +8,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from soundfiles import RATE, RECORDINGS, WRITERS, by_av, chirp, patched, piped, wav_with
 
 from preheat.audio import audiofile
 from preheat.audio.audiofile import Recording
 from preheat.audio.frames import frame_size
 from preheat.storage import InputError
+from tests.runtime.soundfiles import RATE, RECORDINGS, WRITERS, by_av, chirp, patched, piped, wav_with
 
 SECONDS = 4.0
 CODEC = 0.12  # s that codecs may add or leave out, at either end

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from vocabularies import encode, metadata
 
 from preheat.audio import vad
 from preheat.audio.mixing import SAMPLE_RATE
@@ -21,6 +20,7 @@ from preheat.model.features import FRAMES_PER_SECOND, HOP
 from preheat.model.layout import Dimensions
 from preheat.model.vocabulary import Vocabulary
 from preheat.options import Options
+from tests.runtime.vocabularies import encode, metadata
 
 WINDOW = 3000  # log-mel frames, 10 ms each
 OVERHEARD = 10  # frames: how much of a word's beginning may be missing
