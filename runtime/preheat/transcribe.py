@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from preheat import memory, options, stdio
-from preheat.formats import WRITERS, Transcript
+from preheat.formats import WRITERS
 from preheat.model import times
 from preheat.options import UsageError
 from preheat.storage import InputError, check, check_folder, check_result, replacing
 from preheat.timing import Log, now, warn
+from preheat.transcript import Transcript
 from preheat.weights.loading import STRATEGIES, Loading, Model, ModelError, enough_memory, find
 
 if TYPE_CHECKING:

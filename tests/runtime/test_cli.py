@@ -20,8 +20,8 @@ import torch
 
 from preheat import timing, transcribe
 from preheat.audio import audiofile, vad
-from preheat.formats import Transcript
 from preheat.model import batched, decoding
+from preheat.transcript import Transcript
 from preheat.weights import loading
 from tests.runtime.console import NAME, Run, errors
 from tests.runtime.homes import RUNTIME

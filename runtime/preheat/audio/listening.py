@@ -11,8 +11,8 @@ from preheat import memory
 from preheat.audio import audiofile, loudness, vad
 from preheat.audio.mixing import SAMPLE_RATE, Samples
 from preheat.storage import InputError
+from preheat.threads import start
 from preheat.timing import Log
-from preheat.weights.reading import start
 
 
 @dataclass(frozen=True)

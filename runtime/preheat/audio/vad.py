@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preheat.audio.mixing import SAMPLE_RATE, Samples
-from preheat.weights.reading import share
+from preheat.threads import share
 
 # Or it reports its use to its maker, and keeps a number of this machine in ~/.cache. It looks when imported.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from preheat.formats import Segment, Word
 from preheat.model.decoding import Decoder, parts
 from preheat.model.features import FRAMES_PER_SECOND
 from preheat.model.segments import FRAMES_PER_TIMESTAMP
 from preheat.model.vocabulary import Vocabulary
 from preheat.model.warping import attention, token_starts
 from preheat.model.whisper import Matches, Whisper
+from preheat.transcript import Segment, Word
 
 PARTS = 8  # in which a batch is aligned: each then takes no more memory than the encoder did for all of it
 LONGEST = 0.7  # s; the usual word is not taken to be longer

@@ -16,13 +16,13 @@ from torch import Tensor
 from preheat import memory
 from preheat.audio.mixing import SAMPLE_RATE
 from preheat.audio.vad import MARGIN, Stretch, heard, windows
-from preheat.formats import Segment, Transcript
 from preheat.model.alignment import add_words
 from preheat.model.decoding import Decoder, parts
 from preheat.model.features import HOP, log_mel
 from preheat.model.language import Language, detect
 from preheat.model.segments import FRAMES_PER_TIMESTAMP, cut
 from preheat.model.whisper import Whisper
+from preheat.transcript import Segment, Transcript
 
 MOST = {"cuda": 160, "cpu": 16}  # windows at a time; more do not make it faster
 SHARE = 0.8  # of the free memory that may be used

@@ -1,9 +1,9 @@
 """From the tokens of a window to segments of the recording: where each begins and ends."""
 
-from preheat.formats import Segment
 from preheat.model.decoding import Result
 from preheat.model.features import FRAMES_PER_SECOND
 from preheat.model.vocabulary import Vocabulary
+from preheat.transcript import Segment
 
 FRAMES_PER_TIMESTAMP = 2  # <|0.02|>, <|0.04|>, …
 

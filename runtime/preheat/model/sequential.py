@@ -12,12 +12,12 @@ from torch import Tensor
 
 from preheat.audio.mixing import SAMPLE_RATE
 from preheat.audio.vad import Stretch, heard
-from preheat.formats import Segment, Transcript
 from preheat.model.alignment import add_words
 from preheat.model.decoding import Decoder
 from preheat.model.features import FRAMES_PER_SECOND, HOP, log_mel
 from preheat.model.language import Language, detect
 from preheat.model.segments import FRAMES_PER_TIMESTAMP, closed, cut
+from preheat.transcript import Segment, Transcript
 
 HOT = 0.5  # temperature above which text is not trusted to go before the next window's
 

@@ -15,7 +15,6 @@ import torch.nn.functional as F  # noqa: N812  torch users know it by no other n
 from torch import Tensor
 
 from preheat.model.layout import Dimensions
-from preheat.weights import gpu
 
 Pair = tuple[Tensor, Tensor]  # weight and bias, or keys and values
 Layer = dict[str, Pair]
@@ -47,7 +46,7 @@ class Whisper:
         self.dtype, self.device = self.tokens.dtype, self.tokens.device
         self.output = self.tokens
         if self.device.type == "cuda":
-            gpu.choose_attention()
+            choose_attention()
             # Products whose size is no multiple of 8 miss the tensor cores, as with 51,866 tokens.
             if missing := -dims.vocab_size % 8:
                 self.output = F.pad(self.tokens, (0, 0, 0, missing))
@@ -159,6 +158,15 @@ class Whisper:
     def _logits(self, x: Tensor) -> Tensor:
         logits = F.linear(norm(x, self.stem["decoder.norm"]), self.output)
         return logits[..., : self.dims.vocab_size].float()
+
+
+def choose_attention() -> None:
+    """Keep torch from attention by cuDNN, its first choice on an H100 and later.
+
+    It makes a plan for each new size, in tenths of a second; sizes here change with every batch, and with
+    every token where nothing is captured.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def linear(x: Tensor, parameters: Pair) -> Tensor:

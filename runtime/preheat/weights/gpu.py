@@ -1,9 +1,9 @@
-"""What a GPU wants to be done apart from computing."""
+"""The first GPU's context, made while torch is still being imported."""
 
 import ctypes
 
+from preheat.threads import start
 from preheat.timing import Log
-from preheat.weights.reading import start
 
 DRIVER = "libcuda.so.1"
 
@@ -26,14 +26,3 @@ def prepare(log: Log) -> bool:
                 driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
 
     return start(make)
-
-
-def choose_attention() -> None:
-    """Keep torch from attention by cuDNN, its first choice on an H100 and later.
-
-    It makes a plan for each new size, in tenths of a second; sizes here change with every batch, and with
-    every token where nothing is captured.
-    """
-    import torch  # noqa: PLC0415  there by now
-
-    torch.backends.cuda.enable_cudnn_sdp(False)

@@ -7,16 +7,16 @@ Both fill the same network. A state file that cannot be used is a warning as lon
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from preheat import memory
 from preheat.model.layout import Dimensions
+from preheat.threads import meanwhile
 from preheat.timing import Log, reason, warn
 from preheat.weights import gpu
 from preheat.weights.reading import Reading
@@ -137,13 +137,14 @@ class Loading:
         """The tensors and the metadata by one strategy. Raises what `load` does."""
         import torch  # noqa: PLC0415  there by now
 
+        from preheat.model import precision  # noqa: PLC0415  needs torch
         from preheat.weights import checkpoint, state  # noqa: PLC0415  there by now, or needs torch
 
         if strategy == "state" and self.reading:
             with nullcontext() if self.device == "cpu" else meanwhile(self._warm_up):
                 return state.load(self.reading, self.device)
         # The precision that state files are made in for either.
-        dtype = getattr(torch, state.best_dtype(self.device))
+        dtype = getattr(torch, precision.best_dtype(self.device))
         return checkpoint.pack(self.home / "model" / self.name, dtype, self.device)
 
     def _warm_up(self) -> None:
@@ -157,19 +158,6 @@ class Loading:
                 metadata = self.reading.header().metadata
                 dims, dtype = Dimensions.from_json(metadata["dimensions"]), getattr(torch, metadata["dtype"])
                 warmup.warm_up(dims, dtype, torch.device(self.device), vocabulary)
-
-
-@contextmanager
-def meanwhile(work: Callable[[], None]) -> Iterator[None]:
-    """Run `work` in another thread, to its end, during the block; not at all if the system has none left."""
-    thread = Thread(target=work, daemon=True)
-    with suppress(RuntimeError):
-        thread.start()
-    try:
-        yield
-    finally:
-        if thread.ident is not None:
-            thread.join()
 
 
 @contextmanager

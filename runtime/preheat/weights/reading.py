@@ -2,12 +2,13 @@
 
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import BinaryIO
 
+from preheat.threads import share, start
 from preheat.timing import Log
 from preheat.weights import statefile
 from preheat.weights.statefile import Header, naming, read_header
@@ -161,41 +162,3 @@ def cached(file: int, begin: int, end: int) -> bool:
     except OSError:  # this file system cannot tell
         return True
     return True
-
-
-def start(work: Callable[[], None]) -> bool:
-    """Run `work` in a thread that ends with the process; False if the system has no thread left."""
-    try:
-        Thread(target=work, daemon=True).start()
-    except RuntimeError:
-        return False
-    return True
-
-
-def share(chunks: range, work: Callable[[Iterator[int]], None], threads: int) -> None:
-    """Run `work` in some threads, this one among them; all take their next chunk from the same iterator.
-
-    Returns when all have ended. An error in one of them, or Ctrl-C in this one, ends all and is raised.
-    """
-    left = iter(chunks)
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work(left)
-        except BaseException as error:
-            if not errors:
-                errors.append(error)
-        for _ in left:  # after an error the others find nothing more to do
-            pass
-
-    helpers = [Thread(target=run, daemon=True) for _ in range(min(threads, len(chunks)) - 1)]
-    with suppress(RuntimeError):  # the system has no thread left: fewer do it as well
-        for helper in helpers:
-            helper.start()
-    run()
-    for helper in helpers:
-        if helper.ident is not None:
-            helper.join()
-    if errors:
-        raise errors.pop()  # kept in the list, it would keep this frame, and so all that `work` holds

@@ -19,6 +19,7 @@ import torch
 
 from preheat import memory
 from preheat.model.layout import Dimensions
+from preheat.model.precision import best_dtype
 from preheat.storage import check_folder, remove_leftovers, replacing
 from preheat.timing import CONTROLS
 from preheat.weights import checkpoint, statefile, streaming
@@ -26,7 +27,6 @@ from preheat.weights.reading import Reading
 from preheat.weights.statefile import DTYPES, FORMAT, VERSION, StateError
 
 FAILED, INTERRUPTED = 1, 130  # exit codes
-CPUINFO = Path("/proc/cpuinfo")
 
 
 def bake(model: Path, output: Path, dtype: str) -> dict[str, Any]:
@@ -108,16 +108,6 @@ def verify(path: Path) -> dict[str, Any]:
         "dtype": metadata["dtype"],
         "model": json.loads(metadata["provenance"]),
     }
-
-
-def best_dtype(device: str) -> str:
-    """The dtype in which this machine's GPU ("cuda") or processor ("cpu") runs the network fastest."""
-    if device == "cuda":
-        return "float16"
-    # Asked of both: oneDNN also takes bfloat16 on processors that have to emulate it.
-    flags = CPUINFO.read_text().split()
-    native = "avx512_bf16" in flags or "amx_bf16" in flags
-    return "bfloat16" if native and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
 
 
 def log(text: str) -> None:

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from preheat.threads import share
 from preheat.weights import statefile
-from preheat.weights.reading import THREADS, Reading, cached, share
+from preheat.weights.reading import THREADS, Reading, cached
 from preheat.weights.statefile import ALIGNMENT, naming
 
 SLOTS = 8  # of a chunk each: 128 MiB pinned in all

@@ -13,13 +13,13 @@ from torch import Tensor
 from preheat.audio import vad
 from preheat.audio.mixing import SAMPLE_RATE
 from preheat.audio.vad import Stretch
-from preheat.formats import Transcript
 from preheat.model import batched
 from preheat.model.decoding import Decoder, Result
 from preheat.model.features import FRAMES_PER_SECOND, HOP
 from preheat.model.layout import Dimensions
 from preheat.model.vocabulary import Vocabulary
 from preheat.options import Options
+from preheat.transcript import Transcript
 from tests.runtime.vocabularies import encode, metadata
 
 WINDOW = 3000  # log-mel frames, 10 ms each

@@ -2,10 +2,10 @@
 
 import pytest
 
-from preheat.formats import Segment
 from preheat.model import segments
 from preheat.model.decoding import Result
 from preheat.model.vocabulary import Vocabulary
+from preheat.transcript import Segment
 from tests.runtime.vocabularies import encode, metadata
 
 WINDOW = 3000  # frames

@@ -5,8 +5,8 @@ from itertools import chain, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preheat.formats import Segment, Word
 from preheat.model.times import in_order, settled
+from preheat.transcript import Segment, Word
 
 TIMES = st.one_of(st.sampled_from([0.0, 1.0, 2.0, 30.0]), st.floats(-1, 40))
 

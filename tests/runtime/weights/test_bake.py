@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from preheat import storage
+from preheat.model.precision import best_dtype
 from preheat.weights import checkpoint, state
 from tests.runtime import handmade
 from tests.runtime.homes import RUNTIME
@@ -204,26 +205,6 @@ def test_a_living_writer_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monke
     assert sorted(tmp_path.iterdir()) == [other, output]
 
 
-@pytest.mark.parametrize(
-    ("machine", "wanted"),  # a machine: has it a GPU, what its processor says, what oneDNN says
-    [
-        ((True, "avx512_bf16", True), "float16"),
-        ((False, "avx512_bf16", True), "bfloat16"),
-        ((False, "amx_bf16", True), "bfloat16"),
-        ((False, "amx_bf16", False), "float32"),
-        ((False, "avx512f", True), "float32"),
-    ],
-)
-def test_the_dtype_of_choice(
-    machine: tuple[bool, str, bool], wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gpu, flags, supported = machine
-    (tmp_path / "cpuinfo").write_text(f"flags\t: fpu {flags} sse\n")
-    monkeypatch.setattr(state, "CPUINFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
-    assert state.best_dtype("cuda" if gpu else "cpu") == wanted
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_bake_needs_no_home_and_no_rights(baked: Path) -> None:
     """As nobody, without a home and without proxies, it writes its output and nothing else."""
@@ -252,9 +233,7 @@ def test_bake_needs_no_home_and_no_rights(baked: Path) -> None:
             capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["dtype"] == state.best_dtype(
-            "cuda" if torch.cuda.is_available() else "cpu"
-        )
+        assert json.loads(done.stdout)["dtype"] == best_dtype("cuda" if torch.cuda.is_available() else "cpu")
         assert list(output.iterdir()) == [output / "a.safetensors"]
         assert not list(temporary.iterdir())
         state.verify(output / "a.safetensors")

@@ -8,8 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import pytest
 
 from preheat.timing import Log
 from preheat.weights import reading, state, statefile
-from preheat.weights.reading import Reading, share
+from preheat.weights.reading import Reading
 from preheat.weights.statefile import StateError
 from tests.runtime import handmade
 from tests.runtime.handmade import SMALL_CHUNK, same
@@ -242,27 +240,3 @@ def test_control_c_ends_the_waiting(file: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == -signal.SIGINT
         assert process.stderr.read().endswith("KeyboardInterrupt\n")
-
-
-def test_work_is_shared() -> None:
-    """Every chunk once; an error, or Ctrl-C, ends all threads."""
-    seen: list[int] = []
-    share(range(100), seen.extend, 4)
-    assert sorted(seen) == list(range(100))
-
-    for error in (ValueError, KeyboardInterrupt):
-        seen.clear()
-
-        def fail(chunks: Iterator[int], error: type[BaseException] = error) -> None:
-            for i in chunks:
-                seen.append(i)
-                if i == 5:
-                    raise error
-                time.sleep(0.01)  # long enough for the one that fails to end the others
-
-        before = set(threading.enumerate())
-        with suppress(error):
-            share(range(10_000), fail, 4)
-            pytest.fail("no error")
-        assert set(threading.enumerate()) <= before
-        assert len(seen) < 100

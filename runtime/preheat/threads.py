@@ -1,0 +1,56 @@
+"""Threads that do work in the background or share it: none keeps the process from its end."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
+
+
+def start(work: Callable[[], None]) -> bool:
+    """Run `work` in a thread that ends with the process; False if the system has no thread left."""
+    try:
+        Thread(target=work, daemon=True).start()
+    except RuntimeError:
+        return False
+    return True
+
+
+@contextmanager
+def meanwhile(work: Callable[[], None]) -> Iterator[None]:
+    """Run `work` in another thread, to its end, during the block; not at all if the system has none left."""
+    thread = Thread(target=work, daemon=True)
+    with suppress(RuntimeError):
+        thread.start()
+    try:
+        yield
+    finally:
+        if thread.ident is not None:
+            thread.join()
+
+
+def share(chunks: range, work: Callable[[Iterator[int]], None], threads: int) -> None:
+    """Run `work` in some threads, this one among them; all take their next chunk from the same iterator.
+
+    Returns when all have ended. An error in one of them, or Ctrl-C in this one, ends all and is raised.
+    """
+    left = iter(chunks)
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work(left)
+        except BaseException as error:
+            if not errors:
+                errors.append(error)
+        for _ in left:  # after an error the others find nothing more to do
+            pass
+
+    helpers = [Thread(target=run, daemon=True) for _ in range(min(threads, len(chunks)) - 1)]
+    with suppress(RuntimeError):  # the system has no thread left: fewer do it as well
+        for helper in helpers:
+            helper.start()
+    run()
+    for helper in helpers:
+        if helper.ident is not None:
+            helper.join()
+    if errors:
+        raise errors.pop()  # kept in the list, it would keep this frame, and so all that `work` holds
