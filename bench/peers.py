@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from preheat.audio.constants import CHUNK_SECONDS, SAMPLE_RATE
 from preheat.timing import Log, now
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
     Audio = NDArray[np.float32]  # [samples] at 16 kHz
 
-SAMPLE_RATE = 16_000  # Hz
-WINDOW = 30 * SAMPLE_RATE  # samples
+WINDOW = CHUNK_SECONDS * SAMPLE_RATE  # samples
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import soxr
 
 from bench.trials import ROOT, SAMPLES, describe, machine, table
 from preheat.audio import audiofile
+from preheat.audio.constants import SAMPLE_RATE
 
 RATE = 44_100  # Hz
 BY_SOUNDFILE = {"wav": ("WAV", None), "flac": ("FLAC", None), "mp3": ("MP3", None), "ogg": ("OGG", "VORBIS")}
@@ -55,7 +56,7 @@ def write(folder: Path, minutes: float) -> list[Path]:
 def alone(path: Path) -> None:
     """libsndfile and soxr, a block at a time."""
     with soundfile.SoundFile(path.open("rb")) as file:
-        resampler = soxr.ResampleStream(file.samplerate, 16_000, 1, dtype="float32")
+        resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
         blocks = [resampler.resample_chunk(b.mean(axis=1)) for b in file.blocks(1 << 19, dtype="float32")]
     np.concatenate(blocks)
 

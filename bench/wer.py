@@ -1,6 +1,6 @@
 """Word error rate of the fixture model, through transformers' own `generate`.
 
-    .venv/bin/python bench/wer.py [--model DIR] [--windows 300]
+    .venv/bin/python -m bench.wer [--model DIR] [--windows 300]
 
 prints a table: the committed samples, and (unless --windows 0; needs espeak-ng) freshly synthesised 30 s
 windows in voices that training never heard. Words are compared as they are: all is lower case, and the
@@ -21,11 +21,11 @@ import transformers
 from numpy.typing import NDArray
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
+from preheat.audio.constants import CHUNK_SECONDS, SAMPLE_RATE
+
 ROOT = Path(__file__).resolve().parent.parent
 FIXTURES = ROOT / "tests" / "fixtures"
 CHECKPOINT = FIXTURES / "whisper-nato"
-SAMPLE_RATE = 16_000  # Hz
-WINDOW_SECONDS = 30
 BATCH_SIZE = 16
 PHRASES_PER_VOICE = 12
 SEED = 1
@@ -57,7 +57,7 @@ class Recogniser:
             sampling_rate=SAMPLE_RATE,
             return_tensors="pt",
             truncation=False,
-            padding="longest" if len(recording) > WINDOW_SECONDS * SAMPLE_RATE else "max_length",
+            padding="longest" if len(recording) > CHUNK_SECONDS * SAMPLE_RATE else "max_length",
             return_attention_mask=True,
         )
         tokens = self.model.generate(
@@ -98,8 +98,8 @@ def held_out(windows: int) -> tuple[list[tuple[Audio, str]], list[Audio]]:
 
     random_state = random.Random(SEED)  # noqa: S311  words and voices, no secrets
     bank = phrase_bank(Synthesizer(), voices(HELD_OUT_VARIANTS), PHRASES_PER_VOICE, random_state)
-    spoken = [compose(bank, WINDOW_SECONDS, random_state) for _ in range(windows)]
-    empty = [compose_empty(WINDOW_SECONDS, random_state) for _ in range(windows // 5)]
+    spoken = [compose(bank, CHUNK_SECONDS, random_state) for _ in range(windows)]
+    empty = [compose_empty(CHUNK_SECONDS, random_state) for _ in range(windows // 5)]
     return [(window.audio, window.text) for window in spoken], [window.audio for window in empty]
 
 

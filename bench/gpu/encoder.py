@@ -10,13 +10,14 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench.gpu import ours
 from bench.gpu.place import Place, Row
+from preheat.audio.constants import CHUNK_SECONDS, SAMPLE_RATE
 from preheat.model.features import log_mel
 
 Stem = dict[str, tuple[Tensor, Tensor]]  # weight and bias
 
 WINDOWS = (16, 160)
 SHOWN = 10  # kernels
-WINDOW = 30 * 16000  # samples
+WINDOW = CHUNK_SECONDS * SAMPLE_RATE  # samples
 
 
 @torch.inference_mode()

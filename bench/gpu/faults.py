@@ -8,12 +8,12 @@ import torch
 
 from bench.gpu import ours
 from bench.gpu.place import Place, Row
+from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.vad import Stretch
 from preheat.model import batched
 from preheat.model.graph import Graphs
 
 SECONDS = 24  # of a window
-RATE = 16000
 
 
 def run(place: Place) -> Iterator[Row]:
@@ -28,7 +28,7 @@ def run(place: Place) -> Iterator[Row]:
 def memory(place: Place, decoder: Any, log: ours.Log) -> Iterator[Row]:
     """Half of what a batch takes: it must go on with fewer windows, and say the same."""
     count = decoder.size
-    length = SECONDS * RATE
+    length = SECONDS * SAMPLE_RATE
     samples = torch.randn(count * length) / 10
     speech = [Stretch(i * length, (i + 1) * length) for i in range(count)]
 

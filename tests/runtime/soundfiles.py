@@ -12,13 +12,13 @@ import soundfile
 import soxr
 
 from preheat.audio import audiofile
+from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.mixing import Samples
 
-RATE = 16000
 RECORDINGS = Path(__file__).resolve().parents[1] / "fixtures/recordings"
 
 
-def chirp(seconds: float, rate: int = RATE) -> Samples:
+def chirp(seconds: float, rate: int = SAMPLE_RATE) -> Samples:
     """A tone from 200 to 3000 Hz, which every codec keeps."""
     time = np.arange(round(seconds * rate)) / rate
     return (0.4 * np.sin(2 * np.pi * (200 + 1400 * time / seconds) * time)).astype(np.float32)
@@ -27,16 +27,16 @@ def chirp(seconds: float, rate: int = RATE) -> Samples:
 def by_soundfile(form: str, subtype: str | None = None) -> Callable[..., bytes]:
     """What writes [samples] in one of libsndfile's formats, at any rate, in any number of channels."""
 
-    def write(sound: Samples, rate: int = RATE, channels: int = 1) -> bytes:
+    def write(sound: Samples, rate: int = SAMPLE_RATE, channels: int = 1) -> bytes:
         file = io.BytesIO()
-        sound = soxr.resample(sound, RATE, rate)
+        sound = soxr.resample(sound, SAMPLE_RATE, rate)
         soundfile.write(file, np.stack([sound] * channels, axis=1), rate, format=form, subtype=subtype)
         return file.getvalue()
 
     return write
 
 
-def by_av(form: str, codec: str, rate: int = RATE, **options: str) -> Callable[[Samples], bytes]:
+def by_av(form: str, codec: str, rate: int = SAMPLE_RATE, **options: str) -> Callable[[Samples], bytes]:
     """The same in one of FFmpeg's, at one rate."""
 
     def write(sound: Samples) -> bytes:
@@ -50,7 +50,7 @@ def by_av(form: str, codec: str, rate: int = RATE, **options: str) -> Callable[[
             assert isinstance(stream, av.AudioStream)
             stream.layout = "mono"
             frame = av.AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
-            frame.sample_rate = RATE
+            frame.sample_rate = SAMPLE_RATE
             resampler = av.AudioResampler(stream.format, "mono", rate)
             for each in [*resampler.resample(frame), *resampler.resample(None), None]:
                 container.mux(stream.encode(each))

@@ -8,7 +8,7 @@ import jiwer
 import pytest
 import torch
 
-from preheat.audio.mixing import SAMPLE_RATE
+from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.vad import Detector, spoken
 from preheat.model import batched
 from preheat.model.decoding import Decoder

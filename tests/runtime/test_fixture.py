@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from bench.wer import CHECKPOINT, FIXTURES, SAMPLE_RATE, Recogniser, sample, word_error_rate
+from bench.wer import CHECKPOINT, FIXTURES, Recogniser, sample, word_error_rate
+from preheat.audio.constants import SAMPLE_RATE
 
 MOST_ERRORS = 0.05  # of the words
 

@@ -17,9 +17,10 @@ import soundfile
 import soxr
 
 from preheat import transcribe
+from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.mixing import Samples
 from tests.runtime.console import Run
-from tests.runtime.soundfiles import RATE, RECORDINGS, piped
+from tests.runtime.soundfiles import RECORDINGS, piped
 
 FOX = "fox jump over the lazy dog my number is"  # what base always hears of it, in whatever codec
 INCOMPLETE = {"cut-short.mp3", "cut-short.ogg"}
@@ -122,24 +123,24 @@ SENTENCES = {
 def spoken(text: str, voice: str) -> Samples:
     command = ["espeak-ng", "-v", voice, "--stdout", text]
     sound, rate = soundfile.read(io.BytesIO(subprocess.check_output(command)), dtype="float32")
-    resampled: Samples = soxr.resample(sound, rate, RATE)
+    resampled: Samples = soxr.resample(sound, rate, SAMPLE_RATE)
     return resampled
 
 
 def pause(seconds: float) -> Samples:
-    return np.random.default_rng(0).normal(0, 1e-4, round(seconds * RATE)).astype(np.float32)
+    return np.random.default_rng(0).normal(0, 1e-4, round(seconds * SAMPLE_RATE)).astype(np.float32)
 
 
 def music(seconds: float) -> Samples:
     """Chords and a beat."""
-    choose, time = np.random.default_rng(0), np.arange(12000) / RATE
-    sound = np.zeros(round(seconds * RATE) + 12000, np.float32)
+    choose, time = np.random.default_rng(0), np.arange(12000) / SAMPLE_RATE
+    sound = np.zeros(round(seconds * SAMPLE_RATE) + 12000, np.float32)
     for beat in range(int(seconds * 2)):
         for tone in choose.choice([220, 262, 294, 330, 392, 440, 523, 587, 659], 3):
             chord = sum(0.06 / h * np.sin(2 * np.pi * tone * h * time) for h in (1, 2, 3, 4))
             sound[beat * 8000 :][:12000] += chord * np.exp(-2.5 * time)
         sound[beat * 8000 :][:1500] += 0.15 * choose.normal(size=1500) * np.exp(-np.arange(1500) / 300)
-    return sound[: round(seconds * RATE)]
+    return sound[: round(seconds * SAMPLE_RATE)]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_nothing_before_the_speech_decides_its_language(
         "music": [music(15)],
     }
     for name, parts in before.items():
-        soundfile.write(tmp_path / f"{name}.flac", np.concatenate([*parts, speech]), RATE)
+        soundfile.write(tmp_path / f"{name}.flac", np.concatenate([*parts, speech]), SAMPLE_RATE)
     paths = [tmp_path / f"{name}.flac" for name in before]
     out = ["-f", "json", "-o", tmp_path, "--temperature", "0"]
     done = main("--quiet", "--home", base, *way, *out, *paths)

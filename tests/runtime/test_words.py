@@ -11,7 +11,8 @@ import soundfile
 import torch
 
 from preheat.audio import audiofile
-from preheat.audio.mixing import SAMPLE_RATE, Samples
+from preheat.audio.constants import SAMPLE_RATE
+from preheat.audio.mixing import Samples
 from preheat.audio.vad import Detector, spoken
 from preheat.model import batched
 from preheat.model.decoding import Decoder

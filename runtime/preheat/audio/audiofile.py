@@ -13,12 +13,13 @@ import numpy as np
 import soundfile
 
 from preheat.audio import isolation
+from preheat.audio.constants import SAMPLE_RATE, TIME_PRECISION
 from preheat.audio.headers import Plain, plain
-from preheat.audio.mixing import LONGEST, SAMPLE_RATE, Mixer, Samples, too_long
+from preheat.audio.mixing import LONGEST, Mixer, Samples, too_long
 from preheat.storage import InputError
 
 BLOCK = 1 << 20  # samples, of all channels together, decoded at a time
-LEAST = 0.02 * SAMPLE_RATE  # samples: Whisper tells no shorter times
+LEAST = TIME_PRECISION * SAMPLE_RATE  # samples: Whisper tells no shorter times
 LOUD = 2.0  # nothing that is meant to lie within ±1 goes beyond this; lossy codecs overshoot by less
 LEVEL_FROM = 60 * SAMPLE_RATE  # samples, from the first one beyond, that tell how loud it is
 

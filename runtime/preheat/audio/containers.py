@@ -18,8 +18,9 @@ from av.container import InputContainer
 from av.packet import Packet
 
 from preheat.audio import isolation
+from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.frames import HEAD, frame_size
-from preheat.audio.mixing import LONGEST, SAMPLE_RATE, Mixer, Samples, too_long
+from preheat.audio.mixing import LONGEST, Mixer, Samples, too_long
 from preheat.audio.parts import Part, parts
 from preheat.storage import InputError
 

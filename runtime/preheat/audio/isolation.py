@@ -22,7 +22,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from preheat.audio.mixing import LONGEST, SAMPLE_RATE, Samples
+from preheat.audio.constants import SAMPLE_RATE
+from preheat.audio.mixing import LONGEST, Samples
 from preheat.storage import InputError
 
 MEMORY = 2 << 30  # bytes of address space that decoding one recording may take, the samples not among them

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from preheat import memory
 from preheat.audio import audiofile, loudness, vad
-from preheat.audio.mixing import SAMPLE_RATE, Samples
+from preheat.audio.constants import SAMPLE_RATE
+from preheat.audio.mixing import Samples
 from preheat.storage import InputError
 from preheat.threads import start
 from preheat.timing import Log

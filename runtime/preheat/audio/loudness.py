@@ -11,7 +11,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from preheat.audio.mixing import SAMPLE_RATE, Samples
+from preheat.audio.constants import SAMPLE_RATE
+from preheat.audio.mixing import Samples
 
 LEAST_LEVEL = 0.01  # root mean square of the louder seconds, -40 dBFS: as loud as quiet is made
 MOST_GAIN = 1000.0  # 60 dB: what lies lower is rounding

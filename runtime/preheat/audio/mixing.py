@@ -6,9 +6,8 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from preheat.audio.constants import SAMPLE_RATE
 from preheat.storage import InputError
-
-SAMPLE_RATE = 16000  # Hz, what Whisper hears
 
 # What a header may claim. Speech needs 2 kHz; beyond these a header is forged or damaged, and to believe it
 # would make gigabytes of a few bytes.

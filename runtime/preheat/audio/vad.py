@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from preheat.audio.mixing import SAMPLE_RATE, Samples
+from preheat.audio.constants import CHUNK_SECONDS, SAMPLE_RATE
+from preheat.audio.mixing import Samples
 from preheat.threads import share
 
 # Or it reports its use to its maker, and keeps a number of this machine in ~/.cache. It looks when imported.
@@ -32,7 +33,7 @@ THRESHOLD, FALL = 0.25, 0.15  # speech begins above the one probability and ends
 SHORTEST_SILENCE = 0.16  # s; anything shorter is part of the speech
 MARGIN = 0.3  # s of sound kept on both sides of speech: its soft beginnings and ends
 
-WINDOW = 30 * SAMPLE_RATE  # samples: what Whisper hears at a time
+WINDOW = CHUNK_SECONDS * SAMPLE_RATE  # samples: what Whisper hears at a time
 LONGEST_SILENCE = 1.5  # s within a window
 LATE = 2 / 3  # of a window: where a cut is looked for, lest windows become many
 

@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from preheat.audio.constants import ENCODER_STRIDE, FRAMES_PER_SECOND
 from preheat.model.decoding import Decoder, parts
-from preheat.model.features import FRAMES_PER_SECOND
-from preheat.model.segments import FRAMES_PER_TIMESTAMP
 from preheat.model.vocabulary import Vocabulary
 from preheat.model.warping import attention, token_starts
 from preheat.model.whisper import Matches, Whisper
@@ -92,7 +91,7 @@ def align(
     spoken = said.to(network.device).clamp(max=vocabulary.end - 1)  # beyond a row's text, anything
     probabilities = sayings.gather(2, spoken[:, :, None])[:, :, 0].nan_to_num(nan=0.0).tolist()
     sizes = [
-        (len(prompt) + len(text) + 1, max(length // FRAMES_PER_TIMESTAMP, 1))
+        (len(prompt) + len(text) + 1, max(length // ENCODER_STRIDE, 1))
         for text, length in zip(texts, lengths, strict=True)
     ]
     pictures = attention(list(matches.values()), sizes)[:, first:-1].double().cpu().numpy()
@@ -118,7 +117,7 @@ def timings(
     words: list[tuple[str, list[int]]], starts: NDArray[np.intp], probabilities: list[float]
 ) -> list[Timing]:
     """Words with their times, from the positions where tokens begin; the last of `starts` is the end."""
-    seconds = (starts * FRAMES_PER_TIMESTAMP / FRAMES_PER_SECOND).tolist()
+    seconds = (starts * ENCODER_STRIDE / FRAMES_PER_SECOND).tolist()
     bounds = np.cumsum([0, *(len(tokens) for _, tokens in words)]).tolist()
     return [
         Timing(text, tokens, seconds[i], seconds[j], float(np.mean(probabilities[i:j])))

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from preheat import memory
-from preheat.audio.mixing import SAMPLE_RATE
+from preheat.audio.constants import ENCODER_STRIDE, HOP_LENGTH, SAMPLE_RATE
 from preheat.audio.vad import MARGIN, Stretch, heard, windows
 from preheat.model.alignment import add_words
 from preheat.model.decoding import Decoder, parts
-from preheat.model.features import HOP, log_mel
+from preheat.model.features import log_mel
 from preheat.model.language import Language, detect
-from preheat.model.segments import FRAMES_PER_TIMESTAMP, cut
+from preheat.model.segments import cut
 from preheat.model.whisper import Whisper
 from preheat.transcript import Segment, Transcript
 
@@ -82,19 +82,19 @@ def decode(
     `encoded`: features of those that are encoded already.
     """
     options, vocabulary = decoder.options, decoder.vocabulary
-    longest = decoder.network.dims.max_source_positions * FRAMES_PER_TIMESTAMP  # frames
+    longest = decoder.network.dims.max_source_positions * ENCODER_STRIDE  # frames
     before = vocabulary.encode(options.initial_prompt) if options.initial_prompt else []
     features = encode(decoder.network, samples, stretches, encoded)
     found: list[tuple[list[Segment], int]] = []
     rest = []
     results = decoder.decode(features, decoder.prompt(language, before))
     for (start, end), result in zip(stretches, results, strict=True):
-        length = min((end - start) // HOP, longest)
-        segments, settled = cut(vocabulary, result, start // HOP, length)
+        length = min((end - start) // HOP_LENGTH, longest)
+        segments, settled = cut(vocabulary, result, start // HOP_LENGTH, length)
         if result.silent(options):
             segments, settled = [], length
         found.append((segments, length))
-        rest.append(Stretch(start + (settled or length) * HOP, end))
+        rest.append(Stretch(start + (settled or length) * HOP_LENGTH, end))
     if options.word_timestamps:
         return [s for segments in add_words(decoder, features, found, language) for s in segments], rest
     return [s for segments, _ in found for s in segments], rest
@@ -109,7 +109,7 @@ def encode(
     """
     rows = dict(encoded or {})
     if missing := [stretch for stretch in stretches if stretch not in rows]:
-        size = network.dims.max_source_positions * FRAMES_PER_TIMESTAMP * HOP
+        size = network.dims.max_source_positions * ENCODER_STRIDE * HOP_LENGTH
         sound = samples.new_zeros(len(missing), size)
         for row, (start, end) in zip(sound, missing, strict=True):
             part = samples[start : min(end, start + size)]

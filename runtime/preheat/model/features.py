@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  torch users know it by no other name
 from torch import Tensor
 
-HOP = 160  # samples from one log-mel frame to the next: 10 ms
-FRAMES_PER_SECOND = 100
+from preheat.audio.constants import HOP_LENGTH
+
 BLOCK = 6000  # frames transformed at a time, one minute: hours of audio must fit in memory
 
 
@@ -17,15 +17,17 @@ def log_mel(samples: Tensor, window: Tensor, filters: Tensor) -> Tensor:
     window, WhisperFeatureExtractor fills up the samples with zeros to 30 s; to a whole recording,
     openai/whisper adds 30 s of zeros.
     """
-    frames = samples.shape[-1] // HOP
+    frames = samples.shape[-1] // HOP_LENGTH
     half = len(window) // 2
     # torch.stft(center=True) would do the same padding, for the whole recording at once.
     padded = F.pad(samples.to(filters.device).reshape(-1, samples.shape[-1]), (half, half), mode="reflect")
     parts = []
     for begin in range(0, frames, BLOCK):
         end = min(begin + BLOCK, frames)
-        block = padded[:, begin * HOP : (end - 1) * HOP + len(window)]
-        spectrum = torch.stft(block, len(window), HOP, window=window, center=False, return_complex=True)
+        block = padded[:, begin * HOP_LENGTH : (end - 1) * HOP_LENGTH + len(window)]
+        spectrum = torch.stft(
+            block, len(window), HOP_LENGTH, window=window, center=False, return_complex=True
+        )
         parts.append(filters @ spectrum.abs().square())
     mel = torch.cat(parts, dim=-1).clamp(min=1e-10).log10()
     mel = (mel.maximum(mel.amax(dim=(-2, -1), keepdim=True) - 8) + 4) / 4

@@ -6,7 +6,7 @@ Nothing here needs torch: a state file's header is checked while torch is still 
 import json
 from dataclasses import dataclass
 
-FFT_SAMPLES = 400  # 25 ms at 16 kHz: the window of the log-mel transform
+from preheat.audio.constants import N_FFT
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def layout(dims: Dimensions) -> dict[str, tuple[int, ...]]:
     """
     d = dims.d_model
     shapes: dict[str, tuple[int, ...]] = {
-        "audio.window": (FFT_SAMPLES,),
-        "audio.filters": (dims.num_mel_bins, FFT_SAMPLES // 2 + 1),
+        "audio.window": (N_FFT,),
+        "audio.filters": (dims.num_mel_bins, N_FFT // 2 + 1),
     }
 
     def add(name: str, *weight: int) -> None:

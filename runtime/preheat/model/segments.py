@@ -1,11 +1,9 @@
 """From the tokens of a window to segments of the recording: where each begins and ends."""
 
+from preheat.audio.constants import ENCODER_STRIDE, FRAMES_PER_SECOND
 from preheat.model.decoding import Result
-from preheat.model.features import FRAMES_PER_SECOND
 from preheat.model.vocabulary import Vocabulary
 from preheat.transcript import Segment
-
-FRAMES_PER_TIMESTAMP = 2  # <|0.02|>, <|0.04|>, …
 
 
 def closed(vocabulary: Vocabulary, result: Result) -> bool:
@@ -29,11 +27,11 @@ def cut(
     if not ends or closed(vocabulary, result):
         ends.append(len(tokens))
     else:
-        settled = stamps[ends[-1] - 1] * FRAMES_PER_TIMESTAMP
+        settled = stamps[ends[-1] - 1] * ENCODER_STRIDE
     segments = []
     for begin, end in zip([0, *ends], ends, strict=False):
         text = vocabulary.text(tokens[begin:end])
-        times = [stamp * FRAMES_PER_TIMESTAMP for stamp in stamps[begin:end] if stamp >= 0]
+        times = [stamp * ENCODER_STRIDE for stamp in stamps[begin:end] if stamp >= 0]
         first, last = times[0] if times else 0, times[-1] if len(times) > 1 else length
         if not text.strip() and len(times) == 1:  # nothing is said until then
             first, last = 0, times[0] or length

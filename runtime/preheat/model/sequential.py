@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812  torch users know it by no other name
 from torch import Tensor
 
-from preheat.audio.mixing import SAMPLE_RATE
+from preheat.audio.constants import ENCODER_STRIDE, FRAMES_PER_SECOND, HOP_LENGTH, SAMPLE_RATE
 from preheat.audio.vad import Stretch, heard
 from preheat.model.alignment import add_words
 from preheat.model.decoding import Decoder
-from preheat.model.features import FRAMES_PER_SECOND, HOP, log_mel
+from preheat.model.features import log_mel
 from preheat.model.language import Language, detect
-from preheat.model.segments import FRAMES_PER_TIMESTAMP, closed, cut
+from preheat.model.segments import closed, cut
 from preheat.transcript import Segment, Transcript
 
 HOT = 0.5  # temperature above which text is not trusted to go before the next window's
@@ -31,8 +31,8 @@ def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch]) -> Tran
     """
     network, options = decoder.network, decoder.options
     decoder.growing = options.condition_on_previous_text
-    size = network.dims.max_source_positions * FRAMES_PER_TIMESTAMP
-    mel = log_mel(F.pad(samples, (0, size * HOP)), network.window, network.filters)
+    size = network.dims.max_source_positions * ENCODER_STRIDE
+    mel = log_mel(F.pad(samples, (0, size * HOP_LENGTH)), network.window, network.filters)
     frames = mel.shape[-1] - size
     encoded: dict[int, Tensor] = {}  # features [1, positions, d] of windows, by the frame at which they begin
 
@@ -42,7 +42,7 @@ def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch]) -> Tran
 
     def asked() -> Iterator[tuple[Tensor, float]]:
         for seek in range(0, frames if speech else 1, size):
-            found = heard(speech, Stretch(seek * HOP, (seek + size) * HOP))
+            found = heard(speech, Stretch(seek * HOP_LENGTH, (seek + size) * HOP_LENGTH))
             if found or not speech:
                 encoded[seek] = encode(seek)
                 yield encoded[seek], found / SAMPLE_RATE
@@ -71,7 +71,7 @@ def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch]) -> Tran
         before += [token for segment in found for token in segment.tokens]
         if not options.condition_on_previous_text or result.temperature > HOT:
             before = []
-        seek += max(settled, FRAMES_PER_TIMESTAMP)  # a window that settles nothing must not come again
+        seek += max(settled, ENCODER_STRIDE)  # a window that settles nothing must not come again
         if decoder.log:
             decoder.log.progress(min(seek, frames) / frames)
     return Transcript(language.code, segments, language.probability)

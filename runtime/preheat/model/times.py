@@ -4,9 +4,10 @@ from dataclasses import replace
 from itertools import chain
 from math import floor
 
+from preheat.audio.constants import TIME_PRECISION
 from preheat.transcript import Segment
 
-SHORTEST = 0.02  # s; Whisper's own timestamps are no finer
+SHORTEST = TIME_PRECISION  # s; Whisper's own timestamps are no finer
 
 Span = tuple[float, float]  # start and end, s
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import torch
 
+from preheat.audio.constants import ENCODER_STRIDE, HOP_LENGTH
 from preheat.model.decoding import CHECK_EVERY, Batch, Kind, capacity
-from preheat.model.features import HOP, log_mel
+from preheat.model.features import log_mel
 from preheat.model.graph import Graphs
 from preheat.model.layout import Dimensions, layout
-from preheat.model.segments import FRAMES_PER_TIMESTAMP
 from preheat.model.vocabulary import Vocabulary
 from preheat.model.whisper import Whisper
 
@@ -28,7 +28,7 @@ def warm_up(dims: Dimensions, dtype: torch.dtype, device: torch.device, vocabula
         for name, shape in layout(small).items()
     }
     network = Whisper(tensors, small)
-    silence = torch.zeros(1, dims.max_source_positions * FRAMES_PER_TIMESTAMP * HOP)
+    silence = torch.zeros(1, dims.max_source_positions * ENCODER_STRIDE * HOP_LENGTH)
     features = network.encode(log_mel(silence, network.window, network.filters))
     prompt = vocabulary.prompt(next(iter(vocabulary.languages), "en"), "transcribe", timestamps=True)
     batch = Batch(network, vocabulary, Kind(1, capacity(network, len(prompt)), True), Graphs(device, None))

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from preheat import memory
-from preheat.model.layout import FFT_SAMPLES, Dimensions, layout
+from preheat.audio.constants import HOP_LENGTH, N_FFT, SAMPLE_RATE
+from preheat.model.layout import Dimensions, layout
 from preheat.model.vocabulary import BYTES, Vocabulary
 from preheat.timing import reason
 
@@ -120,9 +121,9 @@ def check(
         ("scale_embedding", config.scale_embedding, False),
         ("tie_word_embeddings", config.tie_word_embeddings, True),
         ("feature_size", extractor.feature_size, config.num_mel_bins),
-        ("n_fft", extractor.n_fft, FFT_SAMPLES),
-        ("hop_length", extractor.hop_length, 160),
-        ("sampling_rate", extractor.sampling_rate, 16000),
+        ("n_fft", extractor.n_fft, N_FFT),
+        ("hop_length", extractor.hop_length, HOP_LENGTH),
+        ("sampling_rate", extractor.sampling_rate, SAMPLE_RATE),
     ):
         if found != wanted:
             raise ValueError(f"its {name} is {found}, this program computes {wanted}")
@@ -149,7 +150,7 @@ def fuse(
 ) -> dict[str, Tensor]:
     """The packed tensors, from transformers' own."""
     tensors = {
-        "audio.window": torch.hann_window(FFT_SAMPLES),
+        "audio.window": torch.hann_window(N_FFT),
         "audio.filters": torch.from_numpy(extractor.mel_filters.T).float(),  # [mel bins, FFT bins]
     }
     for name, shape in layout(dims).items():

@@ -8,8 +8,9 @@ import pytest
 import soundfile
 
 from preheat.audio import audiofile, isolation
+from preheat.audio.constants import SAMPLE_RATE
 from preheat.storage import InputError, check
-from tests.runtime.soundfiles import RATE, RECORDINGS, WRITERS, chirp, patched
+from tests.runtime.soundfiles import RECORDINGS, WRITERS, chirp, patched
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -23,9 +24,9 @@ def test_decode_gives_the_sound_at_16_khz(suffix: str, rate: int, channels: int,
     soundfile.write(path, np.stack(columns, axis=1), rate)
     found = audiofile.decode(path).samples
     assert found.dtype == np.float32 and found.ndim == 1
-    wanted = chirp(3, RATE) / channels
-    assert len(found) == pytest.approx(len(wanted), abs=0.05 * RATE)
-    middle = slice(RATE // 4, 2 * RATE)
+    wanted = chirp(3, SAMPLE_RATE) / channels
+    assert len(found) == pytest.approx(len(wanted), abs=0.05 * SAMPLE_RATE)
+    middle = slice(SAMPLE_RATE // 4, 2 * SAMPLE_RATE)
     error = np.sqrt(np.mean((found[middle] - wanted[middle]) ** 2) / np.mean(wanted[middle] ** 2))
     assert error < 0.1
 
@@ -46,8 +47,8 @@ def test_plain_files_are_read_in_this_process(
     path = samples / name
     if not path.exists():
         path = tmp_path / name
-        soundfile.write(path, audiofile.decode(samples / "long.flac").samples, RATE)
-    assert len(audiofile.decode(path).samples) > 7 * RATE
+        soundfile.write(path, audiofile.decode(samples / "long.flac").samples, SAMPLE_RATE)
+    assert len(audiofile.decode(path).samples) > 7 * SAMPLE_RATE
 
 
 def test_both_readers_hear_the_same(samples: Path, tmp_path: Path) -> None:
@@ -70,12 +71,12 @@ def test_what_is_not_audio_is_refused(name: str, content: bytes, tmp_path: Path)
 
 
 def test_no_samples_and_no_numbers_are_refused(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "none.wav", np.zeros(0), RATE)
+    soundfile.write(tmp_path / "none.wav", np.zeros(0), SAMPLE_RATE)
     with pytest.raises(InputError, match="0 samples"):
         audiofile.decode(tmp_path / "none.wav")
-    sound = chirp(1, RATE)
+    sound = chirp(1, SAMPLE_RATE)
     sound[100] = np.nan
-    soundfile.write(tmp_path / "nan.wav", sound, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "nan.wav", sound, SAMPLE_RATE, subtype="FLOAT")
     with pytest.raises(InputError, match="not numbers"):
         audiofile.decode(tmp_path / "nan.wav")
 
@@ -121,7 +122,7 @@ def test_forged_rates_of_other_formats(tmp_path: Path) -> None:
 
 def test_a_length_of_days_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audiofile, "LONGEST", 2)
-    soundfile.write(tmp_path / "a.wav", chirp(3), RATE)
+    soundfile.write(tmp_path / "a.wav", chirp(3), SAMPLE_RATE)
     with pytest.raises(InputError, match=r"hours or more of sound; at most 24 are read; cut it up"):
         audiofile.decode(tmp_path / "a.wav")
 
@@ -130,13 +131,13 @@ def test_a_length_of_days_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_floats_of_another_range_are_made_to_fit(scale: float, samples: Path, tmp_path: Path) -> None:
     """As programs write them that take them for integers; a click changes nothing."""
     sound = audiofile.decode(samples / "short.flac").samples
-    soundfile.write(tmp_path / "a.wav", sound / np.abs(sound).max() * scale, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "a.wav", sound / np.abs(sound).max() * scale, SAMPLE_RATE, subtype="FLOAT")
     found = audiofile.decode(tmp_path / "a.wav").samples
     assert 0.2 < np.abs(found).max() <= audiofile.LOUD
     assert np.corrcoef(found, sound)[0, 1] > 0.99
     clicking = sound.copy()
     clicking[4000:4003] = scale
-    soundfile.write(tmp_path / "b.wav", clicking, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "b.wav", clicking, SAMPLE_RATE, subtype="FLOAT")
     found = audiofile.decode(tmp_path / "b.wav").samples
     assert np.allclose(found[5000:], sound[5000:])
 
@@ -144,7 +145,7 @@ def test_floats_of_another_range_are_made_to_fit(scale: float, samples: Path, tm
 def test_samples_a_little_beyond_are_left_alone(tmp_path: Path) -> None:
     """Lossy codecs overshoot."""
     sound = 3 * chirp(1)
-    soundfile.write(tmp_path / "a.wav", sound, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "a.wav", sound, SAMPLE_RATE, subtype="FLOAT")
     assert np.array_equal(audiofile.decode(tmp_path / "a.wav").samples, sound)
 
 

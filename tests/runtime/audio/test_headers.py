@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.headers import Plain, plain
-from tests.runtime.soundfiles import RATE, RECORDINGS, WRITERS, by_soundfile, chirp, patched, piped
+from tests.runtime.soundfiles import RECORDINGS, WRITERS, by_soundfile, chirp, patched, piped
 
 SOUND = chirp(0.5)
 WAV = WRITERS["wav"](SOUND)
@@ -45,7 +46,7 @@ def test_plain_wav_of_every_kind(form: str, subtype: str, tmp_path: Path) -> Non
 
 
 def test_plain_flac(tmp_path: Path) -> None:
-    assert found(FLAC, tmp_path) == Plain(RATE, 1, 8000)
+    assert found(FLAC, tmp_path) == Plain(SAMPLE_RATE, 1, 8000)
     for kind in ("PCM_16", "PCM_24"):
         content = by_soundfile("FLAC", kind)(SOUND, 48000, 2)
         assert found(content, tmp_path) == Plain(48000, 2, 24000)
@@ -63,7 +64,7 @@ def test_plain_flac(tmp_path: Path) -> None:
     ids=["list", "list first", "fact", "junk", "odd"],
 )
 def test_chunks_that_do_no_harm(content: bytes, tmp_path: Path) -> None:
-    assert found(content, tmp_path) == Plain(RATE, 1, 8000)
+    assert found(content, tmp_path) == Plain(SAMPLE_RATE, 1, 8000)
     assert len(soundfile.read(io.BytesIO(content))[0]) == 8000
 
 

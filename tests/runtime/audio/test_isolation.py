@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from preheat.audio import audiofile, isolation
+from preheat.audio.constants import SAMPLE_RATE
 from preheat.storage import InputError
 from tests.runtime.homes import RUNTIME
-from tests.runtime.soundfiles import RATE, RECORDINGS, WRITERS, chirp
+from tests.runtime.soundfiles import RECORDINGS, WRITERS, chirp
 
 LIMITED = """
 import os, signal, sys, time
@@ -61,7 +62,7 @@ def test_recordings_may_be_decoded_side_by_side(tmp_path: Path) -> None:
 
     def seconds(name: str) -> float:
         try:
-            return len(audiofile.decode(tmp_path / name).samples) / RATE
+            return len(audiofile.decode(tmp_path / name).samples) / SAMPLE_RATE
         except InputError:
             return 0.0
 

@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from preheat.audio import audiofile, vad
+from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.loudness import AROUND, LEAST_LEVEL, audible, gains
-from preheat.audio.mixing import SAMPLE_RATE, Samples
+from preheat.audio.mixing import Samples
 from tests.runtime.soundfiles import RECORDINGS
 
 

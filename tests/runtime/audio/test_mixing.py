@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preheat.audio.mixing import SAMPLE_RATE, Mixer, Samples, aligned
+from preheat.audio.constants import SAMPLE_RATE
+from preheat.audio.mixing import Mixer, Samples, aligned
 from preheat.storage import InputError
 from tests.runtime.soundfiles import chirp
 

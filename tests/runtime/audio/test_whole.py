@@ -11,9 +11,10 @@ import pytest
 
 from preheat.audio import audiofile
 from preheat.audio.audiofile import Recording
+from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.frames import frame_size
 from preheat.storage import InputError
-from tests.runtime.soundfiles import RATE, RECORDINGS, WRITERS, by_av, chirp, patched, piped, wav_with
+from tests.runtime.soundfiles import RECORDINGS, WRITERS, by_av, chirp, patched, piped, wav_with
 
 SECONDS = 4.0
 CODEC = 0.12  # s that codecs may add or leave out, at either end
@@ -32,7 +33,7 @@ def read(content: bytes, folder: Path) -> Recording:
 
 
 def seconds(recording: Recording) -> float:
-    return len(recording.samples) / RATE
+    return len(recording.samples) / SAMPLE_RATE
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -40,10 +41,10 @@ def test_what_is_whole_is_read_whole(name: str, written: dict[str, bytes], tmp_p
     found = read(written[name], tmp_path)
     assert found.incomplete is None
     assert seconds(found) == pytest.approx(SECONDS, abs=CODEC)
-    middle = slice(RATE, 3 * RATE)
+    middle = slice(SAMPLE_RATE, 3 * SAMPLE_RATE)
     wanted = chirp(SECONDS)[middle]
     # Codecs delay: the best of a tenth of a second counts. A telephone's keeps 3.4 kHz of it, roughly.
-    shifts = range(-RATE // 10, RATE // 10, 4)
+    shifts = range(-SAMPLE_RATE // 10, SAMPLE_RATE // 10, 4)
     likeness = max(np.corrcoef(np.roll(found.samples, shift)[middle], wanted)[0, 1] for shift in shifts)
     assert likeness > (0.6 if name in ("amr", "3gp") else 0.75)
 
@@ -174,7 +175,7 @@ def with_video(sound_codec: str, *, late: float = 0) -> bytes:
         with av.open(file.name, "w") as container:
             video: Any = container.add_stream("mpeg4", rate=10)
             video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
-            audiofile: Any = container.add_stream(sound_codec, rate=RATE)
+            audiofile: Any = container.add_stream(sound_codec, rate=SAMPLE_RATE)
             audiofile.layout = "mono"
             for i in range(60):
                 picture = av.VideoFrame(64, 64, "yuv420p")
@@ -182,10 +183,10 @@ def with_video(sound_codec: str, *, late: float = 0) -> bytes:
                 container.mux(video.encode(picture))
             container.mux(video.encode(None))
             sound = av.AudioFrame.from_ndarray(chirp(SECONDS)[None], format="flt", layout="mono")
-            sound.sample_rate, sound.pts = RATE, round(late * RATE)
-            for frame in [*av.AudioResampler(audiofile.format, "mono", RATE).resample(sound), None]:
+            sound.sample_rate, sound.pts = SAMPLE_RATE, round(late * SAMPLE_RATE)
+            for frame in [*av.AudioResampler(audiofile.format, "mono", SAMPLE_RATE).resample(sound), None]:
                 if frame:
-                    frame.pts = (frame.pts or 0) if late == 0 else round(late * RATE)
+                    frame.pts = (frame.pts or 0) if late == 0 else round(late * SAMPLE_RATE)
                 container.mux(audiofile.encode(frame))
         return file.read()
 

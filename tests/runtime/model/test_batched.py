@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from preheat.audio import vad
-from preheat.audio.mixing import SAMPLE_RATE
+from preheat.audio.constants import FRAMES_PER_SECOND, HOP_LENGTH, SAMPLE_RATE
 from preheat.audio.vad import Stretch
 from preheat.model import batched
 from preheat.model.decoding import Decoder, Result
-from preheat.model.features import FRAMES_PER_SECOND, HOP
 from preheat.model.layout import Dimensions
 from preheat.model.vocabulary import Vocabulary
 from preheat.options import Options
@@ -82,23 +81,23 @@ def _features_are_frame_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """In place of log-mel, one sample of each frame; `recording` writes there where it is."""
 
     def log_mel(sound: Tensor, window: None, filters: None) -> Tensor:
-        assert sound.shape[1] == WINDOW * HOP
-        return sound[:, ::HOP]
+        assert sound.shape[1] == WINDOW * HOP_LENGTH
+        return sound[:, ::HOP_LENGTH]
 
     monkeypatch.setattr(batched, "log_mel", log_mel)
 
 
 def recording(frames: int) -> Tensor:
     """Samples of which each frame's tell its number, from 1 on; silence is 0."""
-    return torch.arange(1.0, frames + 1).repeat_interleave(HOP)
+    return torch.arange(1.0, frames + 1).repeat_interleave(HOP_LENGTH)
 
 
 def speech_of(said: list[Word], frames: int) -> list[Stretch]:
     """Where a perfect detector finds it."""
-    samples = frames * HOP
+    samples = frames * HOP_LENGTH
     probabilities = np.zeros(-(-samples // vad.FRAME), np.float32)
     for first, last, _ in said:
-        probabilities[first * HOP // vad.FRAME : -(-last * HOP // vad.FRAME)] = 1
+        probabilities[first * HOP_LENGTH // vad.FRAME : -(-last * HOP_LENGTH // vad.FRAME)] = 1
     return vad.spoken(probabilities, samples)
 
 

@@ -9,7 +9,8 @@ import whisper
 from torch import Tensor
 from transformers import WhisperFeatureExtractor
 
-from preheat.audio.mixing import SAMPLE_RATE, Samples
+from preheat.audio.constants import SAMPLE_RATE
+from preheat.audio.mixing import Samples
 from preheat.model import features
 
 WINDOW = 30 * SAMPLE_RATE  # samples

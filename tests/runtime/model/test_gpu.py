@@ -16,7 +16,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from preheat.audio import audiofile
-from preheat.audio.mixing import SAMPLE_RATE
+from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.vad import Stretch
 from preheat.model import alignment, batched, sequential, warmup, whisper
 from preheat.model.decoding import Batch, Decoder, Kind, Result

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from preheat.audio import audiofile
-from preheat.audio.mixing import SAMPLE_RATE
+from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.vad import Stretch
 from preheat.formats import to_json
 from preheat.model import batched, decoding, sequential

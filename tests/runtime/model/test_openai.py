@@ -11,7 +11,8 @@ import torch
 import whisper
 
 from preheat.audio import audiofile
-from preheat.audio.mixing import SAMPLE_RATE, Samples
+from preheat.audio.constants import SAMPLE_RATE
+from preheat.audio.mixing import Samples
 from preheat.model import alignment, sequential, warping
 from preheat.model.decoding import Decoder
 from preheat.model.layout import Dimensions
