@@ -51,10 +51,7 @@ def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch]) -> Tran
             if decoder.size == 1 or not memory.shortage(error):
                 raise
         if decoded is None:
-            decoder.size = -(-len(taken) // 2)
-            decoder.forget()
-            if decoder.log:
-                decoder.log.info(f"out of memory; going on with {decoder.size} windows at a time")
+            decoder.shrink(len(taken))
             continue
         found, rest = decoded
         segments += found

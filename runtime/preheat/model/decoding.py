@@ -134,6 +134,13 @@ class Decoder:
         logits = self.network.decode(start, cache)[:, 0, list(self.vocabulary.languages.values())]
         return logits.softmax(dim=-1).nan_to_num(nan=0.0)
 
+    def shrink(self, windows: int) -> None:
+        """Decode half as many windows at a time from now on, as there was not the memory for so many."""
+        self.size = -(-windows // 2)
+        self.forget()
+        if self.log:
+            self.log.info(f"out of memory; going on with {self.size} windows at a time")
+
     def forget(self) -> None:
         """Give back the memory that is kept for the next batches."""
         self.kept.clear()
