@@ -29,12 +29,13 @@ Load = Callable[[], Iterable[Tensor]]  # the tensors; what they lie in must live
 def state(path: Path, device: str, threads: int) -> Load:
     """Ours, which also compares every checksum."""
     from preheat.weights import state, streaming
+    from preheat.weights.reading import Reading
 
     stream: Any = streaming.stream
     stream.__kwdefaults__["threads"] = threads  # state.load leaves them to its default
 
     def load() -> Iterable[Tensor]:
-        tensors, _ = state.load(path, device)
+        tensors, _ = state.load(Reading(path, device), device)
         return list(tensors.values())
 
     return load

@@ -20,7 +20,7 @@ from preheat.threads import meanwhile
 from preheat.timing import Log, reason, warn
 from preheat.weights import gpu
 from preheat.weights.reading import Reading
-from preheat.weights.statefile import StateError, naming
+from preheat.weights.statefile import StateError
 
 if TYPE_CHECKING:
     from preheat.model.vocabulary import Vocabulary
@@ -78,7 +78,7 @@ class Loading:
         from preheat.model.vocabulary import Vocabulary  # noqa: PLC0415  most runs have no use for it so early
 
         if self.reading and self._stated is None:
-            with suppress(StateError, MemoryError, OSError), naming(self.reading.path):
+            with suppress(StateError, MemoryError, OSError), self.reading.naming:
                 self._stated = Vocabulary(self.reading.header().metadata)
         return self._stated
 
@@ -127,7 +127,7 @@ class Loading:
         from preheat.model.whisper import Whisper  # noqa: PLC0415  there by now
 
         # What the metadata of a state file lack is noticed when it is used.
-        with naming(self.reading.path) if strategy == "state" and self.reading else nullcontext():
+        with self.reading.naming if strategy == "state" and self.reading else nullcontext():
             tensors, metadata = self.pack(strategy)
             network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
             vocabulary = (self._stated if strategy == "state" else None) or Vocabulary(metadata)

@@ -33,6 +33,7 @@ class Reading:
     def __init__(self, path: Path, device: str = "cpu", log: Log | None = None) -> None:
         """Start to read; returns at once and raises nothing. `log` is to note the phases."""
         self.path = path
+        self.naming = naming(path)  # for whatever is made of the file, too
         self._log = log
         self._for_cpu = device == "cpu"
         self._file: BinaryIO | None = None
@@ -91,7 +92,7 @@ class Reading:
     def _run(self) -> None:
         """All the work in the background."""
         try:
-            with self.phase("check header"), naming(self.path):
+            with self.phase("check header"), self.naming:
                 self._file = self.path.open("rb")
                 self._header = read_header(self._file)
         except Exception as error:  # for the thread that waits
@@ -137,7 +138,7 @@ class Reading:
                 header.check(i, data[header.chunk(i)])
 
         try:
-            with self.phase("check data"), naming(self.path):
+            with self.phase("check data"), self.naming:
                 # A private map is writable, as torch wants it; the file itself never changes.
                 view = mmap.mmap(self.fileno(), header.start + header.size, access=mmap.ACCESS_COPY)
                 data = memoryview(view)[header.start :]

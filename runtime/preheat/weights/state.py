@@ -67,14 +67,12 @@ def write(path: Path, packed: checkpoint.Packed) -> None:
             file.write(blob)
 
 
-def load(source: Path | Reading, device: str = "cpu") -> checkpoint.Packed:
+def load(reading: Reading, device: str = "cpu") -> checkpoint.Packed:
     """The tensors and the metadata of a state file, every byte checked. Raises StateError.
 
-    A Reading has a start: begun before torch was imported, it may be done by now. On the CPU the tensors are
-    views of a private memory map of the file: nothing is copied, and the map lives as long as they do. On a
-    GPU they are views of one allocation.
+    On the CPU the tensors are views of a private memory map of the file: nothing is copied, and the map lives
+    as long as they do. On a GPU they are views of one allocation.
     """
-    reading = source if isinstance(source, Reading) else Reading(source, device)
     header = reading.header()
     if torch.device(device).type == "cpu":
         data = torch.frombuffer(reading.data(), dtype=torch.uint8)
@@ -96,8 +94,9 @@ def views(data: torch.Tensor, entries: statefile.Entries) -> dict[str, torch.Ten
 
 def verify(path: Path) -> dict[str, Any]:
     """Check every byte of a state file and report on it, as a dict that goes into JSON. Raises StateError."""
-    tensors, metadata = load(path)
-    with statefile.naming(path), path.open("rb") as file:
+    reading = Reading(path)
+    tensors, metadata = load(reading)
+    with reading.naming, path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         size = os.fstat(file.fileno()).st_size
     return {

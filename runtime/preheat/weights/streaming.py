@@ -19,7 +19,7 @@ from torch import Tensor
 from preheat.threads import share
 from preheat.weights import statefile
 from preheat.weights.reading import THREADS, Reading, cached
-from preheat.weights.statefile import ALIGNMENT, naming
+from preheat.weights.statefile import ALIGNMENT
 
 SLOTS = 8  # of a chunk each: 128 MiB pinned in all
 # Of O_DIRECT: by a file system without it, and for memory that no disk can write to, as pinned memory may be.
@@ -101,7 +101,7 @@ def stream(
                 header.check(i, slot.view[:length])
 
     try:
-        with reading.phase("stream data"), naming(reading.path):
+        with reading.phase("stream data"), reading.naming:
             share(chunks, work, threads)
     finally:
         if past is not None:

@@ -59,9 +59,9 @@ class Case:
         things, as a file of another program would, but of the very same tensors.
         """
         self.scratch.write_bytes(content)
-        for load in (state.load, streamed):
+        for load, device in ((state.load, "cpu"), (streamed, "cuda")):
             try:
-                tensors, metadata = load(self.scratch)
+                tensors, metadata = load(Reading(self.scratch, device))
             except statefile.StateError as error:
                 message = str(error)
                 assert str(self.scratch) in message and message.endswith("; run state.py bake again")
@@ -72,9 +72,8 @@ class Case:
             assert signed or (content == self.content and metadata == self.metadata)
 
 
-def streamed(path: Path) -> Packed:
+def streamed(reading: Reading) -> Packed:
     """As state.load does for a GPU."""
-    reading = Reading(path, "cuda")
     data = streaming.stream(reading, "cpu", threads=2)
     return state.views(data, reading.header().entries), reading.header().metadata
 
@@ -92,7 +91,7 @@ def real(limits: None, baked: Path, tmp_path_factory: pytest.TempPathFactory) ->
     path = baked / "state/whisper-nato.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(statefile, "CHUNK", 16 << 20)
-        return Case(path, state.load(path), tmp_path_factory.mktemp("real") / "damaged")
+        return Case(path, state.load(Reading(path)), tmp_path_factory.mktemp("real") / "damaged")
 
 
 def flipped(content: bytes, bits: set[int]) -> bytes:

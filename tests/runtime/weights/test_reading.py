@@ -41,14 +41,14 @@ def damaged(file: Path) -> Path:
 def test_a_reading_gives_what_the_file_does(device: str, file: Path) -> None:
     """One that was meant for a GPU as well."""
     tensors, metadata = state.load(Reading(file, device))
-    wanted, said = state.load(file)
+    wanted, said = state.load(Reading(file))
     assert same(tensors, wanted) and metadata == said
 
 
 def test_one_that_was_stopped(file: Path) -> None:
     started = Reading(file)
     started.stop()
-    assert same(state.load(started)[0], state.load(file)[0])
+    assert same(state.load(started)[0], state.load(Reading(file))[0])
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -64,10 +64,10 @@ def test_an_error_waits_for_who_loads(device: str, damaged: Path, tmp_path: Path
 def test_the_file_never_changes(file: Path) -> None:
     """Nor does what others read of it, when a tensor does."""
     content = file.read_bytes()
-    tensors, _ = state.load(file)
+    tensors, _ = state.load(Reading(file))
     tensors["decoder.norm.bias"].fill_(1)
     assert file.read_bytes() == content
-    assert not same(state.load(file)[0], tensors)
+    assert not same(state.load(Reading(file))[0], tensors)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_what_is_in_the_page_cache_is_not_read_ahead(
 
 def test_without_threads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As under a limit of the number of processes."""
-    wanted, _ = state.load(file)
+    wanted, _ = state.load(Reading(file))
 
     def fail(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

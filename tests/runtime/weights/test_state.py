@@ -40,7 +40,7 @@ def file(baked: Path, tmp_path: Path) -> Path:
 
 
 def test_load_gives_what_was_packed(file: Path, packed: checkpoint.Packed) -> None:
-    tensors, metadata = state.load(file)
+    tensors, metadata = state.load(Reading(file))
     assert list(tensors) == list(packed[0])
     assert all(torch.equal(tensors[name], packed[0][name]) for name in tensors)
     assert {name: metadata[name] for name in packed[1]} == packed[1]
@@ -72,7 +72,7 @@ def test_it_is_laid_out_as_described(file: Path, checkpoint_folder: Path) -> Non
 
 
 def test_queries_keys_and_values_are_fused(file: Path, checkpoint_folder: Path) -> None:
-    tensors, _ = state.load(file)
+    tensors, _ = state.load(Reading(file))
     with safetensors.safe_open(checkpoint_folder / "model.safetensors", framework="pt") as source:
         parts = [source.get_tensor(f"model.decoder.layers.1.self_attn.{p}_proj.weight") for p in "qkv"]
         assert torch.equal(tensors["decoder.1.attention.qkv.weight"], torch.cat(parts))
@@ -98,7 +98,7 @@ def test_dtype_is_that_of_the_network_only(
 ) -> None:
     """The log-mel is always computed in float32."""
     state.write(tmp_path / "half", checkpoint.pack(checkpoint_folder, getattr(torch, dtype)))
-    tensors, metadata = state.load(tmp_path / "half")
+    tensors, metadata = state.load(Reading(tmp_path / "half"))
     assert metadata["dtype"] == dtype
     for name, tensor in tensors.items():
         kept = torch.float32 if name.startswith("audio.") else getattr(torch, dtype)
@@ -152,7 +152,7 @@ def test_damage_is_seen(kind: str, file: Path) -> None:
     assert damaged != content
     file.write_bytes(damaged)
     with pytest.raises(StateError) as raised:
-        state.load(file)
+        state.load(Reading(file))
     message = str(raised.value)
     assert str(file) in message and message.endswith("; run state.py bake again") and "\n" not in message
     too_long = ("the header's length, huge", "cut in the header", "a pickle")
@@ -220,7 +220,7 @@ def test_a_lying_header_is_refused(kind: str, file: Path) -> None:
     change(header)
     file.write_bytes(with_header(header, data))
     with pytest.raises(StateError, match=message) as raised:
-        state.load(file)
+        state.load(Reading(file))
     assert "\n" not in str(raised.value)
 
 
@@ -234,7 +234,7 @@ def test_numbers_and_order_are_the_programs_own(file: Path, packed: checkpoint.P
     file.write_bytes(with_header(header, data))
     reading = Reading(file, "cuda")
     streamed = state.views(streaming.stream(reading, "cpu"), reading.header().entries)
-    for tensors in (state.load(file)[0], streamed):
+    for tensors in (state.load(Reading(file))[0], streamed):
         assert same(tensors, packed[0])
 
 
@@ -242,7 +242,7 @@ def test_data_must_begin_with_a_page(file: Path) -> None:
     header, data = header_of(file.read_bytes())
     file.write_bytes(with_header(header, data, page=64))
     with pytest.raises(StateError, match=r"has its data at byte [\d,]+, not at a multiple of 4,096"):
-        state.load(file)
+        state.load(Reading(file))
 
 
 def test_an_edited_header_is_refused(file: Path) -> None:
@@ -252,9 +252,9 @@ def test_an_edited_header_is_refused(file: Path) -> None:
     header["__metadata__"]["generation"] = json.dumps(settings)
     file.write_bytes(with_header(header, data, sign=False))
     with pytest.raises(StateError, match="changed header"):
-        state.load(file)
+        state.load(Reading(file))
     file.write_bytes(with_header(header, data))
-    state.load(file)
+    state.load(Reading(file))
 
 
 def test_verify_reports_or_fails(file: Path) -> None:

@@ -94,7 +94,7 @@ def reading_by(read: Read, monkeypatch: pytest.MonkeyPatch, look: Read = REAL) -
 @pytest.mark.parametrize("threads", [1, 2, 3, 100])
 def test_any_threads_and_slots(threads: int, slots: int, direct: bool | None, file: Path) -> None:
     """More chunks than slots, as many and fewer; more threads than chunks."""
-    wanted, _ = state.load(file)
+    wanted, _ = state.load(Reading(file))
     assert same(load(file, threads=threads, slots=slots, direct=direct)[0], wanted)
 
 
@@ -117,7 +117,7 @@ def test_any_number_of_chunks(size: int, tmp_path: Path, monkeypatch: pytest.Mon
 def test_any_dtype(dtype: str, tmp_path: Path) -> None:
     wanted, _ = handmade.small(tmp_path / "file", dtype)
     assert same(load(tmp_path / "file")[0], wanted)
-    assert same(state.load(tmp_path / "file")[0], wanted)
+    assert same(state.load(Reading(tmp_path / "file"))[0], wanted)
 
 
 def test_tensors_are_views_of_one_allocation(file: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_file_system_that_cannot_tell(file: Path, monkeypatch: pytest.MonkeyPa
             raise OSError(errno.EOPNOTSUPP, "Operation not supported")
         return REAL(file, buffers, at)
 
-    wanted, _ = state.load(file)
+    wanted, _ = state.load(Reading(file))
     monkeypatch.setattr(os, "preadv", preadv)
     assert same(load(file)[0], wanted)
 
@@ -203,7 +203,7 @@ def test_a_file_system_that_cannot_tell(file: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EFAULT])
 def test_direct_reads_may_be_refused(number: int, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the file is read, or already when it is opened; that of the memory at hand as well."""
-    wanted, _ = state.load(file)
+    wanted, _ = state.load(Reading(file))
     refused = 0
 
     def refuse(file: int, buffers: list[memoryview], at: int) -> int:
@@ -232,7 +232,7 @@ def test_direct_reads_may_be_refused(number: int, file: Path, monkeypatch: pytes
 @pytest.mark.parametrize("most", [100, 4096, 10_000, 40_960])
 def test_reads_may_be_short(most: int, direct: bool, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Direct ones are of whole sectors, but those that end within a page."""
-    wanted, _ = state.load(file)
+    wanted, _ = state.load(Reading(file))
 
     def read(file: int, buffers: list[memoryview], at: int) -> int:
         return min(REAL(file, buffers, at), most)
@@ -256,7 +256,7 @@ def test_a_file_that_shrinks_meanwhile(
 
 def test_a_file_that_is_replaced_meanwhile(file: Path) -> None:
     """The one that was checked is the one that is loaded."""
-    wanted, _ = state.load(file)
+    wanted, _ = state.load(Reading(file))
     reading = Reading(file, "cuda")
     reading.header()
     handmade.small(file, "float16")
@@ -370,13 +370,13 @@ def test_a_slot_is_given_back_though_the_device_has_failed(monkeypatch: pytest.M
 @pytest.mark.parametrize("direct", [True, False, None])
 @pytest.mark.parametrize(("threads", "slots"), [(1, 1), (2, 4), (8, 8)])
 def test_to_a_gpu(threads: int, slots: int, direct: bool | None, file: Path) -> None:
-    wanted, metadata = state.load(file)
+    wanted, metadata = state.load(Reading(file))
     reading = Reading(file, "cuda")
     data = streaming.stream(reading, "cuda", threads=threads, slots=slots, direct=direct)
     found = state.views(data, reading.header().entries)
     assert same({name: tensor.cpu() for name, tensor in found.items()}, wanted)
-    for source in (file, Reading(file, "cuda"), Reading(file, "cpu")):
-        tensors, said = state.load(source, "cuda")
+    for reading in (Reading(file, "cuda"), Reading(file, "cpu")):
+        tensors, said = state.load(reading, "cuda")
         assert all(tensor.is_cuda for tensor in tensors.values()) and said == metadata
         assert same({name: tensor.cpu() for name, tensor in tensors.items()}, wanted)
     assert same(state.load(Reading(file, "cuda"), "cpu")[0], wanted)
