@@ -1,7 +1,6 @@
 """The command that makes and checks state files; see --help."""
 
-from preheat import stdio
-from preheat.weights import state
+from preheat import cli, stdio
 
 if __name__ == "__main__":
-    stdio.run("state", state.main)
+    stdio.run("state", cli.state)

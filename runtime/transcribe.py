@@ -1,6 +1,6 @@
 """The command `transcribe`: speech in files to text; see --help."""
 
-from preheat import stdio, transcribe
+from preheat import cli, stdio
 
 if __name__ == "__main__":
-    stdio.run("transcribe", transcribe.main)
+    stdio.run("transcribe", cli.transcribe)

@@ -33,10 +33,10 @@ def run(place: Place) -> Iterator[Row]:
     if "torch" in sys.modules:
         yield {"problem": "torch was there before the start, and is not counted"}
     sys.addaudithook(note)
-    from preheat import transcribe  # noqa: PLC0415  its files are noted, too
+    from preheat import cli  # noqa: PLC0415  its files are noted, too
 
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        code = transcribe.main(ours.arguments(place, shape, ours.SHORT))
+        code = cli.transcribe(ours.arguments(place, shape, ours.SHORT))
     after = counters()
     if code:
         yield {"problem": f"transcribe ended with {code}"}

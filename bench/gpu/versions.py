@@ -13,7 +13,7 @@ from bench.gpu.place import Place, Row
 
 PACKAGES = ["torch", "transformers", "tokenizers", "numpy", "onnxruntime", "xxhash", "soundfile", "soxr"]
 ACCESS = [  # they import all others
-    "preheat.transcribe",
+    "preheat.cli",
     "preheat.audio.listening",
     "preheat.model.batched",
     "preheat.model.sequential",

@@ -11,11 +11,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+RUNTIME = Path(__file__).resolve().parents[1]  # the folder that holds this package, and VERSION
 NO_SUCH_FLAG = (errno.EISDIR, errno.EOPNOTSUPP)  # what file systems say that do not know O_TMPFILE
 
 
 class InputError(Exception):
     """An input that cannot be transcribed: one line with the cause and the cure, without the file's name."""
+
+
+def version() -> str:
+    """Of this program."""
+    return (RUNTIME / "VERSION").read_text().strip()
 
 
 def check(path: Path) -> None:

@@ -1,73 +1,67 @@
-"""The command line: speech in files to text.
+"""The order of work for the command: speech in files to text.
 
-Results go to stdout or to files, everything else to stderr. Exit codes: 0 all good, 1 some input failed or
-is incomplete (each is named, the others are done), 2 wrong usage, 3 no usable model, 4 a fault of this
-program, 130 interrupted.
-
-Only light modules are imported up here: what costs time comes when nothing cheap can fail any more.
+Results go to stdout or to files, everything else to stderr. Only light modules are imported up here: what
+costs time comes when nothing cheap can fail any more.
 """
 
-import argparse
 import gc
 import os
 import sys
 import traceback
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preheat import memory, options, stdio
+from preheat import memory, stdio
 from preheat.formats import WRITERS
 from preheat.model import times
-from preheat.options import UsageError
-from preheat.storage import InputError, check, check_folder, check_result, replacing
+from preheat.options import Options, UsageError
+from preheat.storage import InputError, check, check_folder, check_result, replacing, version
 from preheat.timing import Log, now, warn
 from preheat.transcript import Transcript
-from preheat.weights.loading import STRATEGIES, Loading, Model, ModelError, enough_memory, find
+from preheat.weights.loading import STRATEGIES, Loading, Model, enough_memory, find
 
 if TYPE_CHECKING:
     from preheat.audio.listening import Heard, Listening
     from preheat.model.decoding import Decoder
     from preheat.model.vocabulary import Vocabulary
-    from preheat.options import Options
 
-INPUT_FAILED, USAGE, NO_MODEL, FAULT, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 4, 130, 141
-
-
-def main(argv: list[str]) -> int:
-    """Run the command line; returns the exit code."""
-    try:
-        args = options.arguments(argv)
-        return run(args, options.decoding(args), Log(args.quiet))
-    except (UsageError, ModelError) as error:
-        warn(str(error))
-        return USAGE if isinstance(error, UsageError) else NO_MODEL
-    except MemoryError as error:  # wherever it was not looked for
-        warn(f"{memory.shortage(error)}; {memory.CURE}")
-        return NO_MODEL
-    except KeyboardInterrupt:
-        warn("interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has seen enough, as in `transcribe … | head -1`
-        return PIPE_CLOSED
-    except Exception:
-        fault("this program")
-        return FAULT
+INPUT_FAILED, FAULT = 1, 4  # exit codes
 
 
-def run(args: argparse.Namespace, asked: "Options", log: Log) -> int:
+@dataclass(frozen=True)
+class Job:
+    """What is to be transcribed, by which model, and where the results go."""
+
+    files: list[Path]
+    home: Path  # has state/ and model/
+    model: str | None  # its name; None: the only one there is
+    load: str  # "auto", or one of loading.STRATEGIES
+    device: str  # "auto", "cpu" or "cuda"
+    sequential: bool  # one window after the other
+    batch_size: int | None  # windows at a time; None: by the free memory
+    folder: Path | None  # None: to stdout
+    formats: list[str]  # of formats.WRITERS
+    timings: str | None  # what is told of them in the end: "text", "json" or nothing
+
+    def results(self, path: Path) -> list[Path]:
+        """The files that a recording's results go to, if they go to files."""
+        return [self.folder / f"{path.stem}.{name}" for name in self.formats] if self.folder else []
+
+
+def run(job: Job, asked: Options, log: Log) -> int:
     """All the work, what is cheap and may fail first; returns the exit code."""
     gc.disable()  # imports make 300,000 objects that stay; to look for garbage among them takes time
-    check_outputs(args)
-    inputs = [path for path in args.files if passes(path, results(path, args))]
+    check_outputs(job)
+    inputs = [path for path in job.files if passes(path, job.results(path))]
     if not inputs:
         return INPUT_FAILED
-    strategies = [strategy for strategy in STRATEGIES if args.load in ("auto", strategy)]
+    strategies = [strategy for strategy in STRATEGIES if job.load in ("auto", strategy)]
     for skipped in set(STRATEGIES).difference(strategies):
-        log.info(f"{skipped} loading is not tried: --load {args.load}")
-    name = find(args.home, args.model)
-    loading = Loading(args.home, name, strategies, args.device, log)
+        log.info(f"{skipped} loading is not tried: --load {job.load}")
+    name = find(job.home, job.model)
+    loading = Loading(job.home, name, strategies, job.device, log)
     with log.phase("import audio"), enough_memory("what reads recordings cannot be imported"):
         from preheat.audio import listening, vad  # noqa: PLC0415  what fails sooner should not wait for it
     with enough_memory("no recording can be read"):
@@ -80,21 +74,21 @@ def run(args: argparse.Namespace, asked: "Options", log: Log) -> int:
     gc.enable()
     ready = now()
     with enough_memory("the model cannot be used"):
-        decoder = prepare(model, asked, args.batch_size, log)
-    codes, seconds = [INPUT_FAILED] * (len(args.files) - len(inputs)), 0.0
+        decoder = prepare(model, asked, job.batch_size, log)
+    codes, seconds = [INPUT_FAILED] * (len(job.files) - len(inputs)), 0.0
     for following in [*inputs[1:], None]:
         current = ahead
         if following is not None:
             ahead = listening.Listening(following, detector, log)  # while this one is transcribed
-        code, length = transcribe(current, decoder, args, log)
+        code, length = transcribe(current, decoder, job, log)
         codes.append(code)
         seconds += length
-    if args.timings:
-        report(args.timings, model, ready, seconds, log)
+    if job.timings:
+        report(job.timings, model, ready, seconds, log)
     return max(codes)
 
 
-def prepare(model: Model, asked: "Options", batch_size: int | None, log: Log) -> "Decoder":
+def prepare(model: Model, asked: Options, batch_size: int | None, log: Log) -> "Decoder":
     """The model, ready to decode as asked."""
     import torch  # noqa: PLC0415  as above
 
@@ -105,32 +99,32 @@ def prepare(model: Model, asked: "Options", batch_size: int | None, log: Log) ->
     return decoding.Decoder(model.network, model.vocabulary, asked, size, log)
 
 
-def check_outputs(args: argparse.Namespace) -> None:
+def check_outputs(job: Job) -> None:
     """Raise UsageError if outputs would get in each other's way; make the folder of -o."""
-    if args.folder is None:
+    if job.folder is None:
         if 1 in stdio.closed:
             raise UsageError("standard output is closed; say where to write with -o DIR")
-        if len(args.formats) > 1:
+        if len(job.formats) > 1:
             raise UsageError("several formats make several files; say where with -o DIR")
-        if args.formats == ["json"] and len(args.files) > 1:
+        if job.formats == ["json"] and len(job.files) > 1:
             raise UsageError("several recordings make several JSON documents; say where with -o DIR")
         return
-    stem, count = Counter(path.stem for path in args.files).most_common(1)[0]
+    stem, count = Counter(path.stem for path in job.files).most_common(1)[0]
     if count > 1:
         raise UsageError(
-            f"{count} recordings would be written to {args.folder / stem}.*; give each its own -o"
+            f"{count} recordings would be written to {job.folder / stem}.*; give each its own -o"
         )
     try:
-        args.folder.mkdir(parents=True, exist_ok=True)
+        job.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"no folder {args.folder}: {error.strerror}; name another with -o") from error
+        raise UsageError(f"no folder {job.folder}: {error.strerror}; name another with -o") from error
     try:
-        check_folder(args.folder)
+        check_folder(job.folder)
     except OSError as error:
-        raise UsageError(f"cannot write to {args.folder}: {error.strerror}; name another with -o") from error
+        raise UsageError(f"cannot write to {job.folder}: {error.strerror}; name another with -o") from error
 
 
-def check_asked(asked: "Options", name: str, vocabulary: "Vocabulary") -> None:
+def check_asked(asked: Options, name: str, vocabulary: "Vocabulary") -> None:
     """Raise UsageError if the model knows nothing of what is asked for."""
     known = vocabulary.languages
     if asked.language is not None and asked.language not in known:
@@ -138,11 +132,6 @@ def check_asked(asked: "Options", name: str, vocabulary: "Vocabulary") -> None:
     translates = vocabulary.multilingual and "translate" in vocabulary.tasks
     if asked.task == "translate" and not translates:
         raise UsageError(f"{name} cannot translate; leave out --task translate")
-
-
-def results(path: Path, args: argparse.Namespace) -> list[Path]:
-    """The files that a recording's results go to, if they go to files."""
-    return [args.folder / f"{path.stem}.{name}" for name in args.formats] if args.folder else []
 
 
 def passes(path: Path, results: list[Path]) -> bool:
@@ -157,9 +146,7 @@ def passes(path: Path, results: list[Path]) -> bool:
     return True
 
 
-def transcribe(
-    listening: "Listening", decoder: "Decoder", args: argparse.Namespace, log: Log
-) -> tuple[int, float]:
+def transcribe(listening: "Listening", decoder: "Decoder", job: Job, log: Log) -> tuple[int, float]:
     """Do one recording, whatever happens: the exit code for it, and how many seconds of it were done.
 
     Where it failed the user is told why.
@@ -168,10 +155,10 @@ def transcribe(
     try:
         heard = listening.result()
         start = now()
-        transcript = write_down(heard, decoder, sequentially=args.sequential)
+        transcript = write_down(heard, decoder, sequentially=job.sequential)
         spent = log.note("transcribe", start)
         with log.phase("write"):
-            write(transcript, path, args)
+            write(transcript, path, job)
     except InputError as error:
         warn(f"{path}: {error}")
         return INPUT_FAILED, 0
@@ -193,7 +180,7 @@ def transcribe(
 
 def fault(where: str) -> None:
     """Tell of an error that is being handled and that is not the user's."""
-    warn(f"{where}: a fault of transcribe {options.version()}, not yours; please report it with these lines")
+    warn(f"{where}: a fault of transcribe {version()}, not yours; please report it with these lines")
     traceback.print_exc()
 
 
@@ -218,16 +205,16 @@ def write_down(heard: "Heard", decoder: "Decoder", *, sequentially: bool) -> Tra
     raise InputError(f"cannot be transcribed: {problem}; {cure}")
 
 
-def write(transcript: Transcript, path: Path, args: argparse.Namespace) -> None:
+def write(transcript: Transcript, path: Path, job: Job) -> None:
     """Put the transcript where the user wants it. Raises InputError, and BrokenPipeError."""
     try:
-        for name in args.formats:
+        for name in job.formats:
             content = WRITERS[name](transcript).encode()
-            if args.folder:
-                with replacing(args.folder / f"{path.stem}.{name}") as file:
+            if job.folder:
+                with replacing(job.folder / f"{path.stem}.{name}") as file:
                     file.write(content)
                 continue
-            if len(args.files) > 1:  # as head and tail do
+            if len(job.files) > 1:  # as head and tail do
                 content = b"==> %s <==\n" % os.fsencode(path) + content
             # Past Python's buffer: what it could not write it would try again, and fail with, at the end.
             while content:
@@ -235,7 +222,7 @@ def write(transcript: Transcript, path: Path, args: argparse.Namespace) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        where = args.folder or "standard output"
+        where = job.folder or "standard output"
         raise InputError(f"cannot write to {where}: {error.strerror}; check space and permissions") from error
 
 

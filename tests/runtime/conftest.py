@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from preheat import transcribe
+from preheat import cli
 from tests.runtime import homes
 from tests.runtime.console import Done, Run
 from tests.runtime.homes import ROOT, RUNTIME
@@ -100,7 +100,7 @@ def main(request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]) -> R
         home = None if "--home" in arguments else request.getfixturevalue("baked")
         capfd.readouterr()
         try:
-            code = transcribe.main([*defaults(home, arguments), *map(str, arguments)])
+            code = cli.transcribe([*defaults(home, arguments), *map(str, arguments)])
         except SystemExit as leaving:  # argparse's way
             code = int(leaving.code or 0)
         finally:

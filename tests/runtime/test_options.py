@@ -1,4 +1,4 @@
-"""options.py as the user of transcribe.py meets it: what can be asked for, one line for each mistake."""
+"""cli.py as the user of transcribe.py meets it: what can be asked for, one line for each mistake."""
 
 import inspect
 import json
@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 import whisper
 
-from preheat import options, transcribe
-from preheat.options import Options
+from preheat import cli, transcribe
+from preheat.options import Options, UsageError
 from tests.runtime.console import NAME, Run, errors
 from tests.runtime.handmade import header_of, with_header
 from tests.runtime.homes import RUNTIME
 
 LAZY = """
 import os, sys
-from preheat import transcribe
+from preheat import cli
 try:
-    code = transcribe.main({arguments!r})
+    code = cli.transcribe({arguments!r})
 except SystemExit as leaving:
     code = leaving.code
 heavy = {{"torch", "transformers", "soundfile", "tokenizers", "numpy", "onnxruntime"}} & set(sys.modules)
@@ -128,7 +128,7 @@ def test_bytes_that_are_no_text(  # noqa: PLR0913, PLR0917  fixtures, mostly
 
 def test_a_prompt_is_utf8_whatever_the_locale() -> None:
     """Where that knows ASCII only, Python hands on what it cannot decode."""
-    code = "import sys; from preheat import options; print(ascii(options.utf8(sys.argv[1])))"
+    code = "import sys; from preheat import values; print(ascii(values.utf8(sys.argv[1])))"
     command = [sys.executable, "-c", code, "Zürich"]
     for settings in ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {"PYTHONUTF8": "1"}):
         done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=60, check=True)
@@ -180,7 +180,7 @@ def test_what_a_model_can(english: Path, main: Run, samples: Path) -> None:
 
 def asked(*arguments: str) -> Options:
     """What decoding is told of a command line."""
-    return options.decoding(options.arguments([*arguments, "a.wav"]))
+    return cli.decoding(cli.arguments([*arguments, "a.wav"]))
 
 
 def test_options_are_handed_on() -> None:
@@ -250,7 +250,7 @@ def test_a_model_that_cannot_translate(home: Path, main: Run, silence: Path) -> 
     assert main(*translate).returncode == 0
     vocabulary: Any = SimpleNamespace(multilingual=True, tasks={"transcribe": 1}, languages={"en": 2})
     transcribe.check_asked(Options(), NAME, vocabulary)
-    with pytest.raises(options.UsageError, match="cannot translate; leave out --task translate"):
+    with pytest.raises(UsageError, match="cannot translate; leave out --task translate"):
         transcribe.check_asked(Options(task="translate"), NAME, vocabulary)
 
 

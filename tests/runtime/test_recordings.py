@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import soxr
 
-from preheat import transcribe
+from preheat import cli
 from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.mixing import Samples
 from tests.runtime.console import Run
@@ -42,7 +42,7 @@ def done(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, lis
     with pytest.MonkeyPatch.context() as patch:
         stderr = io.StringIO()
         patch.setattr("sys.stderr", stderr)
-        code = transcribe.main([str(argument) for argument in arguments])
+        code = cli.transcribe([str(argument) for argument in arguments])
     lines = [line for line in stderr.getvalue().splitlines() if "% done" not in line]
     written = {}
     for path in paths:

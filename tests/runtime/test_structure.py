@@ -80,8 +80,8 @@ SLOW = {
 }
 HOT = """
 import sys
-from preheat import transcribe
-code = transcribe.main({arguments!r})
+from preheat import cli
+code = cli.transcribe({arguments!r})
 print(code, *sorted({slow!r} & set(sys.modules)))
 """
 

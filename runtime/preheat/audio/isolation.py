@@ -16,7 +16,6 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
 
@@ -24,14 +23,13 @@ import numpy as np
 
 from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.mixing import LONGEST, Samples
-from preheat.storage import InputError
+from preheat.storage import RUNTIME, InputError
 
 MEMORY = 2 << 30  # bytes of address space that decoding one recording may take, the samples not among them
 PATIENCE = 60  # s of processor time without a second of sound, after which a decoder is taken to hang
 LONGEST_WAIT = 3600  # s of any time: a disk may be slow, and a process stopped
 PROCESSOR = 1800  # s of processor time, in which hours are decoded
 
-RUNTIME = Path(__file__).resolve().parents[2]  # from where the helper imports this package
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 Report = dict[str, Any]
@@ -68,7 +66,7 @@ class Helper:
         with theirs:
             helper = subprocess.Popen(
                 [sys.executable, "-c", "from preheat.audio import isolation; isolation.serve()"],
-                cwd=RUNTIME,
+                cwd=RUNTIME,  # from where it imports this package
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -6,7 +6,6 @@
 The format is described in statefile.py; reading.py and streaming.py read it.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -17,14 +16,13 @@ from typing import Any
 
 import torch
 
-from preheat import memory
 from preheat.model.layout import Dimensions
 from preheat.model.precision import best_dtype
 from preheat.storage import check_folder, remove_leftovers, replacing
 from preheat.timing import CONTROLS
 from preheat.weights import checkpoint, statefile, streaming
 from preheat.weights.reading import Reading
-from preheat.weights.statefile import DTYPES, FORMAT, VERSION, StateError
+from preheat.weights.statefile import FORMAT, VERSION
 
 FAILED, INTERRUPTED = 1, 130  # exit codes
 
@@ -112,40 +110,3 @@ def verify(path: Path) -> dict[str, Any]:
 def log(text: str) -> None:
     """Progress, on stderr."""
     print(f"state: {text.translate(CONTROLS)}", file=sys.stderr, flush=True)
-
-
-def main(argv: list[str]) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="state.py", description="Make or check a state file.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    baking = commands.add_parser("bake", help="pack a checkpoint into a state file")
-    baking.add_argument("--model", type=Path, required=True, metavar="DIR", help="the checkpoint's folder")
-    baking.add_argument("--output", type=Path, required=True, metavar="FILE", help="the state file to write")
-    baking.add_argument(
-        "--dtype",
-        choices=["auto", *DTYPES],
-        default="auto",
-        help="of the weights; auto (default) is the fastest here: float16 with a GPU, bfloat16 on a "
-        "processor that computes it natively, else float32",
-    )
-    verifying = commands.add_parser("verify", help="check every byte of a state file")
-    verifying.add_argument("file", type=Path, metavar="FILE")
-    args = parser.parse_args(argv)
-    try:
-        report = verify(args.file) if args.command == "verify" else bake(args.model, args.output, args.dtype)
-    except (StateError, checkpoint.CheckpointError) as error:
-        log(str(error))
-        return FAILED
-    except Exception as error:
-        if short := memory.shortage(error):
-            log(f"{short}; {memory.CURE}")
-        elif isinstance(error, OSError):  # of bake alone
-            log(f"cannot write {args.output}: {error.strerror}; check the folder, its permissions and space")
-        else:
-            raise
-        return FAILED
-    except KeyboardInterrupt:
-        log("interrupted")
-        return INTERRUPTED
-    print(json.dumps(report))
-    return 0

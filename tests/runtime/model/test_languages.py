@@ -3,7 +3,7 @@
 import pytest
 import whisper
 
-from preheat import options
+from preheat import cli
 from preheat.model import languages
 
 OPENAI = whisper.tokenizer
@@ -16,7 +16,7 @@ def test_the_table_is_that_of_openai_whisper() -> None:
 
 @pytest.mark.parametrize("text", ["de", "DE", "De", "german", "German", "GERMAN", " german "])
 def test_a_language_by_code_or_name_in_any_case(text: str) -> None:
-    assert options.arguments(["--language", text, "a.wav"]).language == "de"
+    assert cli.arguments(["--language", text, "a.wav"]).language == "de"
 
 
 def test_every_name_and_code_is_taken() -> None:
@@ -36,7 +36,7 @@ def test_what_may_have_been_meant() -> None:
 
 def test_help_names_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        options.arguments(["--help"])
+        cli.arguments(["--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert [name for name, code in languages.CODES.items() if f"{name} ({code})" not in text] == list(
         languages.ALIASES

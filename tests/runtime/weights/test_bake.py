@@ -29,9 +29,8 @@ NAME = "whisper-nato"
 
 BAKE = """
 {before}
-from preheat import stdio
-from preheat.weights import state
-stdio.run('state', state.main)
+from preheat import cli, stdio
+stdio.run('state', cli.state)
 """
 
 

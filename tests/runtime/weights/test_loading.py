@@ -15,7 +15,7 @@ import pytest
 import torch
 import transformers
 
-from preheat import memory, transcribe
+from preheat import cli, memory, transcribe
 from preheat.model import warmup
 from preheat.model.layout import Dimensions
 from preheat.model.vocabulary import Vocabulary
@@ -219,7 +219,7 @@ def test_which_model(home: Path, main: Run, silence: Path) -> None:
 
 def test_home_by_the_environment(home: Path, silence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSCRIBE_HOME", str(home))
-    assert transcribe.main(["--quiet", str(silence)]) == 0
+    assert cli.transcribe(["--quiet", str(silence)]) == 0
 
 
 @pytest.mark.parametrize(

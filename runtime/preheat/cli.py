@@ -1,0 +1,196 @@
+"""The command lines of transcribe.py and state.py: nothing else knows of arguments.
+
+Exit codes of transcribe: 0 all good, 1 some input failed or is incomplete (each is named, the others are
+done), 2 wrong usage, 3 no usable model, 4 a fault of this program, 130 interrupted, 141 nobody reads on.
+
+Only light modules are imported up here: what costs time comes when nothing cheap can fail any more.
+"""
+
+import argparse
+import json
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import TypeVar
+
+from preheat import memory
+from preheat.model import languages
+from preheat.options import Options, UsageError
+from preheat.storage import RUNTIME, version
+from preheat.timing import Log, warn
+from preheat.transcribe import FAULT, Job, fault, run
+from preheat.values import boolean, count, formats, language, temperatures, threshold, utf8
+from preheat.weights.loading import STRATEGIES, ModelError
+from preheat.weights.statefile import DTYPES, StateError
+
+FAILED, USAGE, NO_MODEL, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141  # exit codes
+
+Chosen = TypeVar("Chosen", Job, Options)
+
+
+def transcribe(argv: list[str]) -> int:
+    """The command `transcribe`; returns the exit code."""
+    try:
+        args = arguments(argv)
+        return run(chosen(Job, args), decoding(args), Log(args.quiet))
+    except (UsageError, ModelError) as error:
+        warn(str(error))
+        return USAGE if isinstance(error, UsageError) else NO_MODEL
+    except MemoryError as error:  # wherever it was not looked for
+        warn(f"{memory.shortage(error)}; {memory.CURE}")
+        return NO_MODEL
+    except KeyboardInterrupt:
+        warn("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has seen enough, as in `transcribe … | head -1`
+        return PIPE_CLOSED
+    except Exception:
+        fault("this program")
+        return FAULT
+
+
+def arguments(argv: list[str]) -> argparse.Namespace:
+    """The command line; leaves the process on --help, --version and what argparse itself finds wrong."""
+    parser = argparse.ArgumentParser(
+        prog="transcribe",
+        description="Write down what is said in recordings: wav, flac, mp3, m4a, ogg, webm and others.",
+        epilog="Exit codes: 0 all good, 1 some input failed or is incomplete, 2 wrong usage, 3 no usable "
+        "model, 4 a fault of this program.",
+        allow_abbrev=False,
+    )
+    home = os.environ.get("TRANSCRIBE_HOME") or RUNTIME.parent
+    add = parser.add_argument
+    add("files", nargs="+", type=Path, metavar="FILE", help="a recording")
+    add("--version", action="version", version=f"transcribe {version()}")
+    add("-o", dest="folder", type=Path, metavar="DIR", help="write to files there (default: to stdout)")
+    add("-f", dest="formats", type=formats, default="txt", metavar="FORMAT", help="txt, json or txt,json")
+    add("--timings", choices=("text", "json"), help="print each phase; --timings=json: as one line of JSON")
+    add("--quiet", action="store_true", help="on stderr, warnings and errors only")
+    add_decoding(parser)
+    add_model(parser, home)
+    known = sorted((name, code) for code, name in languages.NAMES.items())
+    parser.add_argument_group("languages", ", ".join(f"{name} ({code})" for name, code in known))
+    # --timings may stand alone, but not take a FILE that follows for its value, as argparse would have it.
+    return parser.parse_args(["--timings=text" if word == "--timings" else word for word in argv])
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    """The options of `Options`, named as openai/whisper names them, and the two ways through a recording."""
+    group = parser.add_argument_group("how to transcribe")
+    defaults = Options()
+    ratio, logprob = defaults.compression_ratio_threshold, defaults.logprob_threshold
+    add = group.add_argument
+    add(
+        "--language",
+        type=language,
+        metavar="LANGUAGE",
+        help="what is spoken, as de or German; all are named below (default: detected)",
+    )
+    add("--task", choices=("transcribe", "translate"), default=defaults.task, help="translate: to English")
+    add("--initial_prompt", type=utf8, metavar="TEXT", help="text to go before, for names and style")
+    add(
+        "--word_timestamps",
+        type=boolean,
+        default=False,
+        metavar="True",
+        help="when each word is said; in json",
+    )
+    add("--sequential", action="store_true", help="one window after the other, as openai/whisper does")
+    add(
+        "--condition_on_previous_text",
+        type=boolean,
+        metavar="False",
+        help="with --sequential: whether each window is told the text before it (default: True)",
+    )
+    add("--batch_size", type=count, metavar="N", help="windows at a time (default: by the free memory)")
+    add(
+        "--temperature",
+        type=temperatures,
+        default=defaults.temperature,
+        metavar="T[,T…]",
+        help="0 takes the most probable token; the next one is tried where text looks wrong (default: "
+        f"{','.join(f'{t:g}' for t in defaults.temperature)})",
+    )
+    add(
+        "--best_of",
+        type=count,
+        default=defaults.best_of,
+        metavar="N",
+        help="samples where T > 0 (default: 5)",
+    )
+    for name, default, meaning in (
+        ("compression_ratio", ratio, "text that zlib makes so many times smaller is wrong"),
+        ("logprob", logprob, "text of a lower mean log-probability is wrong"),
+        ("no_speech", defaults.no_speech_threshold, "or else silent, if that is more probable than this"),
+    ):
+        text = f"{meaning} (default: {default:g})"
+        add(f"--{name}_threshold", type=threshold, default=default, metavar="X|None", help=text)
+
+
+def add_model(parser: argparse.ArgumentParser, home: str | Path) -> None:
+    """Which model, from where, to where."""
+    add = parser.add_argument_group("the model").add_argument
+    add(
+        "--load",
+        choices=("auto", *STRATEGIES),
+        default="auto",
+        help="state file or checkpoint (default: state, if it works)",
+    )
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if there is a GPU")
+    add("--model", metavar="NAME", help="which model (default: the only one there is)")
+    add("--home", type=Path, default=home, metavar="DIR", help="has state/ and model/ (default: %(default)s)")
+
+
+def decoding(args: argparse.Namespace) -> Options:
+    """The part of the command line that decoding wants to know. Raises UsageError."""
+    if args.sequential and args.batch_size:
+        raise UsageError("--sequential decodes one window at a time; leave out --batch_size")
+    if args.condition_on_previous_text and not args.sequential:
+        raise UsageError("--condition_on_previous_text needs one window after the other: add --sequential")
+    args.condition_on_previous_text = args.condition_on_previous_text is not False
+    return chosen(Options, args)
+
+
+def chosen(kind: type[Chosen], args: argparse.Namespace) -> Chosen:
+    """The arguments that are the fields of a dataclass."""
+    return kind(**{field.name: getattr(args, field.name) for field in fields(kind)})
+
+
+def state(argv: list[str]) -> int:
+    """The command `state.py`; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="state.py", description="Make or check a state file.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    baking = commands.add_parser("bake", help="pack a checkpoint into a state file")
+    baking.add_argument("--model", type=Path, required=True, metavar="DIR", help="the checkpoint's folder")
+    baking.add_argument("--output", type=Path, required=True, metavar="FILE", help="the state file to write")
+    baking.add_argument(
+        "--dtype",
+        choices=["auto", *DTYPES],
+        default="auto",
+        help="of the weights; auto (default) is the fastest here: float16 with a GPU, bfloat16 on a "
+        "processor that computes it natively, else float32",
+    )
+    verifying = commands.add_parser("verify", help="check every byte of a state file")
+    verifying.add_argument("file", type=Path, metavar="FILE")
+    args = parser.parse_args(argv)
+    from preheat.weights.checkpoint import CheckpointError  # noqa: PLC0415  imports torch
+    from preheat.weights.state import bake, log, verify  # noqa: PLC0415  as above
+
+    try:
+        report = verify(args.file) if args.command == "verify" else bake(args.model, args.output, args.dtype)
+    except (StateError, CheckpointError) as error:
+        log(str(error))
+        return FAILED
+    except Exception as error:
+        if short := memory.shortage(error):
+            log(f"{short}; {memory.CURE}")
+        elif isinstance(error, OSError):  # of bake alone
+            log(f"cannot write {args.output}: {error.strerror}; check the folder, its permissions and space")
+        else:
+            raise
+        return FAILED
+    except KeyboardInterrupt:
+        log("interrupted")
+        return INTERRUPTED
+    print(json.dumps(report))
+    return 0
