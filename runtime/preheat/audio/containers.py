@@ -4,7 +4,7 @@ This runs in a process of its own (isolation.py), and it alone decides whether a
 cannot decode, what the file's structure lacks (parts.py), and what its header claims beyond what is there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -17,7 +17,6 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 
-from preheat.audio import isolation
 from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.frames import HEAD, frame_size
 from preheat.audio.mixing import LONGEST, Mixer, Samples, too_long
@@ -113,6 +112,7 @@ class Sink:
     """Where frames of changing formats become samples at 16 kHz, written to `output`."""
 
     output: BinaryIO
+    alive: Callable[[], None]  # to be told now and then that decoding goes on
     samples: int = 0
     mixer: Mixer | None = None
     waiting: AudioFifo = field(default_factory=AudioFifo)  # less than a second
@@ -133,7 +133,7 @@ class Sink:
         self.waiting.write(frame)
         if self.waiting.samples >= frame.sample_rate:
             self.mix()
-            isolation.alive()
+            self.alive()
 
     def mix(self) -> None:
         """Write what waits."""
@@ -159,12 +159,12 @@ av.logging.set_level(av.logging.WARNING)
 av.logging.set_skip_repeated(False)  # or of several parts only the first would be known to be guessed
 
 
-def decode(file: BinaryIO, output: BinaryIO) -> isolation.Report:
+def decode(file: BinaryIO, output: BinaryIO, alive: Callable[[], None]) -> dict[str, Any]:
     """Write the samples of a recording to `output`; reports what is `incomplete` of it, None if nothing is.
 
-    Raises InputError where there is nothing to decode.
+    `alive` is called now and then as long as it goes on. Raises InputError if there is nothing to decode.
     """
-    sink = Sink(output)
+    sink = Sink(output, alive)
     errors: list[InputError] = []
     problems = []
     for part in parts(file):

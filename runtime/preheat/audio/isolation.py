@@ -123,7 +123,7 @@ def serve() -> None:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 recording, memory, writer = files
                 with os.fdopen(recording, "rb") as file, os.fdopen(memory, "wb") as output:
-                    report = limited(lambda: containers.decode(file, output))
+                    report = limited(lambda: containers.decode(file, output, alive))
                 os.write(writer, json.dumps(report).encode())
                 os._exit(0)
             for descriptor in files:

@@ -8,7 +8,6 @@ decoded once more, as a window of its own.
 
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -148,9 +147,6 @@ def needed(network: Whisper) -> int:
 
 def affordable(network: Whisper) -> int:
     """How many windows to decode at a time, by the free memory."""
-    if network.device.type == "cuda":
-        free = torch.cuda.mem_get_info(network.device)[0]
-    else:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
+    gpu = network.device.type == "cuda"
+    free = torch.cuda.mem_get_info(network.device)[0] if gpu else memory.available()
     return max(1, min(int(SHARE * free) // needed(network), MOST[network.device.type]))

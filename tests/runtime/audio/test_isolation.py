@@ -98,7 +98,7 @@ def test_a_helper_that_is_killed_is_started_again(tmp_path: Path, monkeypatch: p
 
 def test_nothing_outlives_its_master(tmp_path: Path) -> None:
     """Neither the helper nor, in the middle of its work, what decodes; however it ends."""
-    copied(tmp_path, "import time\ndef decode(file, output): time.sleep(600)")
+    copied(tmp_path, "import time\ndef decode(*_): time.sleep(600)")
     code = "from preheat.audio import isolation\n"
     code += f"isolation.decode(open({str(RECORDINGS / 'phone.amr')!r}, 'rb'))"
     with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path) as master:
@@ -132,7 +132,7 @@ def test_a_fault_of_ours_is_no_error_of_the_recording(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here: a helper whose modules are not those of this program."""
-    helper = copied(tmp_path, "def decode(file, output): return undefined")
+    helper = copied(tmp_path, "def decode(*_): return undefined")
     monkeypatch.setattr(isolation, "HELPER", isolation.Helper())
     monkeypatch.setattr(isolation, "RUNTIME", helper)
     with pytest.raises(isolation.FaultError, match="NameError: name 'undefined' is not defined"):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from preheat import memory
 from preheat.audio import vad
 from preheat.audio.constants import FRAMES_PER_SECOND, HOP_LENGTH, SAMPLE_RATE
 from preheat.audio.vad import Stretch
@@ -340,7 +341,7 @@ def test_out_of_memory_for_one_window_is_an_error(size: int) -> None:
 def affordable(monkeypatch: pytest.MonkeyPatch, free: float, device: str, dims: Dimensions = LARGE) -> int:
     """With so many GiB of free memory; in half precision."""
     content = f"MemTotal: 99 kB\nMemFree: 5 kB\nMemAvailable:   {round(free * 2**20)} kB\nBuffers: 1 kB\n"
-    monkeypatch.setattr(batched, "Path", lambda name: SimpleNamespace(read_text=lambda: content))
+    monkeypatch.setattr(memory, "Path", lambda name: SimpleNamespace(read_text=lambda: content))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (round(free * 2**30), 80 * 2**30))
     network: Any = SimpleNamespace(dims=dims, dtype=torch.float16, device=torch.device(device))
     return batched.affordable(network)

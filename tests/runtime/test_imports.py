@@ -1,0 +1,130 @@
+"""Who may import whom in runtime/: wings on a ground floor, and what stands above them."""
+
+import ast
+import sys
+from functools import cache
+
+import pytest
+
+from tests.runtime.homes import RUNTIME
+
+MODULES = {
+    ".".join(path.relative_to(RUNTIME).with_suffix("").parts): path
+    for path in sorted(RUNTIME.rglob("*.py"))
+    if path.name != "__init__.py"
+}
+WINGS = {"audio", "model", "weights"}
+# What each part of the house may import of the others. Those above all wings may import everything.
+GROUND = {
+    "formats",
+    "memory",
+    "options",
+    "stdio",
+    "storage",
+    "threads",
+    "timing",
+    "transcript",
+}
+ABOVE = {"transcribe", "values", "cli"}
+MAY = {
+    "ground": {"ground"},
+    "audio": {"ground", "audio"},
+    "model": {"ground", "audio", "model"},
+    "weights": {"ground", "model", "weights"},
+    "above": {"ground", "audio", "model", "weights", "above"},
+}
+NUMBERS = "preheat.audio.constants"  # which imports nothing, and anybody may import
+# What else each may import, apart from the standard library.
+PACKAGES = {
+    "ground": set[str](),
+    "audio": {"av", "numpy", "onnxruntime", "soundfile", "soxr"},
+    "model": {"numpy", "tokenizers", "torch"},
+    "weights": {"torch", "transformers", "xxhash"},
+    "above": {"torch"},
+}
+
+
+def part(module: str) -> str:
+    """The part of the house that a module is in: a wing, the ground floor, or what is above all wings."""
+    names = module.split(".")
+    if names[0] != "preheat":  # an entry point
+        return "above"
+    if names[1] in WINGS:
+        return names[1]
+    if names[1] in ABOVE:
+        return "above"
+    assert names[1] in GROUND, f"say in this test where {module} is"
+    return "ground"
+
+
+@cache
+def imported(module: str) -> frozenset[str]:
+    """All modules that one imports, at its top, in a function or for mypy alone."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "whole names, as whoever searches for them writes them"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else str(node.module) for name in names}
+        else:  # by a name that is made up nobody could say what is imported
+            name = getattr(node, "id", None) or getattr(node, "attr", None)
+            assert name not in ("__import__", "import_module")
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nobody_imports_what_it_should_not_know(module: str) -> None:
+    here = part(module)
+    for name in imported(module):
+        if name in MODULES:
+            assert name == NUMBERS or part(name) in MAY[here], f"{module} must not import {name}"
+        elif (package := name.partition(".")[0]) not in sys.stdlib_module_names:
+            assert package in PACKAGES[here], f"{module} must not import {name}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_circles(module: str) -> None:
+    reached, left = set[str](), set(imported(module))
+    while left:
+        name = left.pop()
+        assert name != module
+        if name in MODULES and name not in reached:
+            reached.add(name)
+            left |= imported(name)
+
+
+def test_only_the_command_line_knows_of_arguments() -> None:
+    knowing = {module for module in MODULES if "argparse" in imported(module)}
+    assert knowing == {"preheat.cli", "preheat.values"}
+
+
+def test_the_model_knows_nothing_of_files() -> None:
+    """But what /proc says of the processor."""
+    knowing = {module for module in MODULES if part(module) == "model" and "pathlib" in imported(module)}
+    assert knowing == {"preheat.model.precision"}
+    for module in MODULES:
+        if part(module) == "model":
+            assert not imported(module) & {"preheat.storage", "preheat.formats", "preheat.stdio"}
+
+
+def defined(module: str) -> set[str]:
+    """All names that are assigned to, wherever in a module."""
+    nodes = ast.walk(ast.parse(MODULES[module].read_text()))
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def test_nobody_defines_the_numbers_of_the_front_end_again() -> None:
+    assert "SAMPLE_RATE" in defined(NUMBERS) and not imported(NUMBERS)
+    for module, path in MODULES.items():
+        if module != NUMBERS:
+            assert not defined(module) & defined(NUMBERS)
+            values = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)]
+            assert 16_000 not in values
+
+
+def test_packages_are_empty() -> None:
+    """What they hold is imported by its whole name, and nothing else comes with it."""
+    assert [path for path in RUNTIME.rglob("__init__.py") if path.read_text()] == []
+    assert {path.parent.name for path in RUNTIME.rglob("__init__.py")} == WINGS | {"preheat"}
