@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from decoding import Decoder, parts
 from features import FRAMES_PER_SECOND
-from formats import Segment, Word
 from numpy.typing import NDArray
 from segments import FRAMES_PER_TIMESTAMP
 from torch import Tensor
+from transcript import Segment, Word
 from vocabulary import Vocabulary
 from warping import attention, token_starts
 from whisper import Matches, Whisper

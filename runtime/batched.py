@@ -15,11 +15,11 @@ import torch
 from alignment import add_words
 from decoding import Decoder, parts
 from features import HOP, log_mel
-from formats import Segment, Transcript
 from language import Language, detect
 from mixing import SAMPLE_RATE
 from segments import FRAMES_PER_TIMESTAMP, cut
 from torch import Tensor
+from transcript import Segment, Transcript
 from vad import MARGIN, Stretch, heard, windows
 from whisper import Whisper
 

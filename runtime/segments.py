@@ -2,7 +2,7 @@
 
 from decoding import Result
 from features import FRAMES_PER_SECOND
-from formats import Segment
+from transcript import Segment
 from vocabulary import Vocabulary
 
 FRAMES_PER_TIMESTAMP = 2  # <|0.02|>, <|0.04|>, …

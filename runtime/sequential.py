@@ -11,11 +11,11 @@ import torch.nn.functional as F  # noqa: N812  torch users know it by no other n
 from alignment import add_words
 from decoding import Decoder
 from features import FRAMES_PER_SECOND, HOP, log_mel
-from formats import Segment, Transcript
 from language import Language, detect
 from mixing import SAMPLE_RATE
 from segments import FRAMES_PER_TIMESTAMP, closed, cut
 from torch import Tensor
+from transcript import Segment, Transcript
 from vad import Stretch, heard
 
 HOT = 0.5  # temperature above which text is not trusted to go before the next window's

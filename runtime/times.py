@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import chain
 from math import floor
 
-from formats import Segment
+from transcript import Segment
 
 SHORTEST = 0.02  # s; Whisper's own timestamps are no finer
 

@@ -21,11 +21,12 @@ import memory
 import options
 import stdio
 import times
-from formats import WRITERS, Transcript
+from formats import WRITERS
 from loading import STRATEGIES, Loading, Model, ModelError, enough_memory, find
 from options import UsageError
 from storage import InputError, check, check_folder, check_result, replacing
 from timing import Log, now, warn
+from transcript import Transcript
 
 if TYPE_CHECKING:
     from decoding import Decoder

@@ -12,11 +12,11 @@ import torch
 import vad
 from decoding import Decoder, Result
 from features import FRAMES_PER_SECOND, HOP
-from formats import Transcript
 from layout import Dimensions
 from mixing import SAMPLE_RATE
 from options import Options
 from torch import Tensor
+from transcript import Transcript
 from vad import Stretch
 from vocabularies import encode, metadata
 from vocabulary import Vocabulary

@@ -25,7 +25,7 @@ import torch
 import transcribe
 import vad
 from console import NAME, Run, errors
-from formats import Transcript
+from transcript import Transcript
 
 
 def test_one_bad_file_does_not_stop_the_others(main: Run, samples: Path, silence: Path) -> None:

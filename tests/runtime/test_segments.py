@@ -3,7 +3,7 @@
 import pytest
 import segments
 from decoding import Result
-from formats import Segment
+from transcript import Segment
 from vocabularies import encode, metadata
 from vocabulary import Vocabulary
 

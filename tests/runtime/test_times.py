@@ -2,10 +2,10 @@
 
 from itertools import chain, pairwise
 
-from formats import Segment, Word
 from hypothesis import given
 from hypothesis import strategies as st
 from times import in_order, settled
+from transcript import Segment, Word
 
 TIMES = st.one_of(st.sampled_from([0.0, 1.0, 2.0, 30.0]), st.floats(-1, 40))
 
