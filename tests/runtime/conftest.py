@@ -14,8 +14,11 @@ import pytest
 import soundfile
 from console import Done, Run
 from homes import ROOT, RUNTIME
+from hypothesis import settings
 
 sys.path.insert(0, str(RUNTIME))  # flat modules, as `python runtime/transcribe.py` finds them
+settings.register_profile("shared machine", deadline=None)  # it may stand still for a second
+settings.load_profile("shared machine")
 os.environ.pop("PYTHONUNBUFFERED", None)  # no user has it set, and it hides what buffers do at the end
 os.environ["OMP_NUM_THREADS"] = "1"  # torch's threads only get in each other's way on a model this small
 

@@ -20,6 +20,7 @@ PACKAGES = {
     "tokenizers",
     "torch",
     "transformers",
+    "wcwidth",
     "xxhash",
 }
 
@@ -79,6 +80,7 @@ SLOW = {
     "numba",
     "librosa",
     "pandas",
+    "wcwidth",
 }
 HOT = """
 import sys
