@@ -3,12 +3,13 @@
 import argparse
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import languages
-from formats import WRITERS
+from formats import FORMATS, SUBTITLES
 from loading import STRATEGIES
+from subtitles import Lines
 
 RUNTIME = Path(__file__).resolve().parent
 
@@ -53,16 +54,34 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("files", nargs="+", type=Path, metavar="FILE", help="a recording")
     add("--version", action="version", version=f"transcribe {version()}")
-    add("-o", dest="folder", type=Path, metavar="DIR", help="write to files there (default: to stdout)")
-    add("-f", dest="formats", type=formats, default="txt", metavar="FORMAT", help="txt, json or txt,json")
+    add(
+        "-o",
+        "--output_dir",
+        dest="folder",
+        type=Path,
+        metavar="DIR",
+        help="write to files there (default: to stdout)",
+    )
+    add(
+        "-f",
+        "--output_format",
+        dest="formats",
+        type=formats,
+        action="extend",
+        metavar="FORMAT[,FORMAT…]",
+        help=f"{', '.join(FORMATS)} or all (default: txt)",
+    )
     add("--timings", choices=("text", "json"), help="print each phase; --timings=json: as one line of JSON")
     add("--quiet", action="store_true", help="on stderr, warnings and errors only")
     add_decoding(parser)
+    add_lines(parser)
     add_model(parser, home)
     known = sorted((name, code) for code, name in languages.NAMES.items())
     parser.add_argument_group("languages", ", ".join(f"{name} ({code})" for name, code in known))
     # --timings may stand alone, but not take a FILE that follows for its value, as argparse would have it.
-    return parser.parse_args(["--timings=text" if word == "--timings" else word for word in argv])
+    args = parser.parse_args(["--timings=text" if word == "--timings" else word for word in argv])
+    args.formats = list(dict.fromkeys(args.formats or ["txt"]))
+    return args
 
 
 def version() -> str:
@@ -87,9 +106,8 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     add(
         "--word_timestamps",
         type=boolean,
-        default=False,
         metavar="True",
-        help="when each word is said; in json",
+        help="when each word is said: in json, and to cut srt and vtt by (default: for these)",
     )
     add("--sequential", action="store_true", help="one window after the other, as openai/whisper does")
     add(
@@ -123,6 +141,20 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
         add(f"--{name}_threshold", type=threshold, default=default, metavar="X|None", help=text)
 
 
+def add_lines(parser: argparse.ArgumentParser) -> None:
+    """The options of `Lines`, named as openai/whisper names them."""
+    group = parser.add_argument_group(
+        "how to lay out srt and vtt",
+        "By default cues of up to 7 s and two lines of 42 characters, cut at sentences and pauses. With any "
+        "of these options openai/whisper's; with --word_timestamps False its cues, too, one a segment.",
+    )
+    add = group.add_argument
+    add("--max_line_width", type=count, metavar="N", help="characters in a line")
+    add("--max_line_count", type=count, metavar="N", help="lines in a cue, with --max_line_width")
+    add("--max_words_per_line", type=count, metavar="N", help="words in a cue")
+    add("--highlight_words", type=boolean, default=False, metavar="True", help="underline each as it is said")
+
+
 def add_model(parser: argparse.ArgumentParser, home: str | Path) -> None:
     """Which model, from where, to where."""
     add = parser.add_argument_group("the model").add_argument
@@ -140,9 +172,9 @@ def add_model(parser: argparse.ArgumentParser, home: str | Path) -> None:
 def formats(text: str) -> list[str]:
     """The value of -f."""
     names = text.split(",")
-    if unknown := [name for name in names if name not in WRITERS]:
-        raise argparse.ArgumentTypeError(f"no format {unknown[0]!r}; there are {', '.join(WRITERS)}")
-    return names
+    if unknown := [name for name in names if name not in (*FORMATS, "all")]:
+        raise argparse.ArgumentTypeError(f"no format {unknown[0]!r}; there are {', '.join(FORMATS)}, all")
+    return [each for name in names for each in (FORMATS if name == "all" else [name])]
 
 
 def language(text: str) -> str:
@@ -206,6 +238,7 @@ def decoding(args: argparse.Namespace) -> Options:
         raise UsageError("--sequential decodes one window at a time; leave out --batch_size")
     if args.condition_on_previous_text and not args.sequential:
         raise UsageError("--condition_on_previous_text needs one window after the other: add --sequential")
+    by_words = lines(args) != Lines() or not SUBTITLES.keys().isdisjoint(args.formats)
     return Options(
         language=args.language,
         task=args.task,
@@ -216,5 +249,16 @@ def decoding(args: argparse.Namespace) -> Options:
         compression_ratio_threshold=args.compression_ratio_threshold,
         logprob_threshold=args.logprob_threshold,
         no_speech_threshold=args.no_speech_threshold,
-        word_timestamps=args.word_timestamps,
+        word_timestamps=by_words if args.word_timestamps is None else args.word_timestamps,
     )
+
+
+def lines(args: argparse.Namespace) -> Lines:
+    """The part of the command line that the layout of subtitles wants to know. Raises UsageError."""
+    asked = Lines(**{field.name: getattr(args, field.name) for field in fields(Lines)})
+    named = [f"--{field.name}" for field in fields(Lines) if getattr(asked, field.name)]
+    if named and SUBTITLES.keys().isdisjoint(args.formats):
+        raise UsageError(f"{named[0]} is for srt and vtt; add -f srt, or leave it out")
+    if named and args.word_timestamps is False:
+        raise UsageError(f"{named[0]} needs to know when words are said; leave out --word_timestamps False")
+    return asked

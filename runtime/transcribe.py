@@ -21,7 +21,7 @@ import memory
 import options
 import stdio
 import times
-from formats import WRITERS
+from formats import written
 from loading import STRATEGIES, Loading, Model, ModelError, enough_memory, find
 from options import UsageError
 from storage import InputError, check, check_folder, check_result, replacing
@@ -110,13 +110,17 @@ def prepare(model: Model, asked: "Options", batch_size: int | None, log: Log) ->
 
 def check_outputs(args: argparse.Namespace) -> None:
     """Raise UsageError if outputs would get in each other's way; make the folder of -o."""
+    if args.max_line_count and not args.max_line_width:
+        warn("--max_line_count does nothing without --max_line_width")
     if args.folder is None:
         if 1 in stdio.closed:
             raise UsageError("standard output is closed; say where to write with -o DIR")
         if len(args.formats) > 1:
-            raise UsageError("several formats make several files; say where with -o DIR")
-        if args.formats == ["json"] and len(args.files) > 1:
-            raise UsageError("several recordings make several JSON documents; say where with -o DIR")
+            raise UsageError("several formats make several files; say where with -o DIR, here with -o .")
+        if args.formats != ["txt"] and len(args.files) > 1:
+            raise UsageError(
+                f"several recordings make several {args.formats[0]} files; say where with -o DIR"
+            )
         return
     stem, count = Counter(path.stem for path in args.files).most_common(1)[0]
     if count > 1:
@@ -224,8 +228,8 @@ def write_down(heard: "Heard", decoder: "Decoder", *, sequentially: bool) -> Tra
 def write(transcript: Transcript, path: Path, args: argparse.Namespace) -> None:
     """Put the transcript where the user wants it. Raises InputError, and BrokenPipeError."""
     try:
-        for name in args.formats:
-            content = WRITERS[name](transcript).encode()
+        for name, text in written(transcript, args.formats, options.lines(args)).items():
+            content = text.encode()
             if args.folder:
                 with replacing(args.folder / f"{path.stem}.{name}") as file:
                     file.write(content)
