@@ -1,7 +1,6 @@
 """What the user can ask for: the command line, and the part of it that decoding wants to know."""
 
 import argparse
-import math
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ import languages
 from formats import FORMATS, SUBTITLES
 from loading import STRATEGIES
 from subtitles import Lines
+from values import boolean, count, formats, language, temperatures, threshold, utf8
 
 RUNTIME = Path(__file__).resolve().parent
 
@@ -167,69 +167,6 @@ def add_model(parser: argparse.ArgumentParser, home: str | Path) -> None:
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if there is a GPU")
     add("--model", metavar="NAME", help="which model (default: the only one there is)")
     add("--home", type=Path, default=home, metavar="DIR", help="has state/ and model/ (default: %(default)s)")
-
-
-def formats(text: str) -> list[str]:
-    """The value of -f."""
-    names = text.split(",")
-    if unknown := [name for name in names if name not in (*FORMATS, "all")]:
-        raise argparse.ArgumentTypeError(f"no format {unknown[0]!r}; there are {', '.join(FORMATS)}, all")
-    return [each for name in names for each in (FORMATS if name == "all" else [name])]
-
-
-def language(text: str) -> str:
-    """The code of a language that Whisper was trained on, which not every model knows."""
-    if (code := languages.code(text)) is None:
-        meant = [f"{name} ({languages.CODES[name]})" for name in languages.similar(text)]
-        hint = f"is it {' or '.join(meant)}? " if meant else ""
-        raise argparse.ArgumentTypeError(f"no language {text!r}; {hint}--help names all")
-    return code
-
-
-def utf8(text: str) -> str:
-    """Text as it was meant, whatever the locale; bytes that are not UTF-8 are no text."""
-    try:
-        return os.fsencode(text).decode()
-    except UnicodeError as error:
-        raise argparse.ArgumentTypeError("it is not UTF-8; convert it with iconv") from error
-
-
-def boolean(text: str) -> bool:
-    """True or False, as openai/whisper's command line takes them."""
-    if text not in ("True", "False"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
-    return text == "True"
-
-
-def count(text: str) -> int:
-    """A whole number from 1 on."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
-
-
-def temperatures(text: str) -> tuple[float, ...]:
-    """The value of --temperature."""
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if not values or not all(0 <= value <= 1 for value in values):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers from 0 to 1, as in 0,0.2,0.4")
-    return values
-
-
-def threshold(text: str) -> float | None:
-    """A number, or None to leave the test out."""
-    if text == "None":
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if math.isnan(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor None")
-    return value
 
 
 def decoding(args: argparse.Namespace) -> Options:

@@ -141,7 +141,7 @@ def test_bytes_that_are_no_text(  # noqa: PLR0913, PLR0917  fixtures, mostly
 def test_a_prompt_is_utf8_whatever_the_locale() -> None:
     """Where that knows ASCII only, Python hands on what it cannot decode."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import options; print(ascii(options.utf8(sys.argv[2])))"
+        "import sys; sys.path.insert(0, sys.argv[1]); import values; print(ascii(values.utf8(sys.argv[2])))"
     )
     command = [sys.executable, "-c", code, str(Path(options.__file__).parent), "Zürich"]
     for settings in ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {"PYTHONUTF8": "1"}):

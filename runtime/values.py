@@ -1,0 +1,71 @@
+"""What options may be set to: from the words of the command line to values, or to what is wrong with them."""
+
+import math
+import os
+from argparse import ArgumentTypeError
+
+import languages
+from formats import FORMATS
+
+
+def formats(text: str) -> list[str]:
+    """The value of -f."""
+    names = text.split(",")
+    if unknown := [name for name in names if name not in (*FORMATS, "all")]:
+        raise ArgumentTypeError(f"no format {unknown[0]!r}; there are {', '.join(FORMATS)}, all")
+    return [each for name in names for each in (FORMATS if name == "all" else [name])]
+
+
+def language(text: str) -> str:
+    """The code of a language that Whisper was trained on, which not every model knows."""
+    if (code := languages.code(text)) is None:
+        meant = [f"{name} ({languages.CODES[name]})" for name in languages.similar(text)]
+        hint = f"is it {' or '.join(meant)}? " if meant else ""
+        raise ArgumentTypeError(f"no language {text!r}; {hint}--help names all")
+    return code
+
+
+def utf8(text: str) -> str:
+    """Text as it was meant, whatever the locale; bytes that are not UTF-8 are no text."""
+    try:
+        return os.fsencode(text).decode()
+    except UnicodeError as error:
+        raise ArgumentTypeError("it is not UTF-8; convert it with iconv") from error
+
+
+def boolean(text: str) -> bool:
+    """True or False, as openai/whisper's command line takes them."""
+    if text not in ("True", "False"):
+        raise ArgumentTypeError(f"{text!r} is neither True nor False")
+    return text == "True"
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) == 0:
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def temperatures(text: str) -> tuple[float, ...]:
+    """The value of --temperature."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or not all(0 <= value <= 1 for value in values):
+        raise ArgumentTypeError(f"{text!r} is not a list of numbers from 0 to 1, as in 0,0.2,0.4")
+    return values
+
+
+def threshold(text: str) -> float | None:
+    """A number, or None to leave the test out."""
+    if text == "None":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if math.isnan(value):
+        raise ArgumentTypeError(f"{text!r} is neither a number nor None")
+    return value
