@@ -110,14 +110,11 @@ def joined(pieces: Iterator[Piece]) -> list[Piece]:
 
 
 def in_order(pieces: list[Piece]) -> list[Piece]:
-    """Pieces none of which begins before the one before it ends, each LEAST or longer."""
+    """Pieces each of which begins LEAST or more after the one before it."""
     earliest = 0
     for piece in pieces:
         piece.start = max(piece.start, earliest)
         earliest = piece.start + LEAST
-    following = [piece.start for piece in pieces[1:]]
-    for piece, limit in zip(pieces, [*following, inf], strict=False):
-        piece.end = int(min(max(piece.end, piece.start + LEAST), limit))
     return pieces
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import languages
+import peers
 from formats import FORMATS, SUBTITLES
 from loading import STRATEGIES
 from subtitles import Lines
-from values import boolean, count, formats, language, temperatures, threshold, utf8
+from values import boolean, count, formats, increment, language, negated, temperatures, threshold, utf8
 
 RUNTIME = Path(__file__).resolve().parent
 
@@ -41,8 +42,21 @@ class UsageError(Exception):
     """Options that do not go together, or name what there is not: one line with cause and cure."""
 
 
+class Refused(argparse.Action):
+    """An option of peers.OTHERS, mostly."""
+
+    def __call__(self, _: object, __: object, value: object, option: str | None = None) -> None:
+        """Raise UsageError unless its value asks for what is done anyway."""
+        other = peers.OTHERS[" ".join(self.option_strings)]
+        if value not in other.done:
+            raise UsageError(f"{option}: {other.hint}")
+
+
 def arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line; leaves the process on --help, --version and what argparse itself finds wrong."""
+    """The command line; leaves the process on --help, --version and what argparse itself finds wrong.
+
+    Raises UsageError for options of others that mean nothing here.
+    """
     parser = argparse.ArgumentParser(
         prog="transcribe",
         description="Write down what is said in recordings: wav, flac, mp3, m4a, ogg, webm and others.",
@@ -53,7 +67,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     home = os.environ.get("TRANSCRIBE_HOME") or RUNTIME.parent
     add = parser.add_argument
     add("files", nargs="+", type=Path, metavar="FILE", help="a recording")
-    add("--version", action="version", version=f"transcribe {version()}")
+    add("-V", "--version", action="version", version=f"transcribe {version()}")
     add(
         "-o",
         "--output_dir",
@@ -73,6 +87,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     )
     add("--timings", choices=("text", "json"), help="print each phase; --timings=json: as one line of JSON")
     add("--quiet", action="store_true", help="on stderr, warnings and errors only")
+    add("--verbose", "--print_progress", dest="quiet", type=negated, metavar="False", help="as --quiet")
+    for names in peers.OTHERS:
+        add(*names.split(), action=Refused, nargs="?", help=argparse.SUPPRESS)
     add_decoding(parser)
     add_lines(parser)
     add_model(parser, home)
@@ -110,6 +127,7 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
         help="when each word is said: in json, and to cut srt and vtt by (default: for these)",
     )
     add("--sequential", action="store_true", help="one window after the other, as openai/whisper does")
+    add("--batched", dest="sequential", type=negated, metavar="False", help="as --sequential")
     add(
         "--condition_on_previous_text",
         type=boolean,
@@ -120,10 +138,15 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     add(
         "--temperature",
         type=temperatures,
-        default=defaults.temperature,
         metavar="T[,T…]",
         help="0 takes the most probable token; the next one is tried where text looks wrong (default: "
         f"{','.join(f'{t:g}' for t in defaults.temperature)})",
+    )
+    add(
+        "--temperature_increment_on_fallback",
+        type=increment,
+        metavar="X|None",
+        help="by which each further temperature is higher, up to 1; None: there is none",
     )
     add(
         "--best_of",
@@ -164,6 +187,9 @@ def add_model(parser: argparse.ArgumentParser, home: str | Path) -> None:
         default="auto",
         help="state file or checkpoint (default: state, if it works)",
     )
+    add(
+        "--threads", type=count, metavar="N", help="of the processor, for the model (default: torch's choice)"
+    )
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if there is a GPU")
     add("--model", metavar="NAME", help="which model (default: the only one there is)")
     add("--home", type=Path, default=home, metavar="DIR", help="has state/ and model/ (default: %(default)s)")
@@ -181,13 +207,28 @@ def decoding(args: argparse.Namespace) -> Options:
         task=args.task,
         initial_prompt=args.initial_prompt,
         condition_on_previous_text=args.condition_on_previous_text is not False,
-        temperature=args.temperature,
+        temperature=temperature(args.temperature, args.temperature_increment_on_fallback),
         best_of=args.best_of,
         compression_ratio_threshold=args.compression_ratio_threshold,
         logprob_threshold=args.logprob_threshold,
         no_speech_threshold=args.no_speech_threshold,
         word_timestamps=by_words if args.word_timestamps is None else args.word_timestamps,
     )
+
+
+def temperature(given: tuple[float, ...] | None, increment: float | None) -> tuple[float, ...]:
+    """Those to try, one after the other, of the first or all, and by how much each is higher."""
+    if increment is None:
+        return given or Options.temperature
+    first, *more = given or (0.0,)
+    if more:
+        raise UsageError(
+            "--temperature lists all: leave out --temperature_increment_on_fallback, or the others"
+        )
+    tried = [first]
+    while tried[-1] + increment <= 1 + 1e-6:  # as rounding leaves it
+        tried.append(round(tried[-1] + increment, 6))
+    return tuple(tried)
 
 
 def lines(args: argparse.Namespace) -> Lines:

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace, asked: "Options", log: Log) -> int:
     gc.enable()
     ready = now()
     with enough_memory("the model cannot be used"):
-        decoder = prepare(model, asked, args.batch_size, log)
+        decoder = prepare(model, asked, args, log)
     codes, seconds = [INPUT_FAILED] * (len(args.files) - len(inputs)), 0.0
     for following in [*inputs[1:], None]:
         current = ahead
@@ -97,14 +97,16 @@ def run(args: argparse.Namespace, asked: "Options", log: Log) -> int:
     return max(codes)
 
 
-def prepare(model: Model, asked: "Options", batch_size: int | None, log: Log) -> "Decoder":
+def prepare(model: Model, asked: "Options", args: argparse.Namespace, log: Log) -> "Decoder":
     """The model, ready to decode as asked."""
     import batched  # noqa: PLC0415  needs torch, which is there by now
     import decoding  # noqa: PLC0415  as above
     import torch  # noqa: PLC0415  as above
 
     torch.manual_seed(0)  # the same words each time, where a temperature makes them a matter of chance
-    size = batch_size or batched.affordable(model.network)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    size = args.batch_size or batched.affordable(model.network)
     return decoding.Decoder(model.network, model.vocabulary, asked, size, log)
 
 

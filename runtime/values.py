@@ -40,6 +40,11 @@ def boolean(text: str) -> bool:
     return text == "True"
 
 
+def negated(text: str) -> bool:
+    """The opposite, for options that are the opposite of ours."""
+    return not boolean(text)
+
+
 def count(text: str) -> int:
     """A whole number from 1 on."""
     if not text.isdecimal() or int(text) == 0:
@@ -69,3 +74,11 @@ def threshold(text: str) -> float | None:
     if math.isnan(value):
         raise ArgumentTypeError(f"{text!r} is neither a number nor None")
     return value
+
+
+def increment(text: str) -> float:
+    """A number above 0, or None, which is infinity."""
+    value = threshold(text)
+    if value is not None and value <= 0:
+        raise ArgumentTypeError(f"{text!r} is not a number above 0, nor None")
+    return math.inf if value is None else value

@@ -90,6 +90,13 @@ def test_version(main: Run) -> None:
         (["--temperature", "-1", "a.wav"], "'-1' is not a list of numbers from 0 to 1"),
         (["--temperature", "nan", "a.wav"], "'nan' is not a list of numbers from 0 to 1"),
         (["--temperature", "", "a.wav"], "'' is not a list of numbers from 0 to 1"),
+        (
+            ["--temperature", "0,1", "--temperature_increment_on_fallback", "0.2", "a.wav"],
+            "leave out --temperature_increment_on_fallback, or the others",
+        ),
+        (["--temperature_increment_on_fallback", "0", "a.wav"], "'0' is not a number above 0, nor None"),
+        (["--threads", "0", "a.wav"], "'0' is not a whole number from 1 on"),
+        (["--verbose", "no", "a.wav"], "'no' is neither True nor False"),
         (["--logprob_threshold", "low", "a.wav"], "'low' is neither a number nor None"),
         (["--logprob_threshold", "nan", "a.wav"], "'nan' is neither a number nor None"),
         (["--no_speech_threshold", "", "a.wav"], "'' is neither a number nor None"),
