@@ -50,6 +50,7 @@ OTHERS = {  # by their names
     "--compute_type": Other(PRECISION, ("auto", "default")),
     "--device_index": Other("the GPU is chosen by CUDA_VISIBLE_DEVICES; leave it out", ("0",)),
     # Speech and silence
+    "--multilingual": Other("one language is detected for all of a recording; leave it out", ("False",)),
     "--vad_filter": Other("silence is always left out, unless --sequential is given", ("True",)),
     "--vad_method": Other("speech is found by silero-vad; leave it out", ("silero",)),
     "--vad_threshold": Other(VOICE),
@@ -90,5 +91,6 @@ OTHERS = {  # by their names
     "--live_transcribe": Other(LIVE),
     "--live_volume_threshold": Other(LIVE),
     "--live_input_device": Other(LIVE),
+    "--live_input_device_sample_rate": Other(LIVE),
     "-P --python-version": Other("image.json says which versions are in the image; leave it out"),
 }

@@ -43,7 +43,9 @@ def test_cues_are_in_order_and_seen(segments: list[Segment]) -> None:
 def word_alone(line: str) -> bool:
     """Whether a line has no place to end at before it does."""
     return not any(
-        typography.may_part(line[:i].rstrip(), line[i:].lstrip(), space=" " in line[i - 1 : i + 1])
+        typography.may_part(
+            line[:i].rstrip(), line[i:].split(maxsplit=1)[0], space=" " in line[i - 1 : i + 1]
+        )
         for i in range(1, len(line))
     )
 
@@ -127,6 +129,22 @@ def test_what_is_said_in_two_segments_is_not_run_together() -> None:
     assert shown(cues([spoken.segment(first), spoken.segment(second)])) == ["\u4eca\u5929\u6211"]
 
 
+def test_without_punctuation_a_segment_ends_a_cue() -> None:
+    first = spoken.speech("alpha bravo charlie delta")
+    second = spoken.speech(
+        "echo foxtrot golf hotel india juliett kilo lima mike november", start=first[-1].end
+    )
+    found = shown(cues([spoken.segment(first), spoken.segment(second)]))
+    assert found[0] == "alpha bravo charlie delta"
+    found = shown(cues([spoken.segment([*first, *second])]))
+    assert len(found) == 2 and found[0] == "alpha bravo charlie\ndelta echo foxtrot golf"
+
+
+def test_spaces_may_stand_behind_words() -> None:
+    words = [Word("one ", 0.0, 0.3, 1.0), Word("two", 0.3, 0.6, 1.0)]
+    assert shown(cues([spoken.segment(words)])) == ["one two"]
+
+
 def test_fast_speech_is_shown_on_into_the_pause() -> None:
     """60 letters in 1.2 s take 3 s to read."""
     text = "x" * 29 + " " + "y" * 30
@@ -192,6 +210,14 @@ def test_lines_of_scripts_without_spaces(text: str) -> None:
     for line in lines:
         assert category(line[0]) not in ("Mn", "Pe", "Po", "Lm") and line[0] not in "ょっ"
         assert category(line[-1]) != "Ps" and line[-1] not in "เแโใไ"
+
+
+def test_words_of_scripts_without_spaces_stay_whole() -> None:
+    """As the decoder gives them, where there is room."""
+    words = [Word("ありがとう", 0.4 * i, 0.4 * (i + 1), 1.0) for i in range(13)]
+    found = cues([spoken.segment(words)])
+    lines = [line for cue in found for line in cue.text.split("\n")]
+    assert len(lines) > 3 and all(line == "ありがとう" * (len(line) // 5) for line in lines)
 
 
 def test_french_punctuation_is_not_left_to_the_next_line() -> None:

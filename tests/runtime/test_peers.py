@@ -66,8 +66,9 @@ CTRANSLATE2 = {  # whisper-ctranslate2 0.5.8, src/whisper_ctranslate2/commandlin
     "--hotwords": "Names",
     "--batched": "False",
     "--batch_size": "4",
+    "--multilingual": "True",
     "--vad_filter": "False",
-    "--vad_onset": "0.3",
+    "--vad_threshold": "0.3",
     "--vad_min_speech_duration_ms": "100",
     "--vad_max_speech_duration_s": "20",
     "--vad_min_silence_duration_ms": "500",
@@ -78,6 +79,7 @@ CTRANSLATE2 = {  # whisper-ctranslate2 0.5.8, src/whisper_ctranslate2/commandlin
     "--live_transcribe": "True",
     "--live_volume_threshold": "0.1",
     "--live_input_device": "1",
+    "--live_input_device_sample_rate": "8000",
 }
 OF_OPENAI = """--model --model_dir --device --output_dir -o --output_format -f --verbose --task --language
     --temperature --best_of --beam_size --patience --length_penalty --suppress_tokens --initial_prompt --fp16
@@ -92,7 +94,6 @@ WHISPERX = {  # WhisperX 3.8.6, whisperx/__main__.py
     "--log-level": "debug",
     "--align_model": "WAV2VEC2",
     "--interpolate_method": "linear",
-    "--timestamp_sanitize": "",
     "--no_align": "",
     "--return_char_alignments": "",
     "--vad_method": "pyannote",
@@ -114,8 +115,8 @@ WHISPERX = {  # WhisperX 3.8.6, whisperx/__main__.py
     "--python-version": "",
     "-P": "",
 }
-OTHERS = {"--vad_threshold": "0.3"}  # faster-whisper's name for it, and whisper-ctranslate2's of before
-EVERY = {**OPENAI, **CTRANSLATE2, **WHISPERX, **OTHERS}
+LATER = {"--timestamp_sanitize": ""}  # WhisperX after that
+EVERY = {**OPENAI, **CTRANSLATE2, **WHISPERX, **LATER}
 MAPPED = {  # what they make of our defaults
     "--verbose": {"quiet": True},
     "--print_progress": {"quiet": True},
