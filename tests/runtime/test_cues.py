@@ -155,6 +155,16 @@ def test_fast_speech_is_shown_on_into_the_pause() -> None:
     assert cue.end == 2.0
 
 
+def test_fast_speech_shares_the_time_of_slow_speech() -> None:
+    """Though a sentence ends between them."""
+    fast = spoken.speech("He said all of this far faster than anyone can read.", pace=0.025)
+    slow = spoken.speech("So it is.", pace=0.3, start=fast[-1].end)
+    assert len(cues([spoken.segment([*fast, *slow])])) == 1
+    steady = spoken.speech("He said all of this far faster than anyone can read.")
+    slow = spoken.speech("So it is.", pace=0.3, start=steady[-1].end)
+    assert len(cues([spoken.segment([*steady, *slow])])) == 2
+
+
 @pytest.mark.parametrize(("gap", "end"), [(0.04, 3.04), (0.07, 3.07), (0.08, 3.0), (0.2, 3.0)])
 def test_short_gaps_are_closed(gap: float, end: float) -> None:
     first = [Word(" " + "long " * 9 + "end.", 0.0, 3.0, 1.0)]
