@@ -18,7 +18,7 @@ CLUSTER = re.compile(f"[{SPACELESS}]|[^{SPACELESS}]+")
 NEVER_FIRST, NEVER_LAST = {"Mn", "Mc", "Me", "Cf", "Lm", "Pe", "Pf", "Po"}, {"Ps", "Pi"}
 SMALL_KANA = "ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ"  # no line begins with these
 LEADING_VOWELS = "เแโใไເແໂໃໄ"  # nor ends with these, of Thai and Lao, which stand before their consonant
-SPACED = re.compile(r"[!?:;»%…]+")  # as in French: a space in front, which no line ends at
+SPACED = "!?:;»%"  # as in French: a space in front, which no line ends at
 CLOSING = "\"'”’»)\\]」』）"
 SENTENCE_END = re.compile(f"[.!?…。！？｡؟۔।॥][{CLOSING}]*$")
 CLAUSE_END = re.compile(f"[,;:،、，；：؛–—][{CLOSING}]*$")
@@ -46,7 +46,7 @@ def may_part(before: str, after: str, *, space: bool) -> bool:
     """Whether a line may end between two texts; `space`: whether there is one between them."""
     last, first = before[-1], after[0]
     if space:
-        return not SPACED.fullmatch(after) and category(last) not in NEVER_LAST
+        return first not in SPACED and category(last) not in NEVER_LAST
     return (
         bool(WITHOUT_SPACES.match(last) or WITHOUT_SPACES.match(first))
         and category(first) not in NEVER_FIRST

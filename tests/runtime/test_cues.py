@@ -43,9 +43,7 @@ def test_cues_are_in_order_and_seen(segments: list[Segment]) -> None:
 def word_alone(line: str) -> bool:
     """Whether a line has no place to end at before it does."""
     return not any(
-        typography.may_part(
-            line[:i].rstrip(), line[i:].split(maxsplit=1)[0], space=" " in line[i - 1 : i + 1]
-        )
+        typography.may_part(line[:i].rstrip(), line[i:].lstrip(), space=" " in line[i - 1 : i + 1])
         for i in range(1, len(line))
     )
 
@@ -222,6 +220,11 @@ def test_lines_of_scripts_without_spaces(text: str) -> None:
         assert category(line[-1]) != "Ps" and line[-1] not in "เแโใไ"
 
 
+def test_no_line_ends_with_an_opening_bracket() -> None:
+    (cue,) = cues([spoken.segment(None, "我" * 19 + "「" + "你" * 20, 0.0, 6.9)])
+    assert cue.text == "我" * 19 + "\n「" + "你" * 20
+
+
 def test_words_of_scripts_without_spaces_stay_whole() -> None:
     """As the decoder gives them, where there is room."""
     words = [Word("ありがとう", 0.4 * i, 0.4 * (i + 1), 1.0) for i in range(13)]
@@ -234,6 +237,10 @@ def test_french_punctuation_is_not_left_to_the_next_line() -> None:
     text = "Il répondit : « Mais non, ce n’est pas vrai du tout, mon ami ! »"
     for cue in cues([spoken.segment(spoken.speech(text, pace=0.09))]):
         assert all(line[0] not in ":!»" and line[-1] != "«" for line in cue.text.split("\n"))
+
+
+def test_control_characters_are_left_out() -> None:
+    assert shown(cues([spoken.segment(spoken.speech("a\x00b \x07 c\x7f"))])) == ["ab c"]
 
 
 def test_nothing_was_said() -> None:

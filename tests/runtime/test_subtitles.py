@@ -16,7 +16,7 @@ from formats import FORMATS, written
 from hypothesis import given
 from hypothesis import strategies as st
 from subtitles import Lines
-from transcript import Segment, Transcript
+from transcript import Segment, Transcript, Word
 
 SIZES = st.none() | st.sampled_from([1, 2, 3, 5, 10, 42, 100])
 LAYOUTS = st.builds(
@@ -52,6 +52,14 @@ def test_with_its_options_they_are_those_of_openai_whisper(segments: list[Segmen
     said = transcript(segments)
     for name, text in written(said, ["srt", "vtt"], lines).items():
         assert text == theirs(name, said, lines)
+
+
+@pytest.mark.parametrize(("pause", "cues"), [(2.95, 1), (3.0, 1), (3.05, 2)])
+def test_a_long_pause_parts_them_as_in_openai_whisper(pause: float, cues: int) -> None:
+    said = transcript([spoken.segment([Word(" one", 0.0, 0.5, 1.0), Word(" two", pause, pause + 0.5, 1.0)])])
+    lines = Lines(max_line_width=40, max_line_count=2)
+    text = written(said, ["srt"], lines)["srt"]
+    assert text == theirs("srt", said, lines) and text.count("-->") == cues
 
 
 @given(SPEECH)
