@@ -13,13 +13,25 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
-from preheat import memory
+from preheat import memory, peers
+from preheat.formats import FORMATS, SUBTITLES
 from preheat.model import languages
 from preheat.options import Options, UsageError
 from preheat.storage import RUNTIME, version
+from preheat.subtitles import Lines
 from preheat.timing import Log, warn
 from preheat.transcribe import FAULT, Job, fault, run
-from preheat.values import boolean, count, formats, language, temperatures, threshold, utf8
+from preheat.values import (
+    boolean,
+    count,
+    formats,
+    increment,
+    language,
+    negated,
+    temperatures,
+    threshold,
+    utf8,
+)
 from preheat.weights.loading import STRATEGIES, ModelError
 from preheat.weights.statefile import DTYPES, StateError
 
@@ -32,7 +44,8 @@ def transcribe(argv: list[str]) -> int:
     """The command `transcribe`; returns the exit code."""
     try:
         args = arguments(argv)
-        return run(chosen(Job, args), decoding(args), Log(args.quiet))
+        args.lines, asked = lines(args), decoding(args)
+        return run(chosen(Job, args), asked, Log(args.quiet))
     except (UsageError, ModelError) as error:
         warn(str(error))
         return USAGE if isinstance(error, UsageError) else NO_MODEL
@@ -49,8 +62,21 @@ def transcribe(argv: list[str]) -> int:
         return FAULT
 
 
+class Refused(argparse.Action):
+    """An option of peers.OTHERS, mostly."""
+
+    def __call__(self, _: object, __: object, value: object, option: str | None = None) -> None:
+        """Raise UsageError unless its value asks for what is done anyway."""
+        other = peers.OTHERS[" ".join(self.option_strings)]
+        if value not in other.done:
+            raise UsageError(f"{option}: {other.hint}")
+
+
 def arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line; leaves the process on --help, --version and what argparse itself finds wrong."""
+    """The command line; leaves the process on --help, --version and what argparse itself finds wrong.
+
+    Raises UsageError for options of others that mean nothing here.
+    """
     parser = argparse.ArgumentParser(
         prog="transcribe",
         description="Write down what is said in recordings: wav, flac, mp3, m4a, ogg, webm and others.",
@@ -61,17 +87,38 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     home = os.environ.get("TRANSCRIBE_HOME") or RUNTIME.parent
     add = parser.add_argument
     add("files", nargs="+", type=Path, metavar="FILE", help="a recording")
-    add("--version", action="version", version=f"transcribe {version()}")
-    add("-o", dest="folder", type=Path, metavar="DIR", help="write to files there (default: to stdout)")
-    add("-f", dest="formats", type=formats, default="txt", metavar="FORMAT", help="txt, json or txt,json")
+    add("-V", "--version", action="version", version=f"transcribe {version()}")
+    add(
+        "-o",
+        "--output_dir",
+        dest="folder",
+        type=Path,
+        metavar="DIR",
+        help="write to files there (default: to stdout)",
+    )
+    add(
+        "-f",
+        "--output_format",
+        dest="formats",
+        type=formats,
+        action="extend",
+        metavar="FORMAT[,FORMAT…]",
+        help=f"{', '.join(FORMATS)} or all (default: txt)",
+    )
     add("--timings", choices=("text", "json"), help="print each phase; --timings=json: as one line of JSON")
     add("--quiet", action="store_true", help="on stderr, warnings and errors only")
+    add("--verbose", "--print_progress", dest="quiet", type=negated, metavar="False", help="as --quiet")
+    for names in peers.OTHERS:
+        add(*names.split(), action=Refused, nargs="?", help=argparse.SUPPRESS)
     add_decoding(parser)
+    add_lines(parser)
     add_model(parser, home)
     known = sorted((name, code) for code, name in languages.NAMES.items())
     parser.add_argument_group("languages", ", ".join(f"{name} ({code})" for name, code in known))
     # --timings may stand alone, but not take a FILE that follows for its value, as argparse would have it.
-    return parser.parse_args(["--timings=text" if word == "--timings" else word for word in argv])
+    args = parser.parse_args(["--timings=text" if word == "--timings" else word for word in argv])
+    args.formats = list(dict.fromkeys(args.formats or ["txt"]))
+    return args
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
@@ -91,11 +138,11 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     add(
         "--word_timestamps",
         type=boolean,
-        default=False,
         metavar="True",
-        help="when each word is said; in json",
+        help="when each word is said: in json, and to cut srt and vtt by (default: for these)",
     )
     add("--sequential", action="store_true", help="one window after the other, as openai/whisper does")
+    add("--batched", dest="sequential", type=negated, metavar="False", help="as --sequential")
     add(
         "--condition_on_previous_text",
         type=boolean,
@@ -106,10 +153,15 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     add(
         "--temperature",
         type=temperatures,
-        default=defaults.temperature,
         metavar="T[,T…]",
         help="0 takes the most probable token; the next one is tried where text looks wrong (default: "
         f"{','.join(f'{t:g}' for t in defaults.temperature)})",
+    )
+    add(
+        "--temperature_increment_on_fallback",
+        type=increment,
+        metavar="X|None",
+        help="by which each further temperature is higher, up to 1; None: there is none",
     )
     add(
         "--best_of",
@@ -127,6 +179,20 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
         add(f"--{name}_threshold", type=threshold, default=default, metavar="X|None", help=text)
 
 
+def add_lines(parser: argparse.ArgumentParser) -> None:
+    """The options of `Lines`, named as openai/whisper names them."""
+    group = parser.add_argument_group(
+        "how to lay out srt and vtt",
+        "By default cues of up to 7 s and two lines of 42 characters, cut at sentences and pauses. With any "
+        "of these options openai/whisper's; with --word_timestamps False its cues, too, one a segment.",
+    )
+    add = group.add_argument
+    add("--max_line_width", type=count, metavar="N", help="characters in a line")
+    add("--max_line_count", type=count, metavar="N", help="lines in a cue, with --max_line_width")
+    add("--max_words_per_line", type=count, metavar="N", help="words in a cue")
+    add("--highlight_words", type=boolean, default=False, metavar="True", help="underline each as it is said")
+
+
 def add_model(parser: argparse.ArgumentParser, home: str | Path) -> None:
     """Which model, from where, to where."""
     add = parser.add_argument_group("the model").add_argument
@@ -135,6 +201,9 @@ def add_model(parser: argparse.ArgumentParser, home: str | Path) -> None:
         choices=("auto", *STRATEGIES),
         default="auto",
         help="state file or checkpoint (default: state, if it works)",
+    )
+    add(
+        "--threads", type=count, metavar="N", help="of the processor, for the model (default: torch's choice)"
     )
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if there is a GPU")
     add("--model", metavar="NAME", help="which model (default: the only one there is)")
@@ -148,7 +217,36 @@ def decoding(args: argparse.Namespace) -> Options:
     if args.condition_on_previous_text and not args.sequential:
         raise UsageError("--condition_on_previous_text needs one window after the other: add --sequential")
     args.condition_on_previous_text = args.condition_on_previous_text is not False
+    args.temperature = temperature(args.temperature, args.temperature_increment_on_fallback)
+    if args.word_timestamps is None:
+        args.word_timestamps = lines(args) != Lines() or not SUBTITLES.keys().isdisjoint(args.formats)
     return chosen(Options, args)
+
+
+def temperature(given: tuple[float, ...] | None, increment: float | None) -> tuple[float, ...]:
+    """Those to try, one after the other, of the first or all, and by how much each is higher."""
+    if increment is None:
+        return given or Options.temperature
+    first, *more = given or (0.0,)
+    if more:
+        raise UsageError(
+            "--temperature lists all: leave out --temperature_increment_on_fallback, or the others"
+        )
+    tried = [first]
+    while tried[-1] + increment <= 1 + 1e-6:  # as rounding leaves it
+        tried.append(round(tried[-1] + increment, 6))
+    return tuple(tried)
+
+
+def lines(args: argparse.Namespace) -> Lines:
+    """The part of the command line that the layout of subtitles wants to know. Raises UsageError."""
+    asked = Lines(**{field.name: getattr(args, field.name) for field in fields(Lines)})
+    named = [f"--{field.name}" for field in fields(Lines) if getattr(asked, field.name)]
+    if named and SUBTITLES.keys().isdisjoint(args.formats):
+        raise UsageError(f"{named[0]} is for srt and vtt; add -f srt, or leave it out")
+    if named and args.word_timestamps is False:
+        raise UsageError(f"{named[0]} needs to know when words are said; leave out --word_timestamps False")
+    return asked
 
 
 def chosen(kind: type[Chosen], args: argparse.Namespace) -> Chosen:

@@ -4,12 +4,31 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 
+from preheat.subtitles import Lines, Subtitles, srt, subtitles, vtt
 from preheat.transcript import Transcript
+
+
+def written(transcript: Transcript, formats: list[str], lines: Lines) -> dict[str, str]:
+    """A transcript in each of the formats; `lines`: how to lay out subtitles."""
+    shown = subtitles(transcript, lines) if SUBTITLES.keys() & formats else None
+    return {
+        name: SUBTITLES[name](shown) if shown and name in SUBTITLES else WRITERS[name](transcript)
+        for name in formats
+    }
 
 
 def txt(transcript: Transcript) -> str:
     """One line for each segment; nothing at all if nothing was said."""
     return "".join(f"{segment.text.strip()}\n" for segment in transcript.segments)
+
+
+def tsv(transcript: Transcript) -> str:
+    """openai/whisper's: start and end in milliseconds, and text, of each segment."""
+    rows = [
+        (round(1000 * segment.start), round(1000 * segment.end), segment.text.strip().replace("\t", " "))
+        for segment in transcript.segments
+    ]
+    return "".join(f"{start}\t{end}\t{text}\n" for start, end, text in [("start", "end", "text"), *rows])
 
 
 def to_json(transcript: Transcript) -> str:
@@ -29,4 +48,6 @@ def to_json(transcript: Transcript) -> str:
     return json.dumps(document, ensure_ascii=False) + "\n"
 
 
-WRITERS: dict[str, Callable[[Transcript], str]] = {"txt": txt, "json": to_json}
+WRITERS: dict[str, Callable[[Transcript], str]] = {"txt": txt, "tsv": tsv, "json": to_json}
+SUBTITLES: dict[str, Callable[[Subtitles], str]] = {"srt": srt, "vtt": vtt}
+FORMATS = ("txt", "srt", "vtt", "tsv", "json")

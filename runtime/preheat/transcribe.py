@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from preheat import memory, stdio
-from preheat.formats import WRITERS
+from preheat.formats import written
 from preheat.model import times
 from preheat.options import Options, UsageError
 from preheat.storage import InputError, check, check_folder, check_result, replacing, version
+from preheat.subtitles import Lines
 from preheat.timing import Log, now, warn
 from preheat.transcript import Transcript
 from preheat.weights.loading import STRATEGIES, Loading, Model, enough_memory, find
@@ -41,8 +42,10 @@ class Job:
     device: str  # "auto", "cpu" or "cuda"
     sequential: bool  # one window after the other
     batch_size: int | None  # windows at a time; None: by the free memory
+    threads: int | None  # of the processor; None: torch's choice
     folder: Path | None  # None: to stdout
-    formats: list[str]  # of formats.WRITERS
+    formats: list[str]  # of formats.FORMATS
+    lines: Lines  # how to lay out subtitles
     timings: str | None  # what is told of them in the end: "text", "json" or nothing
 
     def results(self, path: Path) -> list[Path]:
@@ -74,7 +77,7 @@ def run(job: Job, asked: Options, log: Log) -> int:
     gc.enable()
     ready = now()
     with enough_memory("the model cannot be used"):
-        decoder = prepare(model, asked, job.batch_size, log)
+        decoder = prepare(model, asked, job, log)
     codes, seconds = [INPUT_FAILED] * (len(job.files) - len(inputs)), 0.0
     for following in [*inputs[1:], None]:
         current = ahead
@@ -88,26 +91,30 @@ def run(job: Job, asked: Options, log: Log) -> int:
     return max(codes)
 
 
-def prepare(model: Model, asked: Options, batch_size: int | None, log: Log) -> "Decoder":
+def prepare(model: Model, asked: Options, job: Job, log: Log) -> "Decoder":
     """The model, ready to decode as asked."""
     import torch  # noqa: PLC0415  as above
 
     from preheat.model import batched, decoding  # noqa: PLC0415  as above
 
     torch.manual_seed(0)  # the same words each time, where a temperature makes them a matter of chance
-    size = batch_size or batched.affordable(model.network)
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    size = job.batch_size or batched.affordable(model.network)
     return decoding.Decoder(model.network, model.vocabulary, asked, size, log)
 
 
 def check_outputs(job: Job) -> None:
     """Raise UsageError if outputs would get in each other's way; make the folder of -o."""
+    if job.lines.max_line_count and not job.lines.max_line_width:
+        warn("--max_line_count does nothing without --max_line_width")
     if job.folder is None:
         if 1 in stdio.closed:
             raise UsageError("standard output is closed; say where to write with -o DIR")
         if len(job.formats) > 1:
-            raise UsageError("several formats make several files; say where with -o DIR")
-        if job.formats == ["json"] and len(job.files) > 1:
-            raise UsageError("several recordings make several JSON documents; say where with -o DIR")
+            raise UsageError("several formats make several files; say where with -o DIR, here with -o .")
+        if job.formats != ["txt"] and len(job.files) > 1:
+            raise UsageError(f"several recordings make several {job.formats[0]} files; say where with -o DIR")
         return
     stem, count = Counter(path.stem for path in job.files).most_common(1)[0]
     if count > 1:
@@ -208,8 +215,8 @@ def write_down(heard: "Heard", decoder: "Decoder", *, sequentially: bool) -> Tra
 def write(transcript: Transcript, path: Path, job: Job) -> None:
     """Put the transcript where the user wants it. Raises InputError, and BrokenPipeError."""
     try:
-        for name in job.formats:
-            content = WRITERS[name](transcript).encode()
+        for name, text in written(transcript, job.formats, job.lines).items():
+            content = text.encode()
             if job.folder:
                 with replacing(job.folder / f"{path.stem}.{name}") as file:
                     file.write(content)

@@ -4,16 +4,16 @@ import math
 import os
 from argparse import ArgumentTypeError
 
-from preheat.formats import WRITERS
+from preheat.formats import FORMATS
 from preheat.model import languages
 
 
 def formats(text: str) -> list[str]:
     """The value of -f."""
     names = text.split(",")
-    if unknown := [name for name in names if name not in WRITERS]:
-        raise ArgumentTypeError(f"no format {unknown[0]!r}; there are {', '.join(WRITERS)}")
-    return names
+    if unknown := [name for name in names if name not in (*FORMATS, "all")]:
+        raise ArgumentTypeError(f"no format {unknown[0]!r}; there are {', '.join(FORMATS)}, all")
+    return [each for name in names for each in (FORMATS if name == "all" else [name])]
 
 
 def language(text: str) -> str:
@@ -38,6 +38,11 @@ def boolean(text: str) -> bool:
     if text not in ("True", "False"):
         raise ArgumentTypeError(f"{text!r} is neither True nor False")
     return text == "True"
+
+
+def negated(text: str) -> bool:
+    """The opposite, for options that are the opposite of ours."""
+    return not boolean(text)
 
 
 def count(text: str) -> int:
@@ -69,3 +74,11 @@ def threshold(text: str) -> float | None:
     if math.isnan(value):
         raise ArgumentTypeError(f"{text!r} is neither a number nor None")
     return value
+
+
+def increment(text: str) -> float:
+    """A number above 0, or None, which is infinity."""
+    value = threshold(text)
+    if value is not None and value <= 0:
+        raise ArgumentTypeError(f"{text!r} is not a number above 0, nor None")
+    return math.inf if value is None else value

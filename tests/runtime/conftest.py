@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import settings
 
 from preheat import cli
 from tests.runtime import homes
 from tests.runtime.console import Done, Run
 from tests.runtime.homes import ROOT, RUNTIME
 
+settings.register_profile("shared machine", deadline=None)  # it may stand still for a second
+settings.load_profile("shared machine")
 os.environ.pop("PYTHONUNBUFFERED", None)  # no user has it set, and it hides what buffers do at the end
 os.environ["OMP_NUM_THREADS"] = "1"  # torch's threads only get in each other's way on a model this small
 

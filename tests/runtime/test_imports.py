@@ -16,16 +16,19 @@ MODULES = {
 WINGS = {"audio", "model", "weights"}
 # What each part of the house may import of the others. Those above all wings may import everything.
 GROUND = {
+    "cues",
     "formats",
     "memory",
     "options",
     "stdio",
     "storage",
+    "subtitles",
     "threads",
     "timing",
     "transcript",
+    "typography",
 }
-ABOVE = {"transcribe", "values", "cli"}
+ABOVE = {"transcribe", "values", "peers", "cli"}
 MAY = {
     "ground": {"ground"},
     "audio": {"ground", "audio"},
@@ -36,7 +39,7 @@ MAY = {
 NUMBERS = "preheat.audio.constants"  # which imports nothing, and anybody may import
 # What else each may import, apart from the standard library.
 PACKAGES = {
-    "ground": set[str](),
+    "ground": {"wcwidth"},
     "audio": {"av", "numpy", "onnxruntime", "soundfile", "soxr"},
     "model": {"numpy", "tokenizers", "torch"},
     "weights": {"torch", "transformers", "xxhash"},

@@ -14,6 +14,7 @@ import whisper
 
 from preheat import cli, transcribe
 from preheat.options import Options, UsageError
+from preheat.subtitles import Lines
 from tests.runtime.console import NAME, Run, errors
 from tests.runtime.handmade import header_of, with_header
 from tests.runtime.homes import RUNTIME
@@ -64,9 +65,20 @@ def test_version(main: Run) -> None:
     [
         ([], "required: FILE"),
         (["--load", "magic", "a.wav"], "invalid choice"),
-        (["-f", "srt", "a.wav"], "no format 'srt'; there are txt, json"),
+        (["-f", "aud", "a.wav"], "no format 'aud'; there are txt, srt, vtt, tsv, json, all"),
+        (["-f", "txt,", "a.wav"], "no format ''; there are txt"),
         (["-f", "txt,json", "a.wav"], "-o DIR"),
-        (["-f", "json", "a.wav", "b.wav"], "-o DIR"),
+        (["-f", "txt", "-f", "srt", "a.wav"], "say where with -o DIR, here with -o ."),
+        (["-f", "all", "a.wav"], "-o DIR"),
+        (["-f", "json", "a.wav", "b.wav"], "several json files; say where with -o DIR"),
+        (["-f", "srt", "a.wav", "b.wav"], "several srt files; say where with -o DIR"),
+        (["--max_line_width", "40", "a.wav"], "--max_line_width is for srt and vtt; add -f srt, or leave"),
+        (["--highlight_words", "True", "-f", "tsv", "a.wav"], "--highlight_words is for srt and vtt; add"),
+        (
+            ["-f", "srt", "--word_timestamps", "False", "--max_words_per_line", "4", "a.wav"],
+            "--max_words_per_line needs to know when words are said; leave out --word_timestamps False",
+        ),
+        (["-f", "srt", "--max_line_count", "0", "a.wav"], "'0' is not a whole number from 1 on"),
         (["-o", "out", "x/a.wav", "y/a.mp3"], "2 recordings would be written to out/a.*"),
         (["-o", "/dev/null/out", "a.wav"], "no folder /dev/null/out: Not a directory"),
         (["--timings=yaml", "a.wav"], "invalid choice"),
@@ -78,6 +90,13 @@ def test_version(main: Run) -> None:
         (["--temperature", "-1", "a.wav"], "'-1' is not a list of numbers from 0 to 1"),
         (["--temperature", "nan", "a.wav"], "'nan' is not a list of numbers from 0 to 1"),
         (["--temperature", "", "a.wav"], "'' is not a list of numbers from 0 to 1"),
+        (
+            ["--temperature", "0,1", "--temperature_increment_on_fallback", "0.2", "a.wav"],
+            "leave out --temperature_increment_on_fallback, or the others",
+        ),
+        (["--temperature_increment_on_fallback", "0", "a.wav"], "'0' is not a number above 0, nor None"),
+        (["--threads", "0", "a.wav"], "'0' is not a whole number from 1 on"),
+        (["--verbose", "no", "a.wav"], "'no' is neither True nor False"),
         (["--logprob_threshold", "low", "a.wav"], "'low' is neither a number nor None"),
         (["--logprob_threshold", "nan", "a.wav"], "'nan' is neither a number nor None"),
         (["--no_speech_threshold", "", "a.wav"], "'' is neither a number nor None"),
@@ -210,6 +229,32 @@ def test_options_are_handed_on() -> None:
         word_timestamps=True,
     )
     assert asked("--sequential", "--condition_on_previous_text", "True") == Options()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "formats", "by_words"),
+    [
+        ([], ["txt"], False),
+        (["-f", "json,tsv"], ["json", "tsv"], False),
+        (["-f", "srt"], ["srt"], True),
+        (["--output_format", "all"], ["txt", "srt", "vtt", "tsv", "json"], True),
+        (["-f", "vtt", "-f", "json,vtt", "-f", "all"], ["vtt", "json", "txt", "srt", "tsv"], True),
+        (["-f", "srt", "--word_timestamps", "False"], ["srt"], False),
+        (["-f", "json", "--word_timestamps", "True"], ["json"], True),
+    ],
+)
+def test_formats(arguments: list[str], formats: list[str], by_words: bool) -> None:
+    """Each once; subtitles are made from words."""
+    args = cli.arguments([*arguments, "a.wav"])
+    assert args.formats == formats
+    assert cli.decoding(args).word_timestamps is by_words
+
+
+def test_lines_are_handed_on() -> None:
+    given = ["--max_line_width", "40", "--max_line_count", "2", "--max_words_per_line", "5"]
+    args = cli.arguments([*given, "--highlight_words", "True", "-f", "srt", "a.wav"])
+    assert cli.lines(args) == Lines(40, 2, 5, highlight_words=True)
+    assert cli.lines(cli.arguments(["-f", "srt", "a.wav"])) == Lines()
 
 
 def test_defaults_are_those_of_openai_whisper() -> None:

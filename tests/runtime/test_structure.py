@@ -63,6 +63,7 @@ SLOW = {
     "numba",
     "librosa",
     "pandas",
+    "wcwidth",
 }
 HOT = """
 import sys

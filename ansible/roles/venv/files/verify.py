@@ -25,6 +25,7 @@ IMPORTS = (
     "tokenizers",
     "torch",
     "transformers",
+    "wcwidth",
     "xxhash",
 )
 

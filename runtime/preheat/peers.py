@@ -1,0 +1,96 @@
+"""Options of other Whisper commands that have no meaning here, or none yet: what to say to who brings them.
+
+They are openai/whisper's, whisper-ctranslate2's and WhisperX's. None is ignored in silence: it is refused,
+unless it is set to what is done anyway.
+"""
+
+from typing import NamedTuple
+
+
+class Other(NamedTuple):
+    """What becomes of an option."""
+
+    hint: str  # what to do instead, after "--option: "
+    done: tuple[str, ...] = ()  # values for which nothing has to change
+
+
+BEAM = "there is no beam search here yet; leave it out"
+SPEAKERS = "speakers are not told apart here yet; leave it out"
+WORDS = "words are timed by the model itself; leave it out, and add --word_timestamps True"
+PRECISION = "the precision is that of the state file (state.py bake --dtype); leave it out"
+BAKED = "models come with the image, in the folder that --home names; leave it out"
+PUNCTUATION = "punctuation is joined to words as openai/whisper does by default; leave it out"
+VOICE = "how speech is told from silence cannot be set yet; leave it out"
+LIVE = "it transcribes recordings only; record to a file first"
+SAMPLING = "what may be said again cannot be set yet; leave it out"
+
+OTHERS = {  # by their names
+    # Decoding
+    "--beam_size": Other(BEAM, ("1", "None")),
+    "--patience": Other(BEAM),
+    "--length_penalty": Other(BEAM),
+    "--suppress_tokens": Other("the checkpoint names the tokens to suppress; leave it out", ("-1",)),
+    "--suppress_blank": Other("no segment begins with a blank; leave it out", ("True",)),
+    "--suppress_numerals": Other("numbers cannot be kept from being digits yet; leave it out"),
+    "--repetition_penalty": Other(SAMPLING, ("1", "1.0")),
+    "--no_repeat_ngram_size": Other(SAMPLING, ("0",)),
+    "--carry_initial_prompt": Other(
+        "--initial_prompt goes before every window, unless --sequential is given"
+    ),
+    "--prompt_reset_on_temperature": Other(
+        "above 0.5 the prompt is reset, as by default; leave it out", ("0.5",)
+    ),
+    "--prefix": Other("no text can be said to come first yet; --initial_prompt gives names and style"),
+    "--hotwords": Other("single words cannot be favoured yet; name them in --initial_prompt"),
+    "--clip_timestamps": Other("recordings are done from end to end; cut them first", ("0",)),
+    "--hallucination_silence_threshold": Other(
+        "silence is left out before decoding; leave it out", ("None",)
+    ),
+    "--fp16": Other(PRECISION),
+    "--compute_type": Other(PRECISION, ("auto", "default")),
+    "--device_index": Other("the GPU is chosen by CUDA_VISIBLE_DEVICES; leave it out", ("0",)),
+    # Speech and silence
+    "--multilingual": Other("one language is detected for all of a recording; leave it out", ("False",)),
+    "--vad_filter": Other("silence is always left out, unless --sequential is given", ("True",)),
+    "--vad_method": Other("speech is found by silero-vad; leave it out", ("silero",)),
+    "--vad_threshold": Other(VOICE),
+    "--vad_onset": Other(VOICE),
+    "--vad_offset": Other(VOICE),
+    "--vad_min_speech_duration_ms": Other(VOICE),
+    "--vad_max_speech_duration_s": Other(VOICE),
+    "--vad_min_silence_duration_ms": Other(VOICE),
+    "--chunk_size": Other("windows are of up to 30 s, as Whisper hears; leave it out", ("30",)),
+    # Words and lines
+    "--prepend_punctuations": Other(PUNCTUATION),
+    "--append_punctuations": Other(PUNCTUATION),
+    "--align_model": Other(WORDS),
+    "--interpolate_method": Other(WORDS),
+    "--timestamp_sanitize": Other(WORDS),
+    "--return_char_alignments": Other(WORDS),
+    "--no_align": Other("words are timed only where --word_timestamps, srt or vtt want them; leave it out"),
+    "--segment_resolution": Other("subtitles are cut by --max_line_width and --max_line_count; leave it out"),
+    # Speakers
+    "--diarize": Other(SPEAKERS),
+    "--diarize_model": Other(SPEAKERS),
+    "--min_speakers": Other(SPEAKERS),
+    "--max_speakers": Other(SPEAKERS),
+    "--speaker_embeddings": Other(SPEAKERS),
+    "--speaker_name": Other(SPEAKERS),
+    "--speaker_num": Other(SPEAKERS),
+    "--hf_token": Other(SPEAKERS),
+    # Models, output, and the rest
+    "--model_dir": Other(BAKED),
+    "--model_directory": Other(BAKED),
+    "--local_files_only": Other("nothing is ever downloaded; leave it out", ("True",)),
+    "--model_cache_only": Other("nothing is ever downloaded; leave it out", ("True",)),
+    "-p --pretty_json": Other("json is on one line; jq . or python3 -m json.tool makes more of it"),
+    "--print_colors": Other(
+        "text is not coloured; how sure each word is stands in json, with --word_timestamps True"
+    ),
+    "--log-level": Other("--quiet leaves warnings and errors only", ("info",)),
+    "--live_transcribe": Other(LIVE),
+    "--live_volume_threshold": Other(LIVE),
+    "--live_input_device": Other(LIVE),
+    "--live_input_device_sample_rate": Other(LIVE),
+    "-P --python-version": Other("image.json says which versions are in the image; leave it out"),
+}
