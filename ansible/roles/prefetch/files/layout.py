@@ -18,7 +18,7 @@ import shutil
 import struct
 import sys
 
-BLOCK = 4096
+BLOCK = 4096  # of ext4 on any disk but very small ones
 EXCHANGE = 0xC028660F  # EXT4_IOC_MOVE_EXT, of struct move_extent
 ARGUMENTS = struct.Struct("=IIQQQQ")  # reserved, donor, first block here, first block there, blocks, blocks done
 DONOR = "/.layout"
@@ -75,6 +75,7 @@ def lay(ranges: list[Range], donor: int) -> list[str]:
         try:
             file = opened(path)
             try:
+                os.fsync(file)  # what has no place on the disk yet cannot be exchanged
                 exchange(file, donor, here, there, blocks)
             finally:
                 os.close(file)
@@ -105,7 +106,8 @@ def main() -> int:
         os.unlink(DONOR)
         os.sync()
     print(f"{blocks * BLOCK / 1e6:.0f} MB of {len({path for path, *_ in ranges})} files lie together")
-    print("\n".join(left), file=sys.stderr)
+    for line in left:
+        print(line, file=sys.stderr)
     return 1 if left else 0
 
 
