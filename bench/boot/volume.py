@@ -54,21 +54,21 @@ class Volume(pyfuse3.Operations):  # type: ignore[misc]  # it ships no types
             found.st_mode, found.st_size = stat.S_IFREG | 0o444, self._size
         return found
 
-    async def getattr(self, inode: int, ctx: object = None) -> pyfuse3.EntryAttributes:  # noqa: ARG002
+    async def getattr(self, inode: int, ctx: object = None) -> pyfuse3.EntryAttributes:
         """Of the folder or the file."""
         return self._attributes(inode)
 
-    async def lookup(self, parent: int, name: bytes, ctx: object = None) -> pyfuse3.EntryAttributes:  # noqa: ARG002
+    async def lookup(self, parent: int, name: bytes, ctx: object = None) -> pyfuse3.EntryAttributes:
         """The one name that there is."""
         if name != b"disk":
             raise pyfuse3.FUSEError(errno.ENOENT)
         return self._attributes(DISK)
 
-    async def open(self, inode: int, flags: int, ctx: object) -> pyfuse3.FileInfo:  # noqa: ARG002
+    async def open(self, inode: int, flags: int, ctx: object) -> pyfuse3.FileInfo:
         """The file."""
         return pyfuse3.FileInfo(fh=DISK, keep_cache=True)
 
-    async def read(self, handle: int, offset: int, size: int) -> bytes:  # noqa: ARG002
+    async def read(self, handle: int, offset: int, size: int) -> bytes:
         """Bytes, once all their blocks are there."""
         for block in range(offset // BLOCK, (offset + size - 1) // BLOCK + 1):
             await self._fetch(block)

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +53,7 @@ def forget(path: Path) -> None:
 def library(tmp_path: Path) -> Path:
     """A file of 4 MiB that is not in the page cache."""
     path = tmp_path / "a library.so"
-    path.write_bytes(random.Random(0).randbytes(4 * MIB))
+    path.write_bytes(os.urandom(4 * MIB))
     forget(path)
     return path
 
@@ -104,7 +103,9 @@ def test_a_damaged_line_is_told_and_the_rest_is_read(tmp_path: Path, library: Pa
 
 
 def test_no_list_is_told(tmp_path: Path) -> None:
-    assert read_ahead(tmp_path / "list") == f"nothing was read ahead: {tmp_path}/list: No such file or directory"
+    assert (
+        read_ahead(tmp_path / "list") == f"nothing was read ahead: {tmp_path}/list: No such file or directory"
+    )
 
 
 # The list.
@@ -125,7 +126,13 @@ def made(tmp_path: Path, start: dict[str, Path], boot: str, started: str) -> lis
     (tmp_path / "boot").write_text(boot.format(**start))
     (tmp_path / "start").write_text(started.format(**start))
     done = program(
-        "prefetch_list.py", "make", tmp_path / "list", "abc", start["state"], tmp_path / "boot", tmp_path / "start"
+        "prefetch_list.py",
+        "make",
+        tmp_path / "list",
+        "abc",
+        start["state"],
+        tmp_path / "boot",
+        tmp_path / "start",
     )
     assert (done.returncode, done.stderr) == (0, "")
     lines = (tmp_path / "list").read_text().splitlines()
@@ -253,7 +260,7 @@ def lay(disk: Path, lines: list[str]) -> subprocess.CompletedProcess[str]:
 
 def test_what_is_listed_lies_together_in_its_order(disk: Path) -> None:
     """And a file stays the file it was, to its last attribute."""
-    contents = {name: random.Random(name).randbytes(size) for name, size in
+    contents = {name: os.urandom(size) for name, size in
                 (("a", 3 * MIB), ("b", 5 * PAGE + 1), ("c", MIB))}  # fmt: skip
     for name, content in contents.items():
         (disk / name).write_bytes(content)
@@ -315,6 +322,7 @@ def test_another_file_system_is_left_alone(tmp_path: Path) -> None:
         done = lay(target, [f"0 {MIB} {target}/a"])
     finally:
         subprocess.run(["umount", target], check=True)
-    assert (done.returncode, done.stdout) == (0, "the file system is not ext4: everything stays where it is\n")
-
-
+    assert (done.returncode, done.stdout) == (
+        0,
+        "the file system is not ext4: everything stays where it is\n",
+    )

@@ -1,7 +1,7 @@
 """Make and check prefetch.list: what a start reads, in the order of first use.
 
-    python3 prefetch_list.py make LIST INPUTS STATE BOOT START   from what record.py wrote of a boot and a start
-    python3 prefetch_list.py check LIST STATE                    exit 1, and say why, if it cannot be right
+    python3 prefetch_list.py make LIST INPUTS STATE BOOT START   from what record.py has written
+    python3 prefetch_list.py check LIST STATE                    exit 1 if it cannot be right, and say why
     python3 prefetch_list.py sizes LIST                          print as JSON what image.json says of it
 
 INPUTS is what the list was made from, by which the role knows whether it still holds. STATE is the state
@@ -17,7 +17,7 @@ from pathlib import Path
 
 HEAD = """\
 # What a boot and a start of transcribe read, in the order of first use: offset and length in bytes, path.
-# The role prefetch recorded it when this image was made; preheat-prefetch.service reads it ahead at each boot.
+# The role prefetch recorded it on the builder of this image; preheat-prefetch.service reads it ahead.
 # inputs: {inputs}
 """
 PAGE = 4096

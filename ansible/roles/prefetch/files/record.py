@@ -27,7 +27,7 @@ from contextlib import contextmanager
 PAGE = 4096
 
 # What each machine has of its own, or what is gone before the image is: not worth reading ahead.
-PASSED_OVER = ("/home/", "/root/", "/run/", "/tmp/", "/var/", "/etc/ssh/ssh_host_")
+PASSED_OVER = ("/home/", "/root/", "/run/", "/tmp/", "/var/", "/etc/ssh/ssh_host_")  # noqa: S108
 RESET = {"/etc/hostname", "/etc/hosts", "/etc/machine-id"}
 SYSFS = "/run/preheat-sysfs"
 ON_DISK = {"btrfs", "ext4", "overlay", "xfs"}
@@ -122,8 +122,8 @@ def is_listed(path: str) -> bool:
 def read_ahead() -> Iterator[None]:
     """Let the kernel read no page of the root file system that nobody asks for, in this block.
 
-    Without effect where no block device lies below, as in a container. A container's /sys may be read-only, so
-    it is mounted once more.
+    Without effect where no block device lies below, as in a container. /sys may be read-only, so it is
+    mounted once more.
     """
     device = os.lstat("/").st_dev
     os.makedirs(SYSFS)

@@ -44,7 +44,7 @@ def pieces(text: str) -> tuple[list[Piece], int]:
 
 def free_memory() -> int:
     """Bytes that can be had without swapping; 0 if the kernel does not say."""
-    with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123  pathlib is a dozen modules more
+    with open("/proc/meminfo", encoding="ascii") as lines:
         for line in lines:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
@@ -102,7 +102,7 @@ def main() -> int:
     started = time.monotonic()
     path = sys.argv[1] if len(sys.argv) > 1 else LIST
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123  as above
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
             wanted, damaged = pieces(file.read())
     except OSError as error:
         print(f"nothing was read ahead: {path}: {error.strerror}")
