@@ -102,6 +102,13 @@ def test_a_damaged_line_is_told_and_the_rest_is_read(tmp_path: Path, library: Pa
     assert all(cached(library))
 
 
+def test_a_disk_that_answers_with_errors_is_told_and_the_rest_is_read(tmp_path: Path, library: Path) -> None:
+    listed = tmp_path / "list"
+    listed.write_text(f"0 {PAGE} /proc/self/mem\n0 {4 * MIB} {library}\n")  # which is an error to read there
+    assert "such as /proc/self/mem: Input/output error" in read_ahead(listed)
+    assert all(cached(library))
+
+
 def test_no_list_is_told(tmp_path: Path) -> None:
     assert (
         read_ahead(tmp_path / "list") == f"nothing was read ahead: {tmp_path}/list: No such file or directory"
