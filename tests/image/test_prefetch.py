@@ -115,9 +115,8 @@ def test_a_start_reads_nothing_else(
 
 def said(host: Host) -> str:
     """The last line of the unit."""
-    return host.check_output(f"sudo journalctl --quiet --unit={UNIT} --output=cat --grep=read").splitlines()[
-        -1
-    ]
+    lines = host.check_output(f"sudo journalctl --quiet --unit={UNIT} --output=cat --grep=read")
+    return str(lines.splitlines()[-1])
 
 
 def test_the_boot_has_read_it_ahead(host: Host, record: dict[str, Any]) -> None:
