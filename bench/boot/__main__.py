@@ -26,11 +26,11 @@ from bench.boot.picture import draw
 from bench.trials import RESULTS, describe, machine, median, save, table
 from factory.basedisk import ROOT_OFFSET
 from factory.console import FactoryError, say
+from factory.container import container
 from factory.image import ARTIFACT
 from factory.machine import (
     SSHD,
     Machine,
-    container,
     held_port,
     new_machine,
     overlaid,
