@@ -190,19 +190,20 @@ def write(target: str, paths: Iterable[str]) -> None:
 def run(target: str, command: list[str]) -> int:
     """Run a command from files that are not in the page cache, and write what it has read."""
     forget()
-    opened = Opened()
-    with read_ahead(), subprocess.Popen(command) as process:
-        while process.poll() is None:
-            opened.collect(0.1)
-    opened.collect(0)
+    with read_ahead():
+        opened = Opened()
+        with subprocess.Popen(command) as process:
+            while process.poll() is None:
+                opened.collect(0.1)
+        opened.collect(0)
     write(target, opened.paths)
     return process.returncode
 
 
 def boot(target: str, last: str) -> int:
     """Write what has been read since the machine booted until somebody opens `last`."""
-    opened = Opened()
     with read_ahead():
+        opened = Opened()
         while last not in opened.paths:
             opened.collect(1)
     paths = list(opened.paths)
