@@ -69,7 +69,8 @@ def container(root: Path, folder: Path, console: Path) -> Iterator[Container]:
         "systemd-nspawn", "--quiet", f"--directory={root}", "--boot",
         # No registration and no unit: the host's PID 1 need not be systemd.
         "--register=no", "--keep-unit", "--console=pipe", "--hostname=preheat", "--resolv-conf=off",
-        "--system-call-filter=fanotify_init fanotify_mark",  # with which the role prefetch records what is opened
+        # The role prefetch records what is opened.
+        "--system-call-filter=fanotify_init fanotify_mark",
         f"--bind-ro={folder / 'seed'}:/run/seed",
         f"--bind-ro={folder / 'sshd'}:/run/systemd/system/ssh.service.d",
         f"--bind-ro={Path('/etc/resolv.conf').resolve()}:/run/systemd/resolve/stub-resolv.conf",
