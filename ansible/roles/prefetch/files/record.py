@@ -28,7 +28,12 @@ PAGE = 4096
 
 # What each machine has of its own, or what is gone before the image is: not worth reading ahead.
 PASSED_OVER = ("/home/", "/root/", "/run/", "/tmp/", "/var/", "/etc/ssh/ssh_host_")  # noqa: S108
-RESET = {"/etc/hostname", "/etc/hosts", "/etc/machine-id"}
+RESET = {
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/machine-id",
+    "/etc/systemd/system/preheat-record.service",
+}
 SYSFS = "/run/preheat-sysfs"
 ON_DISK = {"btrfs", "ext4", "overlay", "xfs"}
 
