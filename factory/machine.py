@@ -18,10 +18,10 @@ from pathlib import Path
 
 from factory.basedisk import ROOT_OFFSET
 from factory.console import BUILD, MARK, SCRATCH, FactoryError, run, tail, temporary
+from factory.container import Container, container, mark
 from factory.mounts import mounted, unmount_below
 
 BOOT_SECONDS = 60  # ssh answers after 4 s here; a loaded host is slower
-SHUTDOWN_SECONDS = 30
 
 SSHD = """\
 [Service]
@@ -46,14 +46,6 @@ Host machine
 """
 META_DATA = "instance-id: {name}\nlocal-hostname: preheat\n"
 USER_DATA = "#cloud-config\nssh_authorized_keys: ['{key}']\n"
-
-# systemd and cloud-init in a container read PID 1's arguments as a kernel's command line.
-INIT_ARGUMENTS = (
-    "ds=nocloud;s=file:///run/seed/",
-    "network-config=disabled",  # the network is the host's
-    "systemd.mask=systemd-resolved.service",  # it would fight the host's for its port; the host's is lent
-    "systemd.mask=systemd-remount-fs.service",  # the root is mounted from outside
-)
 
 
 @dataclass(frozen=True)
@@ -166,39 +158,6 @@ def new_machine(folder: Path, name: str, port: int) -> Machine:
     return machine
 
 
-@contextmanager
-def container(root: Path, folder: Path, console: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Boot `root` under systemd-nspawn; power it off in order at the end, by force if it hangs."""
-    command = [
-        "systemd-nspawn", "--quiet", f"--directory={root}", "--boot",
-        # No registration and no unit: the host's PID 1 need not be systemd.
-        "--register=no", "--keep-unit", "--console=pipe", "--hostname=preheat", "--resolv-conf=off",
-        f"--bind-ro={folder / 'seed'}:/run/seed",
-        f"--bind-ro={folder / 'sshd'}:/run/systemd/system/ssh.service.d",
-        f"--bind-ro={Path('/etc/resolv.conf').resolve()}:/run/systemd/resolve/stub-resolv.conf",
-        *INIT_ARGUMENTS, mark(folder),
-    ]  # fmt: skip
-    with console.open("wb") as log:
-        # A session of its own, so that Ctrl-C reaches this program and not the machine.
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()  # systemd-nspawn turns this into an orderly shutdown
-        try:
-            process.wait(SHUTDOWN_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def mark(folder: Path) -> str:
-    """What the command lines of a workspace's machine have in common: systemd-nspawn, its init, QEMU."""
-    return f"preheat.machine={folder}/"
-
-
 def kill_stale(folder: Path) -> None:
     """Kill what a killed run left behind: its machine and all that carries its mark.
 
@@ -222,7 +181,7 @@ def kill_stale(folder: Path) -> None:
         time.sleep(0.05)
 
 
-def wait_for_ssh(machine: Machine, process: subprocess.Popen[bytes], seconds: float) -> None:
+def wait_for_ssh(machine: Machine, process: Container | subprocess.Popen[bytes], seconds: float) -> None:
     """Return once a login succeeds; FactoryError with the end of the console if it does not."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:

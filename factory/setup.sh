@@ -15,6 +15,7 @@ packages=(
   ovmf qemu-system-x86 qemu-utils                   # boots it as a machine: firmware, loader, kernel
   crun podman runc                                  # machines for the role tests
   espeak-ng                                         # speaks the recordings of the tests
+  fuse3 python3-pyfuse3                             # the slow volume of bench.boot
   shellcheck                                        # lint
 )
 

@@ -5,8 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Timer
 
@@ -16,7 +17,7 @@ from factory import basedisk, clean, image, machine, mounts, packer
 from factory.basedisk import make_base_disk
 from factory.console import BUILD, ROOT, FactoryError, run, temporary
 from factory.image import Artifact, build_on, check_file_system
-from factory.machine import booted, held_port, workspace
+from factory.machine import Machine, booted, held_port, workspace
 
 # Boots a disk, says so, and stays until it is stopped.
 STAY = """
@@ -354,3 +355,20 @@ def test_a_failing_play_says_what_failed_and_where_the_log_is(
         build_on(machine, Artifact(**dict.fromkeys(vars(image.ARTIFACT), tmp_path / "unused")))
     assert "/nonexistent.crt" in str(error.value)
     assert str(BUILD / "logs/image.log") in str(error.value)
+
+
+def test_a_machine_that_reboots_comes_back(base_disk: Path) -> None:
+    """The play reboots it."""
+
+    def boot_id(machine: Machine) -> str:
+        return machine.run("cat /proc/sys/kernel/random/boot_id")
+
+    with booted(base_disk, "test-reboot", keep=True) as machine:
+        before = boot_id(machine)
+        machine.run("sudo touch /lasting; sudo systemctl reboot")
+        end, after = time.monotonic() + 120, before
+        while after == before and time.monotonic() < end:
+            with suppress(FactoryError):
+                after = boot_id(machine)
+        assert after != before
+        machine.run("test -e /lasting")

@@ -1,0 +1,228 @@
+"""The first start on a fresh instance: how long a volume that is slow on first touch keeps one waiting.
+
+    .venv/bin/python -m bench.boot [--latency 20] [--rate 300] [--volumes 3] [--quick]
+
+boots the finished image (make image) under systemd-nspawn from a volume that volume.py serves: a block of
+512 KiB takes --latency milliseconds when it is first touched, and all of them arrive at --rate MiB/s, as of
+an EBS volume made from a snapshot. The read-ahead of the image is off and on in turn, and `transcribe` is run
+on the 8 s sample as soon as ssh answers, or 30 s later; then once more, with everything there. Each run has a
+fresh volume, and the page cache holds nothing of it. --quick is one volume each instead of three.
+
+Prints medians, and writes every run to build/bench/boot.json and the bytes that had arrived, over time, to
+build/bench/boot.svg. The volume's server shares the processor with the machine: its seconds are a column.
+Root is needed, and Debian's python3-pyfuse3 (make setup).
+"""
+
+import argparse
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.boot.picture import draw
+from bench.trials import RESULTS, describe, machine, median, save, table
+from factory.basedisk import ROOT_OFFSET
+from factory.console import FactoryError, say
+from factory.container import container
+from factory.image import ARTIFACT
+from factory.machine import (
+    SSHD,
+    Machine,
+    held_port,
+    new_machine,
+    overlaid,
+    wait_for_ssh,
+    workspace,
+)
+from factory.mounts import reaching_copies
+
+BLOCK = 1 << 19
+BOOT_SECONDS = 180
+PAUSE = 30  # seconds: of somebody who logs in, looks around and then transcribes
+COMMAND = "transcribe --load=state --timings=json /opt/transcribe/sample.flac"
+UNIT = "preheat-prefetch.service"
+IN_FLIGHT = 256  # requests that FUSE passes on at a time; 12 otherwise
+
+Facts = dict[str, Any]
+
+
+@contextmanager
+def volume(disk: Path, folder: Path, latency: float, rate: float) -> Iterator[tuple[Path, Facts]]:
+    """A file that holds `disk` and is slow on first touch; afterwards the facts hold what its server says."""
+    files, log, control = folder / "volume", folder / "volume.json", folder / "control"
+    for path in (files, control):
+        path.mkdir(exist_ok=True)
+    log.unlink(missing_ok=True)
+    facts: Facts = {}
+    program = Path(__file__).with_name("volume.py")
+    server = subprocess.Popen(["/usr/bin/python3", program, disk, files, str(latency), str(rate), log])
+    try:
+        end = time.monotonic() + 10
+        while not (files / "disk").exists():
+            if server.poll() is not None or time.monotonic() > end:
+                raise FactoryError("the volume cannot be served", "Its message is above. Run: make setup")
+            time.sleep(0.05)
+        subprocess.run(["mount", "-t", "fusectl", "none", control], check=True)
+        try:
+            connection = control / str(files.stat().st_dev)
+            for name in ("max_background", "congestion_threshold"):
+                (connection / name).write_text(str(IN_FLIGHT))
+        finally:
+            subprocess.run(["umount", control], check=True)
+        yield files / "disk", facts
+    finally:
+        server.terminate()
+        server.wait()
+    facts |= json.loads(log.read_text())
+
+
+@contextmanager
+def mounted(file: Path, target: Path) -> Iterator[Path]:
+    """The root file system of a served disk, read-only, without a second page cache below it."""
+    target.mkdir(exist_ok=True)
+    device = subprocess.run(
+        ["losetup", "--find", "--show", "--read-only", "--direct-io=on", f"--offset={ROOT_OFFSET}", file],
+        stdout=subprocess.PIPE, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    try:
+        with reaching_copies(target):
+            subprocess.run(["mount", "-o", "ro,noload", device, target], check=True)
+            try:
+                yield target
+            finally:
+                subprocess.run(["umount", target], check=True)
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def transcribe(machine: Machine) -> Facts:
+    """One start over ssh: when it began and when its words were there, and what it says of its phases."""
+    begun = time.monotonic()
+    done = subprocess.run([*machine.ssh(), COMMAND], capture_output=True, text=True, check=False)
+    ended = time.monotonic()
+    if done.returncode:
+        raise FactoryError(f"transcribe failed: {done.stderr}", "Run: make test-image")
+    return {"begun": begun, "ended": ended, "timings": json.loads(done.stderr.splitlines()[-1])}
+
+
+def start(disk: Path, latency: float, rate: float, read_ahead: bool, pause: float) -> Facts:
+    """A fresh volume, a boot, a start after `pause` seconds, and another with everything there."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(workspace("bench-boot"))
+        file, served = stack.enter_context(volume(disk, folder, latency, rate))
+        root = stack.enter_context(overlaid(stack.enter_context(mounted(file, folder / "disk")), folder))
+        if not read_ahead:
+            unit = root / "etc/systemd/system" / UNIT
+            unit.unlink(missing_ok=True)
+            unit.symlink_to("/dev/null")
+        found = new_machine(folder, "bench-boot", stack.enter_context(held_port()))
+        (folder / "sshd").mkdir(exist_ok=True)
+        (folder / "sshd/port.conf").write_text(SSHD.format(port=found.port))
+        booted = time.monotonic()
+        process = stack.enter_context(container(root, folder, found.console))
+        wait_for_ssh(found, process, BOOT_SECONDS)
+        answered = time.monotonic()
+        time.sleep(pause)
+        first, second = transcribe(found), transcribe(found)
+        said = (
+            found.run(f"sudo journalctl --quiet --unit={UNIT} --output=short-monotonic") if read_ahead else ""
+        )
+    arrived = [at - booted for at in served["arrived"]]
+    before = [at for at in arrived if at < first["ended"] - booted]
+    return {
+        "read_ahead": read_ahead,
+        "pause": pause,
+        "ssh_s": answered - booted,
+        "command_s": first["begun"] - booted,
+        "words_s": first["ended"] - booted,
+        "first_s": first["ended"] - first["begun"],
+        "warm_s": second["ended"] - second["begun"],
+        "timings": first["timings"],
+        "blocks": len(before),
+        "in_flight": served["most"],
+        "server_cpu_s": served["cpu_s"],
+        "unit": said.strip().splitlines(),
+        "arrived": [round(at, 3) for at in arrived],
+    }
+
+
+def rows(runs: list[Facts]) -> Iterator[list[str]]:
+    """A line for each setting: medians."""
+    for pause in sorted({run["pause"] for run in runs}):
+        off = median([run for run in runs if run["pause"] == pause and not run["read_ahead"]], "first_s")
+        for read_ahead in (False, True):
+            own = [run for run in runs if run["pause"] == pause and run["read_ahead"] == read_ahead]
+            first, warm = median(own, "first_s"), median(own, "warm_s")
+            yield [
+                f"{pause:.0f} s after ssh" if pause else "at once",
+                "on" if read_ahead else "off",
+                f"{median(own, 'ssh_s'):.2f} s",
+                f"{first:.2f} s",
+                f"{warm:.2f} s",
+                f"{first / warm:.2f}",
+                f"{off / first:.1f}",
+                f"{median(own, 'blocks'):.0f}",
+                f"{median(own, 'blocks') * BLOCK / 1e6:.0f} MB",
+                f"{median(own, 'in_flight'):.0f}",
+                f"{median(own, 'server_cpu_s'):.1f} s",
+            ]
+
+
+HEAD = (
+    "command",
+    "read-ahead",
+    "start to ssh",
+    "command to words",
+    "once more",
+    "to that",
+    "off to it",
+    "blocks",
+    "bytes",
+    "in flight",
+    "server's CPU",
+)
+
+
+def main() -> None:
+    """Run everything in turn, print the table, write the files."""
+    parser = argparse.ArgumentParser(description="The first start on a volume that is slow on first touch.")
+    add = parser.add_argument
+    add("--latency", type=float, default=20, help="ms for the first touch of a block (default %(default)s)")
+    add("--rate", type=float, default=300, help="MiB/s at which blocks arrive (default %(default)s)")
+    add("--volumes", type=int, default=3, help="fresh volumes for each setting (default %(default)s)")
+    add("--quick", action="store_true", help="one volume for each setting")
+    given = parser.parse_args()
+    if not ARTIFACT.raw.exists():
+        parser.error(f"{ARTIFACT.raw} does not exist. Run: make image")
+    host = machine(ARTIFACT.raw.parent)
+    runs = []
+    for number in range(1 if given.quick else given.volumes):
+        for pause in (0, PAUSE):
+            for read_ahead in (False, True):
+                runs.append(start(ARTIFACT.raw, given.latency, given.rate, read_ahead, pause))
+                run, state = runs[-1], "on" if read_ahead else "off"
+                say(
+                    f"volume {number + 1}, read-ahead {state}: ssh {run['ssh_s']:.2f} s, "
+                    f"command after {pause} s: words in {run['first_s']:.2f} s, again {run['warm_s']:.2f} s; "
+                    + " ".join(run["unit"][-1:])
+                )
+    record = json.loads(ARTIFACT.record.read_text())
+    print(describe(host))
+    print(
+        f"first touch {given.latency:g} ms, {given.rate:g} MiB/s; {record['model']['name']}, "
+        f"{record['state']['dtype']}; page cache empty; medians of {1 if given.quick else given.volumes}"
+    )
+    print(table(HEAD, rows(runs), left=2))
+    save("boot", {"machine": host, "latency_ms": given.latency, "rate_mib_s": given.rate, "runs": runs})
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    shown = [
+        next(run for run in runs if run["read_ahead"] == on and not run["pause"]) for on in (False, True)
+    ]
+    (RESULTS / "boot.svg").write_text(draw(shown))
+
+
+if __name__ == "__main__":
+    main()
