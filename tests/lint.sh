@@ -10,7 +10,7 @@ step ruff format --quiet --check
 # In turns, because flat modules such as conftest would clash.
 step env MYPYPATH=tests/fixtures/make mypy --strict factory bench tests/image
 step env MYPYPATH=runtime:tests/fixtures/make mypy --strict runtime tests/runtime
-step env MYPYPATH=tests/fixtures/make mypy --strict tests/fixtures/make tests/roles tests/conftest.py
+step env MYPYPATH=runtime:tests/fixtures/make mypy --strict tests/fixtures/make tests/roles tests/*.py
 step env MYPYPATH=tests/ami mypy --strict tests/ami
 step shellcheck bench/*.sh factory/*.sh tests/*.sh .ci/run
 step yamllint --strict .
