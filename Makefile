@@ -1,7 +1,7 @@
 # The front door: every job is a target. The logic lives in factory/, ansible/ and tests/.
 .DEFAULT_GOAL := help
 .PHONY: help setup image demo ssh ami ami-clean test test-fast test-slow test-runtime test-roles test-image test-ami
-.PHONY: lint readme lock clean
+.PHONY: lint docs lock clean
 MAKEFLAGS += --no-print-directory
 
 # make image VARS=my-model.yml   bakes another model (see ansible/models/)
@@ -36,10 +36,11 @@ ami-clean: setup ## List builders and AMIs in every region; with REMOVE=yes remo
 ssh: setup ## Boot the image on a throw-away overlay and open a shell on it
 	@$(PYTHON) -m factory ssh
 
-test: setup lint image ## Everything: lint, runtime, roles, image, AMI
-	@$(PYTEST) $(SIDE_BY_SIDE) tests/ami tests/image tests/roles tests/runtime
+test: setup lint image ## Everything: lint, docs, runtime, roles, image, AMI
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/ami tests/image tests/roles tests/runtime tests/test_docs.py
 
-test-fast: setup lint test-runtime ## Lint and runtime tests, in about ten minutes
+test-fast: setup lint ## Lint and the tests of docs and runtime, in about ten minutes
+	@$(PYTEST) tests/test_docs.py tests/runtime
 
 test-slow: setup ## Tests that take long: the real driver, built by dkms
 	@$(PYTEST) -m slow tests
@@ -59,8 +60,8 @@ test-image: image ## Tests of the finished image: boots it and looks over ssh
 lint: setup ## ruff, mypy, shellcheck, yamllint, ansible-lint, packer
 	@$(CLEAN) tests/lint.sh
 
-readme: setup ## Write README's table of variables anew
-	@$(PYTHON) -m factory readme
+docs: setup ## Write the generated tables of docs/ again
+	@$(PYTHON) -m factory docs
 
 lock: setup ## Write the lock files anew from pyproject.toml
 	@$(CLEAN) factory/lock.sh

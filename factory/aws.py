@@ -109,6 +109,6 @@ def refused(error: ClientError) -> FactoryError:
     if code(error) in DENIED:
         return FactoryError(
             f"these AWS credentials may not do {error.operation_name}: {said}",
-            f"Attach the policy {POLICY} to them (README, 'An AMI in one command')",
+            f"Attach the policy {POLICY} to them (docs/ami.md, 'The policy')",
         )
     return FactoryError(f"AWS refused {error.operation_name} ({code(error)}): {said}", "Run it again")

@@ -8,10 +8,10 @@ from factory.basedisk import rootfs
 from factory.clean import clean
 from factory.console import FactoryError, carry_out, say
 from factory.demo import demo
+from factory.docs import docs
 from factory.image import ARTIFACT, image
 from factory.machine import booted, workspace
 from factory.retire import ami_clean
-from factory.settings import readme
 
 
 def base() -> None:
@@ -37,7 +37,7 @@ COMMANDS = {
     "ssh": ssh,
     "ami": ami,
     "ami-clean": ami_clean,
-    "readme": readme,
+    "docs": docs,
     "clean": clean,
 }
 

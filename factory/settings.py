@@ -15,8 +15,6 @@ from factory.console import ROOT, FactoryError
 
 VARIABLES = ROOT / "packer/variables.pkr.hcl"
 AUTOMATIC = re.compile(r"[.]auto[.]pkrvars[.](hcl|json)$")  # files of values that Packer reads unasked
-README = ROOT / "README.md"
-MARKS = "<!-- variables of packer/variables.pkr.hcl, by `make readme` -->", "<!-- end of variables -->"
 
 
 @dataclass(frozen=True)
@@ -134,24 +132,3 @@ def read_hcl(path: Path) -> dict[str, Any]:
             'It has lines such as region = "eu-west-1", as packer/example.pkrvars.hcl shows',
         ) from error
     return parsed
-
-
-def table() -> str:
-    """README's table of variables, as Markdown."""
-    rows = [
-        f"| `{name}` | {body['description']} | `{json.dumps(body['default'])}` |"
-        for name, body in variables().items()
-    ]
-    return "\n".join(["| variable | meaning | default |", "|---|---|---|", *rows])
-
-
-def with_table(text: str) -> str:
-    """README's text with the table between its marks written anew."""
-    before, _, rest = text.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    return f"{before}{MARKS[0]}\n{table()}\n{MARKS[1]}{after}"
-
-
-def readme() -> None:
-    """Write README's table of variables anew from packer/variables.pkr.hcl."""
-    README.write_text(with_table(README.read_text()))

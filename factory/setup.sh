@@ -33,7 +33,7 @@ flock --nonblock 9 || { echo "setup: waiting for another setup of this checkout"
 # molecule reads .config/molecule/ at the root of a repository, by these names; an unpacked tarball is none.
 [[ -e .git ]] || mkdir -p .svn
 
-# Packer: any on PATH that is new enough, else Debian's (README, "Which Packer").
+# Packer: any on PATH that is new enough, else Debian's (docs/development.md, "Which Packer").
 command -v "${PACKER:-packer}" >/dev/null || packages+=(packer)
 
 missing=()

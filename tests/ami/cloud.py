@@ -75,7 +75,7 @@ class Cloud:
     requests: list[Request] = field(default_factory=list)
     before: dict[str, Hook] = field(default_factory=dict)  # by action
     after: dict[str, Hook] = field(default_factory=dict)
-    granted: list[Statement] = field(default_factory=list)  # beside the policy, as README says
+    granted: list[Statement] = field(default_factory=list)  # beside the policy, as docs/ami.md says
     denied: list[str] = field(default_factory=list)  # what is not allowed and was asked for
     moto: DomainDispatcherApplication = field(
         default_factory=lambda: DomainDispatcherApplication(create_backend_app)

@@ -1,4 +1,4 @@
-"""The builder's policy, of which README speaks: what is called is allowed, and nothing without a reason.
+"""The builder's policy, of which docs/ami.md speaks: what is called is allowed, and nothing without a reason.
 
 Every call of every test here is held against it (cloud.py), with its conditions and the tags of that moment.
 """

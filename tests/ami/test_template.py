@@ -1,4 +1,4 @@
-"""Packer's template: what an old Packer gets of it, its variables, and what README says of them."""
+"""Packer's template: what an old Packer gets of it, and its variables."""
 
 import difflib
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from factory import packer
 from factory.console import ROOT, FactoryError
-from factory.settings import MARKS, README, table, variables, with_table
+from factory.settings import variables
 
 LEFT_OUT = [
     '    include_deprecated = var.source_ami != ""',
@@ -62,9 +62,3 @@ def test_every_variable_is_described() -> None:
     for name, variable in variables().items():
         assert variable["description"].endswith("."), name
         assert {"type", "default"} <= variable.keys(), name
-
-
-def test_readme_has_the_table_of_variables() -> None:
-    text = README.read_text()
-    assert MARKS[0] in text and MARKS[1] in text
-    assert with_table(text) == text, f"Run: make readme\n{table()}"

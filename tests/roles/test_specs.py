@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROLES = sorted((Path(__file__).parents[2] / "ansible/roles").iterdir())
+ANSIBLE = Path(__file__).parents[2] / "ansible"
+ROLES = sorted((ANSIBLE / "roles").iterdir())
 TASK_FILES = sorted(path for role in ROLES for path in role.glob("tasks/*.yml"))
 
 
@@ -56,6 +57,14 @@ def test_task_files_are_short_and_their_names_say_where_they_are(path: Path) -> 
     if path.name != "main.yml":
         for task in named(yaml.safe_load(text)):
             assert task["name"].startswith(f"{path.stem} | "), task["name"]
+
+
+def test_every_role_of_the_image_can_be_replayed_by_its_name() -> None:
+    play = yaml.safe_load((ANSIBLE / "image.yml").read_text())[0]
+    assert all(role["tags"] == role["role"] for role in play["roles"])
+    assert {role["role"] for role in play["roles"]} == {role.name for role in ROLES}
+    for task in [*play["pre_tasks"], *play.get("post_tasks", [])]:
+        assert task["tags"] in ("always", *(role.name for role in ROLES)), task["name"]
 
 
 def named(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
