@@ -99,6 +99,11 @@ def test_only_runtime_files_are_in_runtime(host: Host) -> None:
     assert found == ""
 
 
+def test_anybody_can_import_the_package(host: Host) -> None:
+    found = host.check_output(f"cd / && {HOME}/venv/bin/python -c 'import preheat; print(preheat.__file__)'")
+    assert found == f"{HOME}/runtime/preheat/__init__.py"
+
+
 def test_record_is_the_one_on_the_image(host: Host, record: dict[str, Any]) -> None:
     assert json.loads(host.file(f"{HOME}/image.json").content_string) == record
 

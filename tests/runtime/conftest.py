@@ -1,4 +1,4 @@
-"""What the tests of runtime/ share: the modules on the path, the fixture model, a home with a state file."""
+"""What the tests of runtime/ share: the fixture model, a home with a state file, the command."""
 
 import gc
 import os

@@ -28,5 +28,12 @@ def test_every_module_is_compiled_and_no_other(host: Host) -> None:
     assert {name.replace("__pycache__/", "").partition(".")[0] for name in compiled} == modules
 
 
+def test_the_package_is_on_the_path_of_the_venv(host: Host) -> None:
+    """It is lent by the build host: the role finds there what it would put there."""
+    code = "import preheat; print(preheat.__file__)"
+    told = host.check_output(f"cd / && /opt/transcribe/venv/bin/python -c '{code}'")
+    assert told == f"{RUNTIME}/preheat/__init__.py"
+
+
 def test_only_root_can_change_it(host: Host) -> None:
     assert host.check_output(f"find {RUNTIME} /usr/local/bin/transcribe -not -user root -o -perm /022") == ""
