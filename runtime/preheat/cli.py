@@ -7,6 +7,7 @@ Only light modules are imported up here: what costs time comes when nothing chea
 """
 
 import argparse
+import itertools
 import json
 import os
 from dataclasses import fields
@@ -232,10 +233,8 @@ def temperature(given: tuple[float, ...] | None, increment: float | None) -> tup
         raise UsageError(
             "--temperature lists all: leave out --temperature_increment_on_fallback, or the others"
         )
-    tried = [first]
-    while tried[-1] + increment <= 1 + 1e-6:  # as rounding leaves it
-        tried.append(round(tried[-1] + increment, 6))
-    return tuple(tried)
+    each = (first + i * increment for i in itertools.count())
+    return tuple(round(value, 6) for value in itertools.takewhile(lambda value: value < 1 + 1e-6, each))
 
 
 def lines(args: argparse.Namespace) -> Lines:

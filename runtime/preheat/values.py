@@ -77,8 +77,8 @@ def threshold(text: str) -> float | None:
 
 
 def increment(text: str) -> float:
-    """A number above 0, or None, which is infinity."""
+    """A number above 0; for None one that leads beyond all temperatures."""
     value = threshold(text)
     if value is not None and value <= 0:
         raise ArgumentTypeError(f"{text!r} is not a number above 0, nor None")
-    return math.inf if value is None else value
+    return 2.0 if value is None else value

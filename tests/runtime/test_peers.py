@@ -5,6 +5,7 @@ import re
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import whisper
 
@@ -178,19 +179,25 @@ def test_a_refusal_is_one_line(main: Run) -> None:
     assert errors(done) == ["transcribe: --beam_size: there is no beam search here yet; leave it out"]
 
 
+@pytest.mark.parametrize("first", ["0", "0.5", "1"])
+@pytest.mark.parametrize("increment", ["0.2", "0.3", "0.0666667", "1", "5"])
+def test_temperatures_as_openai_whisper_counts_them(first: str, increment: str) -> None:
+    wanted = np.arange(float(first), 1.0 + 1e-6, float(increment))  # as in its transcribe.py
+    args = parsed("--temperature", first, "--temperature_increment_on_fallback", increment)
+    assert options.decoding(args).temperature == pytest.approx(tuple(wanted), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
         ([], (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
-        (["--temperature_increment_on_fallback", "0.2"], (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
-        (["--temperature_increment_on_fallback", "0.3"], (0.0, 0.3, 0.6, 0.9)),
-        (["--temperature", "0.5", "--temperature_increment_on_fallback", "0.25"], (0.5, 0.75, 1.0)),
+        (["--temperature_increment_on_fallback", "0.5"], (0.0, 0.5, 1.0)),
         (["--temperature_increment_on_fallback", "None"], (0.0,)),
         (["--temperature", "0.4", "--temperature_increment_on_fallback", "None"], (0.4,)),
         (["--temperature", "0"], (0.0,)),
     ],
 )
-def test_temperatures_as_openai_whisper_counts_them(arguments: list[str], wanted: tuple[float, ...]) -> None:
+def test_temperatures(arguments: list[str], wanted: tuple[float, ...]) -> None:
     assert cli.decoding(parsed(*arguments)).temperature == wanted
 
 
