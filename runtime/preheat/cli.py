@@ -38,14 +38,14 @@ from preheat.weights.statefile import DTYPES, StateError
 
 FAILED, USAGE, NO_MODEL, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141  # exit codes
 
-Chosen = TypeVar("Chosen", Job, Options)
+Chosen = TypeVar("Chosen", Job, Options, Lines)
 
 
 def transcribe(argv: list[str]) -> int:
     """The command `transcribe`; returns the exit code."""
     try:
         args = arguments(argv)
-        args.lines, asked = lines(args), decoding(args)
+        asked = decoding(args)
         return run(chosen(Job, args), asked, Log(args.quiet))
     except (UsageError, ModelError) as error:
         warn(str(error))
@@ -219,8 +219,9 @@ def decoding(args: argparse.Namespace) -> Options:
         raise UsageError("--condition_on_previous_text needs one window after the other: add --sequential")
     args.condition_on_previous_text = args.condition_on_previous_text is not False
     args.temperature = temperature(args.temperature, args.temperature_increment_on_fallback)
+    args.lines = lines(args)
     if args.word_timestamps is None:
-        args.word_timestamps = lines(args) != Lines() or not SUBTITLES.keys().isdisjoint(args.formats)
+        args.word_timestamps = args.lines != Lines() or not SUBTITLES.keys().isdisjoint(args.formats)
     return chosen(Options, args)
 
 
@@ -239,7 +240,7 @@ def temperature(given: tuple[float, ...] | None, increment: float | None) -> tup
 
 def lines(args: argparse.Namespace) -> Lines:
     """The part of the command line that the layout of subtitles wants to know. Raises UsageError."""
-    asked = Lines(**{field.name: getattr(args, field.name) for field in fields(Lines)})
+    asked = chosen(Lines, args)
     named = [f"--{field.name}" for field in fields(Lines) if getattr(asked, field.name)]
     if named and SUBTITLES.keys().isdisjoint(args.formats):
         raise UsageError(f"{named[0]} is for srt and vtt; add -f srt, or leave it out")

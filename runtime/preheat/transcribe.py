@@ -42,10 +42,10 @@ class Job:
     device: str  # "auto", "cpu" or "cuda"
     sequential: bool  # one window after the other
     batch_size: int | None  # windows at a time; None: by the free memory
-    threads: int | None  # of the processor; None: torch's choice
+    threads: int | None  # of the processor, for the model; None: torch's choice
     folder: Path | None  # None: to stdout
     formats: list[str]  # of formats.FORMATS
-    lines: Lines  # how to lay out subtitles
+    lines: Lines  # of subtitles
     timings: str | None  # what is told of them in the end: "text", "json" or nothing
 
     def results(self, path: Path) -> list[Path]:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import whisper
 
-from preheat import cli, peers
-from preheat.options import UsageError
+from preheat import cli, options, peers
 from tests.runtime.console import Run, errors
 
 # The options of each command, with a value other than its default there and here; "" for one that takes none.
@@ -147,7 +146,7 @@ def test_no_option_is_ignored(name: str) -> None:
     arguments = [name, *filter(None, [EVERY[name]])]
     try:
         changed = vars(parsed(*arguments))
-    except UsageError as error:
+    except options.UsageError as error:
         assert str(error).startswith(f"{name}: ") and len(str(error).split()) >= 5
         hints = ("leave it out", "--", "first", "jq")
         assert any(hint in str(error).removeprefix(name) for hint in hints) and "\n" not in str(error)
@@ -184,7 +183,7 @@ def test_a_refusal_is_one_line(main: Run) -> None:
 def test_temperatures_as_openai_whisper_counts_them(first: str, increment: str) -> None:
     wanted = np.arange(float(first), 1.0 + 1e-6, float(increment))  # as in its transcribe.py
     args = parsed("--temperature", first, "--temperature_increment_on_fallback", increment)
-    assert options.decoding(args).temperature == pytest.approx(tuple(wanted), abs=1e-6)
+    assert cli.decoding(args).temperature == pytest.approx(tuple(wanted), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import html
 import io
 from dataclasses import asdict, replace
+from typing import Any
 
 import pysubs2
 import pytest
@@ -36,7 +37,7 @@ def transcript(segments: list[Segment], *, words: bool = True) -> Transcript:
 
 def theirs(name: str, transcript: Transcript, lines: Lines) -> str:
     """What openai/whisper's writer makes of the same segments."""
-    writer = get_writer(name, ".")
+    writer: Any = get_writer(name, ".")
     segments = [asdict(segment) for segment in transcript.segments]
     for segment in segments:
         if segment["words"] is None:
