@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import pytest
 import torch
@@ -22,6 +21,7 @@ from preheat.model.vocabulary import Vocabulary
 from preheat.timing import Log
 from preheat.weights import checkpoint, state
 from preheat.weights.loading import Loading
+from preheat.weights.reading import Reading
 from tests.runtime.console import NAME, Run, errors
 from tests.runtime.handmade import header_of, with_header
 
@@ -238,9 +238,9 @@ def test_everything_is_called_once_while_weights_are_read(
         called.set()
         raise error
 
-    def loaded(reading: Any, device: str) -> checkpoint.Packed:
+    def loaded(reading: Reading, device: str) -> checkpoint.Packed:
         assert device == "cuda" and called.wait(60)
-        return load(reading.path)
+        return load(reading)
 
     monkeypatch.setattr(warmup, "warm_up", warm)
     monkeypatch.setattr(state, "load", loaded)
