@@ -23,7 +23,8 @@ def test_anyone_gets_the_words(host: Host, strategy: str) -> None:
 
 def test_nothing_but_the_layout_is_in_the_home(host: Host) -> None:
     assert host.check_output(f"LC_ALL=C ls -A {HOME}").split() == [
-        "THIRD-PARTY-LICENCES.txt", "image.json", "model", "runtime", "sample.flac", "state", "venv"
+        "THIRD-PARTY-LICENCES.txt", "image.json", "model", "prefetch.list", "prefetch.py", "runtime",
+        "sample.flac", "state", "venv",
     ]  # fmt: skip
 
 
