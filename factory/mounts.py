@@ -9,6 +9,7 @@ from pathlib import Path
 
 from factory.console import FactoryError, run
 from factory.host import check_loop_devices
+from factory.loop import loop_device
 
 FREE_SECONDS = 10
 
@@ -17,13 +18,13 @@ FREE_SECONDS = 10
 def mounted(disk: Path, target: Path, offset: int, *, read_only: bool = False) -> Iterator[Path]:
     """Mount the ext4 file system that starts `offset` bytes into `disk`; afterwards `disk` is whole.
 
-    The offset spares partition devices, which do not appear on every machine; the loop device frees itself.
+    The offset spares partition devices, which do not appear on every machine.
     """
     check_loop_devices()
     target.mkdir(parents=True, exist_ok=True)
-    options = f"loop,offset={offset}" + (",ro,noload" if read_only else "")
     with reaching_copies(target):
-        run("mount", "-o", options, disk, target)
+        with loop_device(disk, offset, read_only=read_only) as device:
+            run("mount", "-o", "ro,noload" if read_only else "rw", device, target)
         try:
             yield target
         finally:

@@ -142,7 +142,7 @@ def test_a_disk_is_whole_after_its_mount_though_somebody_has_a_copy_of_it(
         assert run("debugfs", "-R", "cat precious", small_disk) == "all of it"
 
 
-@pytest.mark.parametrize("propagation", ["slave", "shared"])  # systemd-nspawn has slaves of the host's mounts
+@pytest.mark.parametrize("propagation", ["private", "slave", "shared"])
 def test_a_disk_can_be_mounted_again_though_a_machine_has_started_meanwhile(
     propagation: str, small_disk: Path, tmp_path: Path
 ) -> None:
