@@ -4,9 +4,11 @@
 
 boots the finished image (make image) under systemd-nspawn from a volume that volume.py serves: a block of
 512 KiB takes --latency milliseconds when it is first touched, and all of them arrive at --rate MiB/s, as of
-an EBS volume made from a snapshot. The read-ahead of the image is off and on in turn, and `transcribe` is run
-on the 8 s sample as soon as ssh answers, or 30 s later; then once more, with everything there. Each run has a
-fresh volume, and the page cache holds nothing of it. --quick is one volume each instead of three.
+an EBS volume made from a snapshot. The read-ahead of the image is off and on in turn, and so is its layout:
+off is a copy of the disk (7 GB) on which the listed files lie where an installer would have put them.
+`transcribe` is run on the 8 s sample as soon as ssh answers, or 30 s later; then once more, with everything
+there. Each run has a fresh volume, and the page cache holds nothing of it. --quick is one volume each instead
+of three.
 
 Prints medians, and writes every run to build/bench/boot.json and the bytes that had arrived, over time, to
 build/bench/boot.svg. The volume's server shares the processor with the machine: its seconds are a column.
@@ -19,13 +21,15 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from bench.boot.picture import draw
 from bench.trials import RESULTS, describe, machine, median, save, table
+from factory import mounts
 from factory.basedisk import ROOT_OFFSET
-from factory.console import FactoryError, say
+from factory.console import SCRATCH, FactoryError, say
 from factory.container import container
 from factory.image import ARTIFACT
 from factory.machine import (
@@ -100,6 +104,19 @@ def mounted(file: Path, target: Path) -> Iterator[Path]:
         subprocess.run(["losetup", "--detach", device], check=True)
 
 
+def scattered(disk: Path, folder: Path) -> Path:
+    """A copy of a disk on which each listed file is written anew, in the order of names, as installers do."""
+    copy = folder / SCRATCH / "scattered.raw"
+    subprocess.run(["cp", "--sparse=always", disk, copy], check=True)
+    with mounts.mounted(copy, folder / "disk", ROOT_OFFSET) as root:
+        listed = (root / "opt/transcribe/prefetch.list").read_text().splitlines()
+        for path in sorted({line.split(" ", 2)[2] for line in listed if not line.startswith("#")}):
+            file = root / path.lstrip("/")
+            subprocess.run(["cp", "--archive", file, f"{file}.new"], check=True)
+            Path(f"{file}.new").rename(file)
+    return copy
+
+
 def transcribe(machine: Machine) -> Facts:
     """One start over ssh: when it began and when its words were there, and what it says of its phases."""
     begun = time.monotonic()
@@ -110,7 +127,7 @@ def transcribe(machine: Machine) -> Facts:
     return {"begun": begun, "ended": ended, "timings": json.loads(done.stderr.splitlines()[-1])}
 
 
-def start(disk: Path, latency: float, rate: float, read_ahead: bool, pause: float) -> Facts:
+def start(disk: Path, latency: float, rate: float, *, read_ahead: bool, pause: float) -> Facts:
     """A fresh volume, a boot, a start after `pause` seconds, and another with everything there."""
     with ExitStack() as stack:
         folder = stack.enter_context(workspace("bench-boot"))
@@ -156,13 +173,16 @@ def start(disk: Path, latency: float, rate: float, read_ahead: bool, pause: floa
 def rows(runs: list[Facts]) -> Iterator[list[str]]:
     """A line for each setting: medians."""
     for pause in sorted({run["pause"] for run in runs}):
-        off = median([run for run in runs if run["pause"] == pause and not run["read_ahead"]], "first_s")
-        for read_ahead in (False, True):
-            own = [run for run in runs if run["pause"] == pause and run["read_ahead"] == read_ahead]
+        off = 0.0
+        for layout, read_ahead in SETTINGS:
+            setting = {"pause": pause, "layout": layout, "read_ahead": read_ahead}
+            own = [run for run in runs if setting.items() <= run.items()]
             first, warm = median(own, "first_s"), median(own, "warm_s")
+            off = off or first
             yield [
                 f"{pause:.0f} s after ssh" if pause else "at once",
-                "on" if read_ahead else "off",
+                ON[layout],
+                ON[read_ahead],
                 f"{median(own, 'ssh_s'):.2f} s",
                 f"{first:.2f} s",
                 f"{warm:.2f} s",
@@ -175,8 +195,11 @@ def rows(runs: list[Facts]) -> Iterator[list[str]]:
             ]
 
 
+ON = {False: "off", True: "on"}
+SETTINGS = ((False, False), (True, False), (False, True), (True, True))  # layout, read-ahead
 HEAD = (
     "command",
+    "layout",
     "read-ahead",
     "start to ssh",
     "command to words",
@@ -203,15 +226,16 @@ def main() -> None:
         parser.error(f"{ARTIFACT.raw} does not exist. Run: make image")
     host = machine(ARTIFACT.raw.parent)
     runs = []
-    for number in range(1 if given.quick else given.volumes):
-        for pause in (0, PAUSE):
-            for read_ahead in (False, True):
-                runs.append(start(ARTIFACT.raw, given.latency, given.rate, read_ahead, pause))
-                run, state = runs[-1], "on" if read_ahead else "off"
+    with workspace("bench-boot-disk") as folder:
+        disks = {True: ARTIFACT.raw, False: scattered(ARTIFACT.raw, folder)}
+        for number in range(1 if given.quick else given.volumes):
+            for pause, (layout, read_ahead) in product((0, PAUSE), SETTINGS):
+                run = start(disks[layout], given.latency, given.rate, read_ahead=read_ahead, pause=pause)
+                runs.append(run | {"layout": layout})
                 say(
-                    f"volume {number + 1}, read-ahead {state}: ssh {run['ssh_s']:.2f} s, "
-                    f"command after {pause} s: words in {run['first_s']:.2f} s, again {run['warm_s']:.2f} s; "
-                    + " ".join(run["unit"][-1:])
+                    f"volume {number + 1}, layout {ON[layout]}, read-ahead {ON[read_ahead]}: "
+                    f"ssh {run['ssh_s']:.2f} s, command after {pause} s: words in {run['first_s']:.2f} s, "
+                    f"again {run['warm_s']:.2f} s; " + " ".join(run["unit"][-1:])
                 )
     record = json.loads(ARTIFACT.record.read_text())
     print(describe(host))
@@ -219,11 +243,12 @@ def main() -> None:
         f"first touch {given.latency:g} ms, {given.rate:g} MiB/s; {record['model']['name']}, "
         f"{record['state']['dtype']}; page cache empty; medians of {1 if given.quick else given.volumes}"
     )
-    print(table(HEAD, rows(runs), left=2))
+    print(table(HEAD, rows(runs), left=3))
     save("boot", {"machine": host, "latency_ms": given.latency, "rate_mib_s": given.rate, "runs": runs})
     RESULTS.mkdir(parents=True, exist_ok=True)
     shown = [
-        next(run for run in runs if run["read_ahead"] == on and not run["pause"]) for on in (False, True)
+        next(run for run in runs if run["layout"] == run["read_ahead"] == on and not run["pause"])
+        for on in (False, True)
     ]
     (RESULTS / "boot.svg").write_text(draw(shown))
 

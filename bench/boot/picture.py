@@ -8,7 +8,7 @@ from bench.chart import LEFT, RIGHT, STYLE, WIDTH, ticks
 BLOCK = 1 << 19
 HEIGHT, TOP, AXIS, BAR, GAP = 260, 34, 28, 18, 8  # pixels
 COLOURS = {False: "#e45756", True: "#4c78a8"}
-NAMES = {False: "read-ahead off", True: "read-ahead on"}
+NAMES = {False: "neither", True: "laid out, read ahead"}
 PHASES = (
     ("boots", "#8c8c8c", "ssh_s"),
     ("import and load", "#f58518", "ready_s"),
@@ -17,7 +17,7 @@ PHASES = (
 
 
 def draw(runs: Sequence[dict[str, Any]]) -> str:
-    """The text of the SVG, of one run with read-ahead off and one with it on, both with a command at once."""
+    """The text of the SVG: of a run without layout and read-ahead, and one with both; a command at once."""
     seconds = max(run["words_s"] for run in runs) * 1.02
     most = max(len(run["arrived"]) for run in runs) * BLOCK / 1e6 * 1.05
     across = (WIDTH - LEFT - RIGHT) / seconds

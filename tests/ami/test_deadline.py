@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 
 from factory import machine as machines
 from factory.console import ROOT, run
+from factory.container import Container
 from factory.deadline import UNIT, passing
 from factory.image import ARTIFACT, image
 from factory.machine import booted
@@ -64,6 +66,13 @@ def test_a_machine_whose_deadline_is_past_powers_itself_off(
     if proof:
         monkeypatch.setattr(machines, "USER_DATA", passing(datetime.now(UTC) - timedelta(hours=1)))
     ended = []
-    monkeypatch.setattr(machines, "wait_for_ssh", lambda _machine, process, _: ended.append(process.wait(60)))
+
+    def wait_for_end(_machine: machines.Machine, process: Container, _seconds: float) -> None:
+        end = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < end:
+            time.sleep(0.1)
+        ended.append(process.poll())
+
+    monkeypatch.setattr(machines, "wait_for_ssh", wait_for_end)
     with booted(ARTIFACT.raw, "instance", keep=False):
         assert ended == [0]
