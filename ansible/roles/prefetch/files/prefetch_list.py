@@ -102,7 +102,8 @@ def main() -> int:
             return 0
         case ["check", target, state]:
             found = list(faults(Path(target), state))
-            print("\n".join(found), file=sys.stderr)
+            for fault in found:
+                print(fault, file=sys.stderr)
             return 1 if found else 0
         case ["sizes", target]:
             listed = ranges(Path(target))
