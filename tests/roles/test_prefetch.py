@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from factory.mounts import mounted
+
 FILES = Path(__file__).parents[2] / "ansible/roles/prefetch/files"
 PAGE = 4096
 MIB = 1 << 20
@@ -237,13 +239,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     image, target = tmp_path / "disk.raw", tmp_path / "disk"
     with image.open("wb") as file:
         file.truncate(64 * MIB)
-    target.mkdir()
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-b", str(PAGE), image], check=True)
-    subprocess.run(["mount", "-o", "loop", image, target], check=True)
-    try:
+    with mounted(image, target, 0):
         yield target
-    finally:
-        subprocess.run(["umount", target], check=True)
     done = subprocess.run(["e2fsck", "-f", "-n", image], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 

@@ -20,9 +20,8 @@ import sys
 
 BLOCK = 4096  # of ext4 on any disk but very small ones
 EXCHANGE = 0xC028660F  # EXT4_IOC_MOVE_EXT, of struct move_extent
-ARGUMENTS = struct.Struct(
-    "=IIQQQQ"
-)  # reserved, donor, first block here, first block there, blocks, blocks done
+# Its members: reserved, donor, first block here, first block there, blocks, blocks done.
+ARGUMENTS = struct.Struct("=IIQQQQ")
 DONOR = "/.layout"
 CANNOT = (errno.ENOTTY, errno.EOPNOTSUPP)
 

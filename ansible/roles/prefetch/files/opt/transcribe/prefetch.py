@@ -15,11 +15,10 @@ import mmap
 import os
 import sys
 import time
-from collections.abc import Iterator
 from threading import Thread
 
 LIST = "/opt/transcribe/prefetch.list"
-DEPTH = 64  # reads under way; see docs/ami.md for what others give
+DEPTH = 64  # reads under way: 1,600 MiB/s where a block takes 20 ms, more than volumes deliver
 PIECE = 1 << 19  # bytes of a read: the block of a snapshot
 PAGE = 4096  # O_DIRECT reads whole ones
 
@@ -59,15 +58,11 @@ class Reader:
         self.total = sum(length for _, _, length in wanted)
         self.done: list[int] = []  # bytes of each read
         self.errors: dict[str, str] = {}  # by path
-        self._left = self._with_flags(wanted, cached)
-        self._iterator = iter(list(self._left))  # a list's iterator may be shared by threads
-
-    @staticmethod
-    def _with_flags(wanted: list[Piece], cached: int) -> Iterator[tuple[Piece, int]]:
-        before = 0
+        before, left = 0, []
         for piece in wanted:
-            yield piece, 0 if before < cached else os.O_DIRECT
+            left.append((piece, 0 if before < cached else os.O_DIRECT))
             before += piece[2]
+        self._left = iter(left)  # a list's iterator may be shared by threads
 
     def run(self) -> None:
         """Read all of it."""
@@ -79,7 +74,7 @@ class Reader:
 
     def _work(self) -> None:
         buffer = mmap.mmap(-1, PIECE)  # O_DIRECT wants its memory aligned
-        for (path, offset, length), flags in self._iterator:
+        for (path, offset, length), flags in self._left:
             try:
                 self.done.append(read(path, offset, length, flags, buffer))
             except OSError as error:
