@@ -10,19 +10,21 @@ from pathlib import Path
 
 # ioctls of linux/loop.h
 GET_FREE, CONFIGURE = 0x4C82, 0x4C0A
-READ_ONLY, AUTOCLEAR = 1, 4
+READ_ONLY, AUTOCLEAR, DIRECT_IO = 1, 4, 16
 # struct loop_config: file, block size (0: the usual), struct loop_info64 (of which all else is 0), reserved
 CONFIG = struct.Struct("=II 24x Q 20x I 176x 64x")
 
 
 @contextmanager
-def loop_device(disk: Path, offset: int, *, read_only: bool) -> Iterator[str]:
+def loop_device(disk: Path, offset: int, *, read_only: bool, direct_io: bool = False) -> Iterator[str]:
     """A new loop device for what starts `offset` bytes into a file; raises OSError.
+
+    With `direct_io` it reads past the page cache of the file, so that nothing is cached twice.
 
     It frees itself when neither this block nor a mount uses it any more, even after a kill. `mount -o loop`
     would take the device of a mount that somebody still has a copy of, and the kernel would refuse it.
     """
-    flags = AUTOCLEAR | (READ_ONLY if read_only else 0)
+    flags = AUTOCLEAR | READ_ONLY * read_only | DIRECT_IO * direct_io
     file = os.open(disk, os.O_RDONLY if read_only else os.O_RDWR)
     try:
         name, device = free_device()

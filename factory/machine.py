@@ -119,12 +119,19 @@ def booted(disk: Path, name: str, *, keep: bool) -> Iterator[Machine]:
         root = stack.enter_context(mounted(disk, folder / "disk", ROOT_OFFSET, read_only=not keep))
         if not keep:
             root = stack.enter_context(overlaid(root, folder))
-        machine = new_machine(folder, name, stack.enter_context(held_port()))
+        yield stack.enter_context(running(root, folder, name))
+
+
+@contextmanager
+def running(root: Path, folder: Path, name: str, seconds: float = BOOT_SECONDS) -> Iterator[Machine]:
+    """Boot a root folder and yield the machine once ssh answers, in `seconds` at most; power it off."""
+    with held_port() as port:
+        machine = new_machine(folder, name, port)
         (folder / "sshd").mkdir(exist_ok=True)
-        (folder / "sshd/port.conf").write_text(SSHD.format(port=machine.port))
-        process = stack.enter_context(container(root, folder, machine.console))
-        wait_for_ssh(machine, process, BOOT_SECONDS)
-        yield machine
+        (folder / "sshd/port.conf").write_text(SSHD.format(port=port))
+        with container(root, folder, machine.console) as process:
+            wait_for_ssh(machine, process, seconds)
+            yield machine
 
 
 @contextmanager

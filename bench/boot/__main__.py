@@ -25,25 +25,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bench.boot.picture import draw
+from bench.boot.picture import BLOCK, draw
 from bench.trials import RESULTS, describe, machine, median, save, table
 from factory import mounts
 from factory.basedisk import ROOT_OFFSET
 from factory.console import SCRATCH, FactoryError, say
-from factory.container import container
 from factory.image import ARTIFACT
-from factory.machine import (
-    SSHD,
-    Machine,
-    held_port,
-    new_machine,
-    overlaid,
-    wait_for_ssh,
-    workspace,
-)
+from factory.loop import loop_device
+from factory.machine import Machine, overlaid, running, workspace
 from factory.mounts import reaching_copies
 
-BLOCK = 1 << 19
 BOOT_SECONDS = 180
 PAUSE = 30  # seconds: of somebody who logs in, looks around and then transcribes
 COMMAND = "transcribe --load=state --timings=json /opt/transcribe/sample.flac"
@@ -88,20 +79,15 @@ def volume(disk: Path, folder: Path, latency: float, rate: float) -> Iterator[tu
 def mounted(file: Path, target: Path) -> Iterator[Path]:
     """The root file system of a served disk, read-only, without a second page cache below it."""
     target.mkdir(exist_ok=True)
-    device = subprocess.run(
-        ["losetup", "--find", "--show", "--read-only", "--direct-io=on", f"--offset={ROOT_OFFSET}", file],
-        stdout=subprocess.PIPE, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
-    try:
-        (Path("/sys/block") / Path(device).name / "queue/read_ahead_kb").write_text(f"{READ_AHEAD_KIB}\n")
-        with reaching_copies(target):
+    with reaching_copies(target):
+        with loop_device(file, ROOT_OFFSET, read_only=True, direct_io=True) as device:
+            knob = Path("/sys/block") / Path(device).name / "queue/read_ahead_kb"
+            knob.write_text(f"{READ_AHEAD_KIB}\n")
             subprocess.run(["mount", "-o", "ro,noload", device, target], check=True)
-            try:
-                yield target
-            finally:
-                subprocess.run(["umount", target], check=True)
-    finally:
-        subprocess.run(["losetup", "--detach", device], check=True)
+        try:
+            yield target
+        finally:
+            subprocess.run(["umount", target], check=True)
 
 
 def scattered(disk: Path, folder: Path) -> Path:
@@ -137,12 +123,8 @@ def start(disk: Path, latency: float, rate: float, *, read_ahead: bool, pause: f
             unit = root / "etc/systemd/system" / UNIT
             unit.unlink(missing_ok=True)
             unit.symlink_to("/dev/null")
-        found = new_machine(folder, "bench-boot", stack.enter_context(held_port()))
-        (folder / "sshd").mkdir(exist_ok=True)
-        (folder / "sshd/port.conf").write_text(SSHD.format(port=found.port))
         booted = time.monotonic()
-        process = stack.enter_context(container(root, folder, found.console))
-        wait_for_ssh(found, process, BOOT_SECONDS)
+        found = stack.enter_context(running(root, folder, "bench-boot", BOOT_SECONDS))
         answered = time.monotonic()
         time.sleep(pause)
         first, second = transcribe(found), transcribe(found)

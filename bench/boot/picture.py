@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.chart import LEFT, RIGHT, STYLE, WIDTH, ticks
 
-BLOCK = 1 << 19
+BLOCK = 1 << 19  # bytes of the volume that arrive together
 HEIGHT, TOP, AXIS, BAR, GAP = 260, 34, 28, 18, 8  # pixels
 COLOURS = {False: "#e45756", True: "#4c78a8"}
 NAMES = {False: "neither", True: "laid out, read ahead"}
