@@ -92,15 +92,25 @@ def workspace(name: str, *, wait: bool = False) -> Iterator[Path]:
         remove_temporary(folder)
         for scratch in (folder / SCRATCH, temporary(folder)):
             scratch.mkdir(mode=0o700, parents=True)
-        outer = os.environ.get(MARK)
-        os.environ[MARK] = f"{folder}/"
         try:
-            yield folder
+            with environment({MARK: f"{folder}/", "TMPDIR": str(folder / SCRATCH)}):
+                yield folder
         finally:
             remove_temporary(folder)
-            del os.environ[MARK]
-            if outer:
-                os.environ[MARK] = outer
+
+
+@contextmanager
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """What is started in this block has these variables, too."""
+    outer = {name: os.environ.pop(name, None) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in outer.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
 
 
 def remove_temporary(folder: Path) -> None:
