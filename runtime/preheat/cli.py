@@ -9,7 +9,6 @@ Only light modules are imported up here: what costs time comes when nothing chea
 import argparse
 import itertools
 import json
-import os
 from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +17,7 @@ from preheat import memory, peers
 from preheat.formats import FORMATS, SUBTITLES
 from preheat.model import languages
 from preheat.options import Options, UsageError
-from preheat.storage import RUNTIME, version
+from preheat.storage import version
 from preheat.subtitles import Lines
 from preheat.timing import Log, warn
 from preheat.transcribe import FAULT, Job, fault, run
@@ -33,7 +32,7 @@ from preheat.values import (
     threshold,
     utf8,
 )
-from preheat.weights.loading import STRATEGIES, ModelError
+from preheat.weights.loading import DEVICES, STRATEGIES, ModelError, default_home
 from preheat.weights.statefile import DTYPES, StateError
 
 FAILED, USAGE, NO_MODEL, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141  # exit codes
@@ -85,7 +84,6 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         "model, 4 a fault of this program.",
         allow_abbrev=False,
     )
-    home = os.environ.get("TRANSCRIBE_HOME") or RUNTIME.parent
     add = parser.add_argument
     add("files", nargs="+", type=Path, metavar="FILE", help="a recording")
     add("-V", "--version", action="version", version=f"transcribe {version()}")
@@ -113,7 +111,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         add(*names.split(), action=Refused, nargs="?", help=argparse.SUPPRESS)
     add_decoding(parser)
     add_lines(parser)
-    add_model(parser, home)
+    add_model(parser)
     known = sorted((name, code) for code, name in languages.NAMES.items())
     parser.add_argument_group("languages", ", ".join(f"{name} ({code})" for name, code in known))
     # --timings may stand alone, but not take a FILE that follows for its value, as argparse would have it.
@@ -194,7 +192,7 @@ def add_lines(parser: argparse.ArgumentParser) -> None:
     add("--highlight_words", type=boolean, default=False, metavar="True", help="underline each as it is said")
 
 
-def add_model(parser: argparse.ArgumentParser, home: str | Path) -> None:
+def add_model(parser: argparse.ArgumentParser) -> None:
     """Which model, from where, to where."""
     add = parser.add_argument_group("the model").add_argument
     add(
@@ -206,9 +204,15 @@ def add_model(parser: argparse.ArgumentParser, home: str | Path) -> None:
     add(
         "--threads", type=count, metavar="N", help="of the processor, for the model (default: torch's choice)"
     )
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if there is a GPU")
+    add("--device", choices=("auto", *DEVICES), default="auto", help="default: cuda if there is a GPU")
     add("--model", metavar="NAME", help="which model (default: the only one there is)")
-    add("--home", type=Path, default=home, metavar="DIR", help="has state/ and model/ (default: %(default)s)")
+    add(
+        "--home",
+        type=Path,
+        default=default_home(),
+        metavar="DIR",
+        help="has state/ and model/ (default: %(default)s)",
+    )
 
 
 def decoding(args: argparse.Namespace) -> Options:

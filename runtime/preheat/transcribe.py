@@ -9,24 +9,23 @@ import os
 import sys
 import traceback
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from preheat import memory, stdio
 from preheat.formats import written
-from preheat.model import times
 from preheat.options import Options, UsageError
 from preheat.storage import InputError, check, check_folder, check_result, replacing, version
 from preheat.subtitles import Lines
 from preheat.timing import Log, now, warn
+from preheat.transcriber import check_asked, write_down
 from preheat.transcript import Transcript
 from preheat.weights.loading import STRATEGIES, Loading, Model, enough_memory, find
 
 if TYPE_CHECKING:
-    from preheat.audio.listening import Heard, Listening
+    from preheat.audio.listening import Listening
     from preheat.model.decoding import Decoder
-    from preheat.model.vocabulary import Vocabulary
 
 INPUT_FAILED, FAULT = 1, 4  # exit codes
 
@@ -131,16 +130,6 @@ def check_outputs(job: Job) -> None:
         raise UsageError(f"cannot write to {job.folder}: {error.strerror}; name another with -o") from error
 
 
-def check_asked(asked: Options, name: str, vocabulary: "Vocabulary") -> None:
-    """Raise UsageError if the model knows nothing of what is asked for."""
-    known = vocabulary.languages
-    if asked.language is not None and asked.language not in known:
-        raise UsageError(f"{name} knows no language {asked.language}; it knows {', '.join(sorted(known))}")
-    translates = vocabulary.multilingual and "translate" in vocabulary.tasks
-    if asked.task == "translate" and not translates:
-        raise UsageError(f"{name} cannot translate; leave out --task translate")
-
-
 def passes(path: Path, results: list[Path]) -> bool:
     """Whether a first glance at an input and its results finds nothing wrong; else the user is told."""
     try:
@@ -189,27 +178,6 @@ def fault(where: str) -> None:
     """Tell of an error that is being handled and that is not the user's."""
     warn(f"{where}: a fault of transcribe {version()}, not yours; please report it with these lines")
     traceback.print_exc()
-
-
-def write_down(heard: "Heard", decoder: "Decoder", *, sequentially: bool) -> Transcript:
-    """What is said in a recording. Raises InputError if there is not the memory for one window at a time."""
-    import torch  # noqa: PLC0415  there by now
-
-    from preheat.model import batched, sequential  # noqa: PLC0415  there by now, or small
-
-    samples = torch.from_numpy(heard.samples)
-    try:
-        way = sequential.transcribe if sequentially else batched.transcribe
-        transcript = way(decoder, samples, heard.speech)
-        segments = times.settled(transcript.segments, heard.seconds)
-        return replace(transcript, segments=segments, complete=heard.incomplete is None)
-    except Exception as error:
-        problem = memory.shortage(error)
-        if problem is None:
-            raise
-    decoder.forget()  # not before the error is gone, which holds what its frames do
-    cure = "see what nvidia-smi says, or use --device cpu" if "CUDA" in problem else memory.CURE
-    raise InputError(f"cannot be transcribed: {problem}; {cure}")
 
 
 def write(transcript: Transcript, path: Path, job: Job) -> None:

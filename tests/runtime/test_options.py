@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import whisper
 
-from preheat import cli, transcribe
+from preheat import cli, transcriber
 from preheat.options import Options, UsageError
 from preheat.subtitles import Lines
 from tests.runtime.console import NAME, Run, errors
@@ -294,9 +294,9 @@ def test_a_model_that_cannot_translate(home: Path, main: Run, silence: Path) -> 
     path.write_text(json.dumps(settings))
     assert main(*translate).returncode == 0
     vocabulary: Any = SimpleNamespace(multilingual=True, tasks={"transcribe": 1}, languages={"en": 2})
-    transcribe.check_asked(Options(), NAME, vocabulary)
+    transcriber.check_asked(Options(), NAME, vocabulary)
     with pytest.raises(UsageError, match="cannot translate; leave out --task translate"):
-        transcribe.check_asked(Options(task="translate"), NAME, vocabulary)
+        transcriber.check_asked(Options(task="translate"), NAME, vocabulary)
 
 
 def test_thresholds_arrive(main: Run, samples: Path) -> None:

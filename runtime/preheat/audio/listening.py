@@ -30,6 +30,14 @@ class Heard:
         return len(self.samples) / SAMPLE_RATE
 
 
+def hear(recording: audiofile.Recording, detector: vad.Detector, log: Log) -> Heard:
+    """Find out where in a recording there is speech."""
+    with log.phase("find speech"):
+        probabilities = detector.probabilities(loudness.audible(recording.samples))
+        speech = vad.spoken(probabilities, len(recording.samples))
+    return Heard(recording.samples, speech, recording.incomplete)
+
+
 class Listening:
     """One recording being read. The thread imports nothing, as torch may be being imported meanwhile."""
 
@@ -48,11 +56,7 @@ class Listening:
         try:
             with self._log.phase("decode audio"):
                 recording = audiofile.decode(self.path)
-            samples = recording.samples
-            with self._log.phase("find speech"):
-                probabilities = self._detector.probabilities(loudness.audible(samples))
-                speech = vad.spoken(probabilities, len(samples))
-            self._heard.set_result(Heard(samples, speech, recording.incomplete))
+            self._heard.set_result(hear(recording, self._detector, self._log))
         except OSError as error:  # it was there when storage.check looked
             reason = f"cannot be read: {error.strerror}; check that it is still there"
             self._heard.set_exception(error if memory.shortage(error) else InputError(reason))

@@ -6,6 +6,7 @@
 Both fill the same network. A state file that cannot be used is a warning as long as there is a checkpoint.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from preheat import memory
 from preheat.model.layout import Dimensions
+from preheat.storage import RUNTIME
 from preheat.threads import meanwhile
 from preheat.timing import Log, reason, warn
 from preheat.weights import gpu
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from preheat.weights.checkpoint import Packed
 
 STRATEGIES = ("state", "standard")
+DEVICES = ("cpu", "cuda")
 
 
 class ModelError(Exception):
@@ -42,6 +45,11 @@ class Model:
     network: "Whisper"
     vocabulary: "Vocabulary"
     strategy: str  # which of STRATEGIES worked
+
+
+def default_home() -> Path:
+    """The folder that has state/ and model/, where nobody names another."""
+    return Path(os.environ.get("TRANSCRIBE_HOME") or RUNTIME.parent)
 
 
 def find(home: Path, wanted: str | None) -> str:
