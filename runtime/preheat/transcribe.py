@@ -68,7 +68,7 @@ def run(job: Job, asked: Options, log: Log) -> int:
         from preheat.audio import listening, vad  # noqa: PLC0415  what fails sooner should not wait for it
     with enough_memory("no recording can be read"):
         detector = vad.Detector.load()
-        ahead = listening.Listening(inputs[0], detector, log)  # while torch is imported
+        ahead = listening.Listening(inputs[0], detector, asked, log)  # while torch is imported
     if (asked.language or asked.task == "translate") and (vocabulary := loading.vocabulary()):
         check_asked(asked, name, vocabulary)  # before torch is imported
     model = loading.model()
@@ -81,7 +81,7 @@ def run(job: Job, asked: Options, log: Log) -> int:
     for following in [*inputs[1:], None]:
         current = ahead
         if following is not None:
-            ahead = listening.Listening(following, detector, log)  # while this one is transcribed
+            ahead = listening.Listening(following, detector, asked, log)  # while this one is transcribed
         code, length = transcribe(current, decoder, job, log)
         codes.append(code)
         seconds += length

@@ -90,7 +90,7 @@ class Transcriber:
         check_asked(asked, self.name, self._decoder.vocabulary)
         decoder, device = self._decoder, self._decoder.network.device
         try:
-            heard = self._hear(audio)
+            heard = self._hear(audio, asked)
             with self._lock, torch.random.fork_rng([device] if device.type == "cuda" else []):
                 torch.manual_seed(0)  # where a temperature makes words a matter of chance
                 decoder.options, decoder.growing = asked, False
@@ -99,15 +99,15 @@ class Transcriber:
             name = os.fspath(audio) if isinstance(audio, str | os.PathLike) else "the recording"
             raise InputError(f"{name}: {error}") from error
 
-    def _hear(self, audio: "str | os.PathLike[str] | NDArray[floating[Any]]") -> "Heard":
+    def _hear(self, audio: "str | os.PathLike[str] | NDArray[floating[Any]]", asked: Options) -> "Heard":
         """The recording and where in it there is speech. Raises InputError."""
         from preheat.audio import audiofile, listening  # noqa: PLC0415  there by now
 
         log = Log(quiet=True)
         if isinstance(audio, str | os.PathLike):
             check(path := Path(audio))
-            return listening.Listening(path, self._detector, log).result()
-        return listening.hear(audiofile.sampled(audio), self._detector, log)
+            return listening.Listening(path, self._detector, asked, log).result()
+        return listening.hear(audiofile.sampled(audio), self._detector, asked, log)
 
 
 def check_asked(asked: Options, name: str, vocabulary: "Vocabulary") -> None:

@@ -28,7 +28,7 @@ GROUND = {
     "transcript",
     "typography",
 }
-ABOVE = {"transcribe", "transcriber", "values", "peers", "cli"}
+ABOVE = {"transcribe", "transcriber", "values", "groups", "peers", "cli"}
 MAY = {
     "ground": {"ground"},
     "audio": {"ground", "audio"},
@@ -100,7 +100,7 @@ def test_no_circles(module: str) -> None:
 
 def test_only_the_command_line_knows_of_arguments() -> None:
     knowing = {module for module in MODULES if "argparse" in imported(module)}
-    assert knowing == {"preheat.cli", "preheat.values"}
+    assert knowing == {"preheat.cli", "preheat.groups", "preheat.values"}
 
 
 def test_the_model_knows_nothing_of_files() -> None:

@@ -11,6 +11,7 @@ from preheat import memory
 from preheat.audio import audiofile, loudness, vad
 from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.mixing import Samples
+from preheat.options import Options
 from preheat.storage import InputError
 from preheat.threads import start
 from preheat.timing import Log
@@ -30,20 +31,20 @@ class Heard:
         return len(self.samples) / SAMPLE_RATE
 
 
-def hear(recording: audiofile.Recording, detector: vad.Detector, log: Log) -> Heard:
+def hear(recording: audiofile.Recording, detector: vad.Detector, options: Options, log: Log) -> Heard:
     """Find out where in a recording there is speech."""
     with log.phase("find speech"):
         probabilities = detector.probabilities(loudness.audible(recording.samples))
-        speech = vad.spoken(probabilities, len(recording.samples))
+        speech = vad.spoken(probabilities, len(recording.samples), options)
     return Heard(recording.samples, speech, recording.incomplete)
 
 
 class Listening:
     """One recording being read. The thread imports nothing, as torch may be being imported meanwhile."""
 
-    def __init__(self, path: Path, detector: vad.Detector, log: Log) -> None:
+    def __init__(self, path: Path, detector: vad.Detector, options: Options, log: Log) -> None:
         """Begin; returns at once."""
-        self.path, self._detector, self._log = path, detector, log
+        self.path, self._detector, self._options, self._log = path, detector, options, log
         self._heard: Future[Heard] = Future()
         if not start(self._listen):  # the system has no thread left
             self._listen()
@@ -56,7 +57,7 @@ class Listening:
         try:
             with self._log.phase("decode audio"):
                 recording = audiofile.decode(self.path)
-            self._heard.set_result(hear(recording, self._detector, self._log))
+            self._heard.set_result(hear(recording, self._detector, self._options, self._log))
         except OSError as error:  # it was there when storage.check looked
             reason = f"cannot be read: {error.strerror}; check that it is still there"
             self._heard.set_exception(error if memory.shortage(error) else InputError(reason))

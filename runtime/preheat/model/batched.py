@@ -36,7 +36,7 @@ Encoded = dict[Stretch, Tensor]  # features [positions, d]
 def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch]) -> Transcript:
     """Write down the `speech` in [samples] at 16 kHz, in the language asked for or else detected."""
     samples = sent(decoder, samples)  # once, and not window by window
-    queue = windows(speech, first_whole=decoder.options.language is None)
+    queue = windows(speech, decoder.options.chunk_size, first_whole=decoder.options.language is None)
     encoded: Encoded = {}
     language = spoken_language(decoder, samples, speech, queue, encoded)
     segments: list[Segment] = []
