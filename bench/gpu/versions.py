@@ -14,7 +14,7 @@ from bench.gpu.place import Place, Row
 PACKAGES = ["torch", "transformers", "tokenizers", "numpy", "onnxruntime", "xxhash", "soundfile", "soxr"]
 ACCESS = [  # they import all others
     "preheat.cli",
-    "preheat.audio.listening",
+    "preheat.audio.recording",
     "preheat.model.batched",
     "preheat.model.sequential",
     "preheat.weights.streaming",

@@ -24,7 +24,7 @@ from preheat.transcript import Transcript
 from preheat.weights.loading import STRATEGIES, Loading, Model, enough_memory, find
 
 if TYPE_CHECKING:
-    from preheat.audio.listening import Listening
+    from preheat.audio.recording import Reader
     from preheat.model.decoding import Decoder
 
 INPUT_FAILED, FAULT = 1, 4  # exit codes
@@ -65,10 +65,10 @@ def run(job: Job, asked: Options, log: Log) -> int:
     name = find(job.home, job.model)
     loading = Loading(job.home, name, strategies, job.device, log)
     with log.phase("import audio"), enough_memory("what reads recordings cannot be imported"):
-        from preheat.audio import listening, vad  # noqa: PLC0415  what fails sooner should not wait for it
+        from preheat.audio import recording, vad  # noqa: PLC0415  what fails sooner should not wait for it
     with enough_memory("no recording can be read"):
         detector = vad.Detector.load()
-        ahead = listening.Listening(inputs[0], detector, asked, log)  # while torch is imported
+        ahead = recording.Reader(inputs[0], detector, asked, log)  # while torch is imported
     if (asked.language or asked.task == "translate") and (vocabulary := loading.vocabulary()):
         check_asked(asked, name, vocabulary)  # before torch is imported
     model = loading.model()
@@ -81,7 +81,7 @@ def run(job: Job, asked: Options, log: Log) -> int:
     for following in [*inputs[1:], None]:
         current = ahead
         if following is not None:
-            ahead = listening.Listening(following, detector, asked, log)  # while this one is transcribed
+            ahead = recording.Reader(following, detector, asked, log)  # while this one is transcribed
         code, length = transcribe(current, decoder, job, log)
         codes.append(code)
         seconds += length
@@ -142,16 +142,16 @@ def passes(path: Path, results: list[Path]) -> bool:
     return True
 
 
-def transcribe(listening: "Listening", decoder: "Decoder", job: Job, log: Log) -> tuple[int, float]:
+def transcribe(reader: "Reader", decoder: "Decoder", job: Job, log: Log) -> tuple[int, float]:
     """Do one recording, whatever happens: the exit code for it, and how many seconds of it were done.
 
     Where it failed the user is told why.
     """
-    path = listening.path
+    path = reader.path
     try:
-        heard = listening.result()
+        prepared = reader.result()
         start = now()
-        transcript = write_down(heard, decoder, sequentially=job.sequential)
+        transcript = write_down(prepared, decoder, sequentially=job.sequential)
         spent = log.note("transcribe", start)
         with log.phase("write"):
             write(transcript, path, job)
@@ -166,10 +166,10 @@ def transcribe(listening: "Listening", decoder: "Decoder", job: Job, log: Log) -
             return INPUT_FAILED, 0
         fault(str(path))
         return FAULT, 0
-    seconds = heard.seconds
+    seconds = prepared.seconds
     log.info(f"{path}: {seconds:.1f} s of audio in {spent:.2f} s, {seconds / spent:.1f} times real time")
-    if heard.incomplete:
-        warn(f"{path}: {heard.incomplete}; what is there is transcribed")
+    if prepared.incomplete:
+        warn(f"{path}: {prepared.incomplete}; what is there is transcribed")
         return INPUT_FAILED, seconds
     return 0, seconds
 

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from numpy import floating
     from numpy.typing import NDArray
 
-    from preheat.audio.listening import Heard
+    from preheat.audio.recording import Prepared
     from preheat.model.decoding import Decoder
     from preheat.model.vocabulary import Vocabulary
+
+    Audio = str | os.PathLike[str] | NDArray[floating[Any]]
 
 
 class Transcriber:
@@ -52,10 +54,10 @@ class Transcriber:
         log, home = Log(quiet=True), default_home() if home is None else Path(home)
         strategies = [strategy for strategy in STRATEGIES if load in ("auto", strategy)]
         loading = Loading(home, find(home, model), strategies, device, log)
-        with enough_memory("what reads recordings cannot be imported"):
-            # All of torch, as others in this process may need what `Loading` would leave out.
+        with enough_memory("torch cannot be imported"):
+            # All of it, as others in this process may need what `Loading` would leave out.
             import torch  # noqa: F401, PLC0415  while the state file is read
-
+        with enough_memory("no recording can be read"):
             from preheat.audio import vad  # noqa: PLC0415  as above
 
             self._detector = vad.Detector.load()
@@ -70,7 +72,7 @@ class Transcriber:
 
     def transcribe(
         self,
-        audio: "str | os.PathLike[str] | NDArray[floating[Any]]",
+        audio: "Audio",
         options: Options | None = None,
         *,
         sequential: bool = False,
@@ -90,24 +92,24 @@ class Transcriber:
         check_asked(asked, self.name, self._decoder.vocabulary)
         decoder, device = self._decoder, self._decoder.network.device
         try:
-            heard = self._hear(audio, asked)
+            prepared = self._prepare(audio, asked)
             with self._lock, torch.random.fork_rng([device] if device.type == "cuda" else []):
                 torch.manual_seed(0)  # where a temperature makes words a matter of chance
                 decoder.options, decoder.growing = asked, False
-                return write_down(heard, decoder, sequentially=sequential)
+                return write_down(prepared, decoder, sequentially=sequential)
         except InputError as error:
             name = os.fspath(audio) if isinstance(audio, str | os.PathLike) else "the recording"
             raise InputError(f"{name}: {error}") from error
 
-    def _hear(self, audio: "str | os.PathLike[str] | NDArray[floating[Any]]", asked: Options) -> "Heard":
+    def _prepare(self, audio: "Audio", asked: Options) -> "Prepared":
         """The recording and where in it there is speech. Raises InputError."""
-        from preheat.audio import audiofile, listening  # noqa: PLC0415  there by now
+        from preheat.audio import audiofile, recording  # noqa: PLC0415  there by now
 
         log = Log(quiet=True)
         if isinstance(audio, str | os.PathLike):
             check(path := Path(audio))
-            return listening.Listening(path, self._detector, asked, log).result()
-        return listening.hear(audiofile.sampled(audio), self._detector, asked, log)
+            return recording.Reader(path, self._detector, asked, log).result()
+        return recording.prepare(audiofile.sampled(audio), self._detector, asked, log)
 
 
 def check_asked(asked: Options, name: str, vocabulary: "Vocabulary") -> None:
@@ -120,18 +122,18 @@ def check_asked(asked: Options, name: str, vocabulary: "Vocabulary") -> None:
         raise UsageError(f"{name} cannot translate; leave out --task translate")
 
 
-def write_down(heard: "Heard", decoder: "Decoder", *, sequentially: bool) -> Transcript:
+def write_down(prepared: "Prepared", decoder: "Decoder", *, sequentially: bool) -> Transcript:
     """What is said in a recording. Raises InputError if there is not the memory for one window at a time."""
     import torch  # noqa: PLC0415  there by now
 
     from preheat.model import batched, sequential  # noqa: PLC0415  there by now, or small
 
-    samples = torch.from_numpy(heard.samples)
+    samples = torch.from_numpy(prepared.samples)
     try:
         way = sequential.transcribe if sequentially else batched.transcribe
-        transcript = way(decoder, samples, heard.speech)
-        segments = times.settled(transcript.segments, heard.seconds)
-        return replace(transcript, segments=segments, incomplete=heard.incomplete)
+        transcript = way(decoder, samples, prepared.speech)
+        segments = times.settled(transcript.segments, prepared.seconds)
+        return replace(transcript, segments=segments, incomplete=prepared.incomplete)
     except Exception as error:
         problem = memory.shortage(error)
         if problem is None:

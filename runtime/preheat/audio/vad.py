@@ -31,13 +31,13 @@ WARM_UP = 125  # frames heard before a piece, 4 s: its memory is not quite as if
 
 DEFAULTS = Options()  # chosen, as the next ones, to lose nothing
 NEG_OFFSET, NEG_FLOOR = 0.1, 0.01  # speech ends so much below the probability above which it begins
-MARGIN = 0.3  # s of sound kept on both sides of speech: its soft beginnings and ends
+SPEECH_PAD = 0.3  # s of sound kept on both sides of speech: its soft beginnings and ends
 
 LONGEST_SILENCE = 1.5  # s within a window
 LATE = 2 / 3  # of a window: where a cut is looked for, lest windows become many
 
 
-class Stretch(NamedTuple):
+class Span(NamedTuple):
     """A part of a recording: its first sample and the one after its last."""
 
     start: int
@@ -81,20 +81,20 @@ class Detector:
         return found
 
 
-def spoken(probabilities: NDArray[np.float32], samples: int, options: Options = DEFAULTS) -> list[Stretch]:
-    """The stretches of speech in a recording of so many samples, with margins, in order and apart."""
+def spoken(probabilities: NDArray[np.float32], samples: int, options: Options = DEFAULTS) -> list[Span]:
+    """The spans of speech in a recording of so many samples, with margins, in order and apart."""
     shortest = options.vad_min_silence_duration_ms * SAMPLE_RATE / 1000
-    margin = round(MARGIN * SAMPLE_RATE)
-    found: list[Stretch] = []
+    margin = round(SPEECH_PAD * SAMPLE_RATE)
+    found: list[Span] = []
     for start, end in runs(probabilities, options.vad_threshold):
         if found and start * FRAME - found[-1].end < shortest:
-            found[-1] = Stretch(found[-1].start, end * FRAME)
+            found[-1] = Span(found[-1].start, end * FRAME)
         else:
-            found.append(Stretch(start * FRAME, end * FRAME))
+            found.append(Span(start * FRAME, end * FRAME))
     # Where two margins would overlap, each takes half of the silence.
     edges = [0, *((a.end + b.start) // 2 for a, b in pairwise(found)), samples]
     return [
-        Stretch(max(start - margin, edges[i]), min(end + margin, edges[i + 1]))
+        Span(max(start - margin, edges[i]), min(end + margin, edges[i + 1]))
         for i, (start, end) in enumerate(found)
     ]
 
@@ -113,9 +113,7 @@ def runs(probabilities: NDArray[np.float32], threshold: float) -> Iterator[tuple
         yield start, len(probabilities)
 
 
-def windows(
-    speech: list[Stretch], longest: float = CHUNK_SECONDS, *, first_whole: bool = False
-) -> list[Stretch]:
+def windows(speech: list[Span], longest: float = CHUNK_SECONDS, *, first_whole: bool = False) -> list[Span]:
     """The speech put together to windows of `longest` seconds, cut at the longest silence of each last third.
 
     Only speech without any silence gives a longer one. A long silence always ends a window: there is nothing
@@ -123,10 +121,10 @@ def windows(
     told: a lone "hm" before a pause would decide it.
     """
     longest *= SAMPLE_RATE
-    pauses = [b.start - a.end for a, b in pairwise(speech)]  # after each stretch but the last
+    pauses = [b.start - a.end for a, b in pairwise(speech)]  # after each span but the last
     near = [pause <= LONGEST_SILENCE * SAMPLE_RATE for pause in pauses] + [False]
     fits = [pause <= longest for pause in pauses] + [False]  # or no window could hold both sides of it
-    packed: list[Stretch] = []
+    packed: list[Span] = []
     first = 0
     while first < len(speech):
         goes_on = fits if first_whole and not packed else near
@@ -137,11 +135,11 @@ def windows(
         if goes_on[last]:  # but no more fits
             late = [i for i in range(first, last + 1) if speech[i].end - start > LATE * longest]
             last = max(late, default=last, key=pauses.__getitem__)
-        packed.append(Stretch(start, speech[last].end))
+        packed.append(Span(start, speech[last].end))
         first = last + 1
     return packed
 
 
-def heard(speech: list[Stretch], within: Stretch) -> int:
-    """Samples of speech in a stretch."""
+def heard(speech: list[Span], within: Span) -> int:
+    """Samples of speech in a span."""
     return sum(max(0, min(s.end, within.end) - max(s.start, within.start)) for s in speech)

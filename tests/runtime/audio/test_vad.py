@@ -22,9 +22,9 @@ from preheat.audio.vad import (
     FRAME,
     LATE,
     LONGEST_SILENCE,
-    MARGIN,
     NEG_OFFSET,
-    Stretch,
+    SPEECH_PAD,
+    Span,
 )
 from preheat.options import Options
 
@@ -136,12 +136,12 @@ def test_options_mean_what_they_mean_to_faster_whisper(
         threshold=threshold,
         neg_threshold=threshold - NEG_OFFSET,
         min_silence_duration_ms=milliseconds,
-        speech_pad_ms=round(1000 * MARGIN),
+        speech_pad_ms=round(1000 * SPEECH_PAD),
     )
     theirs = faster_whisper.vad.get_speech_timestamps(long, options)
     asked = Options(vad_threshold=threshold, vad_min_silence_duration_ms=milliseconds)
     ours = vad.spoken(probabilities, len(long), asked)
-    assert ours == [Stretch(speech["start"], speech["end"]) for speech in theirs]
+    assert ours == [Span(speech["start"], speech["end"]) for speech in theirs]
     assert len(ours) == (7 if milliseconds == 2000 else 13)
 
 
@@ -166,19 +166,19 @@ def frames(*runs: tuple[int, int], length: int) -> Probabilities:
 
 
 def test_margins_are_added_and_end_with_the_recording() -> None:
-    margin = round(MARGIN * SAMPLE_RATE)
+    margin = round(SPEECH_PAD * SAMPLE_RATE)
     samples = 1000 * FRAME - 7
     assert vad.spoken(frames((100, 200), length=1000), samples) == [
-        Stretch(100 * FRAME - margin, 200 * FRAME + margin)
+        Span(100 * FRAME - margin, 200 * FRAME + margin)
     ]
-    assert vad.spoken(frames((2, 1000), length=1000), samples) == [Stretch(0, samples)]
+    assert vad.spoken(frames((2, 1000), length=1000), samples) == [Span(0, samples)]
 
 
 def test_margins_that_meet_share_the_silence() -> None:
     (first, second) = vad.spoken(frames((100, 200), (210, 300), length=1000), 1000 * FRAME)
     assert first.end == second.start == 205 * FRAME
     (first, second) = vad.spoken(frames((100, 200), (219, 300), length=1000), 1000 * FRAME)
-    assert second.start - first.end == 19 * FRAME - 2 * round(MARGIN * SAMPLE_RATE)
+    assert second.start - first.end == 19 * FRAME - 2 * round(SPEECH_PAD * SAMPLE_RATE)
 
 
 def test_a_very_short_silence_is_part_of_the_speech() -> None:
@@ -197,7 +197,7 @@ def test_speech_is_in_order_apart_and_in_the_recording(spans: list[tuple[int, fl
     probabilities = np.repeat([p for _, p in spans], [n for n, _ in spans]).astype(np.float32)
     samples = len(probabilities) * FRAME - short if len(probabilities) else 0
     found = vad.spoken(probabilities, samples)
-    margin = round(MARGIN * SAMPLE_RATE)
+    margin = round(SPEECH_PAD * SAMPLE_RATE)
     assert all(a.end <= b.start for a, b in pairwise(found))
     assert all(0 <= start < end <= samples for start, end in found)
     runs = vad.runs(probabilities, THRESHOLD)
@@ -210,9 +210,9 @@ def test_speech_is_in_order_apart_and_in_the_recording(spans: list[tuple[int, fl
         assert all(b[0] - a[1] < MIN_SILENCE for a, b in pairwise(inside))
 
 
-def speech(*spans: tuple[float, float]) -> list[Stretch]:
+def speech(*spans: tuple[float, float]) -> list[Span]:
     """From seconds."""
-    return [Stretch(round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)) for start, end in spans]
+    return [Span(round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)) for start, end in spans]
 
 
 def test_what_fits_into_one_window_is_one() -> None:
@@ -261,7 +261,7 @@ def test_speech_without_a_silence_is_one_window() -> None:
 
 
 @st.composite
-def anything_said(draw: st.DrawFn) -> list[Stretch]:
+def anything_said(draw: st.DrawFn) -> list[Span]:
     """Stretches of speech in order; in hundredths of a second, so that limits are met now and then."""
     spans = draw(
         st.lists(
@@ -275,23 +275,23 @@ def anything_said(draw: st.DrawFn) -> list[Stretch]:
     said, at = [], 0
     for pause, length in spans:
         at += pause
-        said.append(Stretch(at * SAMPLE_RATE // 100, (at + length) * SAMPLE_RATE // 100))
+        said.append(Span(at * SAMPLE_RATE // 100, (at + length) * SAMPLE_RATE // 100))
         at += length
     return said
 
 
 @settings(deadline=None, max_examples=300)
 @given(anything_said(), st.sampled_from([30, 10, 3]))
-def test_windows(said: list[Stretch], seconds: int) -> None:
+def test_windows(said: list[Span], seconds: int) -> None:
     """What windows promise, and that they are cut where they should be and not without need."""
     longest = LONGEST_SILENCE * SAMPLE_RATE
     found, most = vad.windows(said, seconds), seconds * SAMPLE_RATE
     rest = list(said)
     for window in found:
-        taken = [stretch for stretch in rest if stretch.end <= window.end]
-        # All speech in order, each stretch once and whole.
+        taken = [span for span in rest if span.end <= window.end]
+        # All speech in order, each span once and whole.
         assert taken == rest[: len(taken)]
-        assert window == Stretch(taken[0].start, taken[-1].end)
+        assert window == Span(taken[0].start, taken[-1].end)
         rest = rest[len(taken) :]
         # Not too long, unless there is nowhere to cut; no long silence inside.
         assert window.end - window.start <= most or len(taken) == 1
@@ -300,10 +300,10 @@ def test_windows(said: list[Stretch], seconds: int) -> None:
             continue
         # Cut at a short pause: only if not all up to the next long one would fit …
         near = [*taken, rest[0]]
-        for stretch in rest[1:]:
-            if stretch.start - near[-1].end > longest:
+        for span in rest[1:]:
+            if span.start - near[-1].end > longest:
                 break
-            near.append(stretch)
+            near.append(span)
         assert near[-1].end - window.start > most
         # … and where it is longest, of the late ones.
         late = [
@@ -321,7 +321,7 @@ def test_windows(said: list[Stretch], seconds: int) -> None:
 def test_torch_is_not_needed_for_it() -> None:
     """It works while torch is being imported."""
 
-    code = "import sys; from preheat.audio import listening, vad; "
+    code = "import sys; from preheat.audio import recording, vad; "
     code += "vad.Detector.load(); print('torch' in sys.modules, 'silero_vad' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
