@@ -17,7 +17,7 @@ ACCESS = [  # they import all others
     "preheat.audio.recording",
     "preheat.model.batched",
     "preheat.model.sequential",
-    "preheat.weights.streaming",
+    "preheat.weights.transfer",
 ]
 SIDE = 8192  # of a product that shows what the device can do
 BLOCK = 1 << 30  # bytes, for the speed of its memory

@@ -21,7 +21,7 @@ from preheat.storage import RUNTIME
 from preheat.threads import meanwhile
 from preheat.timing import Log, reason, warn
 from preheat.weights import gpu
-from preheat.weights.reading import Reading
+from preheat.weights.readahead import ReadAhead
 from preheat.weights.statefile import StateError
 
 if TYPE_CHECKING:
@@ -75,11 +75,11 @@ class Loading:
         """Begin with all that does not need torch; returns at once. `device` may be "auto"."""
         self.home, self.name, self.strategies, self.device, self.log = home, name, strategies, device, log
         driver = device != "cpu" and gpu.prepare(log)
-        self.reading: Reading | None = None
+        self.reading: ReadAhead | None = None
         self._stated: Vocabulary | None = None  # what the state file says
         if "state" in strategies:
             path = home / "state" / f"{name}.safetensors"
-            self.reading = Reading(path, "cuda" if driver else "cpu", log)
+            self.reading = ReadAhead(path, "cuda" if driver else "cpu", log)
 
     def vocabulary(self) -> "Vocabulary | None":
         """What the state file says of the model's tokens, torch or not; None if there is none that works."""
