@@ -68,9 +68,13 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
         help="samples where T > 0 (default: 5)",
     )
     for name, default, meaning in (
-        ("compression_ratio", ratio, "text that zlib makes so many times smaller is wrong"),
-        ("logprob", logprob, "text of a lower mean log-probability is wrong"),
-        ("no_speech", defaults.no_speech_threshold, "or else silent, if that is more probable than this"),
+        ("compression_ratio", ratio, "retry when the text's zlib compression ratio exceeds this"),
+        ("logprob", logprob, "retry when the mean log-probability is below this"),
+        (
+            "no_speech",
+            defaults.no_speech_threshold,
+            "an improbable window is silent above this probability",
+        ),
     ):
         text = f"{meaning} (default: {default:g})"
         add(f"--{name}_threshold", type=threshold, default=default, metavar="X|None", help=text)

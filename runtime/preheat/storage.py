@@ -98,8 +98,8 @@ def prefix(path: Path) -> str:
 def remove_leftovers(path: Path) -> None:
     """Remove the temporary files of those who were killed while replacing `path`.
 
-    Who still lives holds a lock on his. The number in the name, of a process that is gone, tells nothing: a
-    machine gives the same numbers again after each start.
+    A live writer holds a lock on its file. The process id in the name proves nothing: after a reboot the same
+    ids are used again.
     """
     name = re.compile(rf"{re.escape(prefix(path))}\d+\.tmp")
     with suppress(OSError):  # what cannot be listed or removed is not worth failing for

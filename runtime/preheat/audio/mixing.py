@@ -80,7 +80,7 @@ def check(rate: int, channels: int) -> None:
 
 
 def too_long(seconds: float) -> NoReturn:
-    """Raise InputError for a recording of so many seconds or more."""
+    """Raise InputError for a recording of `seconds`, which is too long."""
     raise InputError(
         f"has {seconds / 3600:,.0f} hours or more of sound; at most {LONGEST // 3600} are read; cut it up"
     )

@@ -60,7 +60,7 @@ class Chunks:
     name: int  # bytes of a name
     width: int  # bytes of a length
     sound: bytes  # the name of the chunk that holds it, as it begins
-    align: int  # every chunk begins at a multiple of so many bytes
+    align: int  # every chunk begins at a multiple of this many bytes
     counted: int = 0  # bytes of name and length that the length counts, too
 
     @property

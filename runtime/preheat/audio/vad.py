@@ -29,8 +29,9 @@ CONTEXT = 64  # samples before them that it hears again
 PIECE = 3750  # frames done in one call, two minutes: many calls at a time keep many cores busy
 WARM_UP = 125  # frames heard before a piece, 4 s: its memory is not quite as if it had heard all, but near
 
-DEFAULTS = Options()  # chosen, as the next ones, to lose nothing
-NEG_OFFSET, NEG_FLOOR = 0.1, 0.01  # speech ends so much below the probability above which it begins
+# More sensitive than silero-vad's own defaults: a lost word costs more than some silence that is decoded.
+DEFAULTS = Options()
+NEG_OFFSET, NEG_FLOOR = 0.1, 0.01  # speech ends below vad_threshold less the offset, at least the floor
 SPEECH_PAD = 0.3  # s of sound kept on both sides of speech: its soft beginnings and ends
 
 LONGEST_SILENCE = 1.5  # s within a window
@@ -82,7 +83,7 @@ class Detector:
 
 
 def spoken(probabilities: NDArray[np.float32], samples: int, options: Options = DEFAULTS) -> list[Span]:
-    """The spans of speech in a recording of so many samples, with margins, in order and apart."""
+    """The spans of speech in a recording of `samples` samples, padded, in order and apart."""
     shortest = options.vad_min_silence_duration_ms * SAMPLE_RATE / 1000
     margin = round(SPEECH_PAD * SAMPLE_RATE)
     found: list[Span] = []

@@ -17,7 +17,7 @@ from preheat.audio.constants import ENCODER_STRIDE, FRAMES_PER_SECOND
 from preheat.model.decoding import Decoder, parts
 from preheat.model.vocabulary import Vocabulary
 from preheat.model.warping import attention, token_starts
-from preheat.model.whisper import Matches, Whisper
+from preheat.model.whisper import Scores, Whisper
 from preheat.transcript import Segment, Word
 
 PARTS = 8  # in which a batch is aligned: each then takes no more memory than the encoder did for all of it
@@ -82,20 +82,20 @@ def align(
     said = torch.tensor([text + [vocabulary.end] * (1 + longest - len(text)) for text in texts])
     rows = torch.cat((torch.tensor([prompt] * len(texts)), said), dim=1).to(network.device)
     cache = network.cache(len(features), capacity=rows.shape[1])
-    network.hear(features, cache)
+    network.prefill_cross(features, cache)
     nothing = features.new_empty(0)  # to be replaced; where it is not, what follows fails
-    matches: Matches = dict.fromkeys(alignment_heads(network, vocabulary), nothing)
+    qk: Scores = dict.fromkeys(alignment_heads(network, vocabulary), nothing)
     first = len(prompt) - 1  # the position that says the first word
-    logits = network.decode(rows, cache, matches, where=slice(first, -1))
-    sayings = logits[..., : vocabulary.end].softmax(dim=-1)
+    logits = network.decode(rows, cache, qk, where=slice(first, -1))
+    token_probs = logits[..., : vocabulary.end].softmax(dim=-1)
     spoken = said.to(network.device).clamp(max=vocabulary.end - 1)  # beyond a row's text, anything
-    probabilities = sayings.gather(2, spoken[:, :, None])[:, :, 0].nan_to_num(nan=0.0).tolist()
+    probabilities = token_probs.gather(2, spoken[:, :, None])[:, :, 0].nan_to_num(nan=0.0).tolist()
     sizes = [
         (len(prompt) + len(text) + 1, max(length // ENCODER_STRIDE, 1))
         for text, length in zip(texts, lengths, strict=True)
     ]
-    pictures = attention(list(matches.values()), sizes)[:, first:-1].double().cpu().numpy()
-    starts = token_starts(-pictures, [(tokens - 1 - first, positions) for tokens, positions in sizes])
+    attention_maps = attention(list(qk.values()), sizes)[:, first:-1].double().cpu().numpy()
+    starts = token_starts(-attention_maps, [(tokens - 1 - first, positions) for tokens, positions in sizes])
     return [
         timings(vocabulary.words(text, language), starts[row], probabilities[row])
         for row, text in enumerate(texts)

@@ -46,7 +46,7 @@ def transcribe(decoder: Decoder, samples: Tensor, speech: list[Span]) -> Transcr
         decoded = None
         try:
             decoded = decode(decoder, samples, taken, language.code, encoded)
-        except Exception as error:  # which holds, as long as it lives, all that its frames do
+        except Exception as error:  # it keeps the failed batch's tensors alive: retry after this block
             if decoder.size == 1 or not memory.shortage(error):
                 raise
         if decoded is None:
@@ -73,7 +73,7 @@ def sent(decoder: Decoder, samples: Tensor) -> Tensor:
 def decode(
     decoder: Decoder, samples: Tensor, spans: list[Span], language: str, encoded: Encoded | None = None
 ) -> tuple[list[Segment], list[Span]]:
-    """The segments of the first 30 s of each span, and of each what they do not settle.
+    """The segments of the first 30 s of each span, and of each the rest that is still to be decoded.
 
     `encoded`: features of those that are encoded already.
     """

@@ -1,8 +1,7 @@
-"""From the features of windows to tokens: Whisper's decoding rules, for a batch of windows at a time.
+"""From the features of windows to tokens: Whisper's decoding, for a batch of windows at a time.
 
-The rules are those of openai/whisper (decoding.py there, and `decode_with_fallback` in transcribe.py): greedy
-choice or the best of several samples, rules.py's filters, and, where the result looks wrong, another try at a
-higher temperature.
+As openai/whisper does it (decoding.py there, and `decode_with_fallback` in transcribe.py): greedy choice or
+the best of several samples, logit filters, and, where a result looks wrong, a retry at a higher temperature.
 """
 
 import zlib
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from preheat.model.graph import Graphs, Step
-from preheat.model.rules import History, Rules
+from preheat.model.logit_filters import History, LogitFilters
 from preheat.model.vocabulary import Vocabulary
 from preheat.model.whisper import Whisper
 from preheat.options import Options
@@ -129,13 +128,13 @@ class Decoder:
         In the order of `vocabulary.languages`; openai/whisper's `detect_language`.
         """
         cache = self.network.cache(len(features), capacity=1)
-        self.network.hear(features, cache)
+        self.network.prefill_cross(features, cache)
         start = torch.full((len(features), 1), self.vocabulary.start, device=self.network.device)
         logits = self.network.decode(start, cache)[:, 0, list(self.vocabulary.languages.values())]
         return logits.softmax(dim=-1).nan_to_num(nan=0.0)
 
     def shrink(self, windows: int) -> None:
-        """Decode half as many windows at a time from now on, as there was not the memory for so many."""
+        """Decode half as many windows at a time from now on: there was not enough memory for `windows`."""
         self.size = -(-windows // 2)
         self.forget()
         if self.log:
@@ -152,7 +151,7 @@ class Decoder:
         return self.options.best_of if temperature else 1
 
     def _batch(self, rows: int, prompt: list[int]) -> "Batch":
-        """A batch for so many rows; one that was used before if it fits, with what was captured for it."""
+        """A batch with room for `rows`; an earlier one where it fits, with its captured graph."""
         if self.graphs.working:  # few different numbers, as each is captured anew
             tile = min(TILE, 1 << (rows - 1).bit_length())
             rows = max(rows, min(-(-rows // tile) * tile, self.size))
@@ -186,13 +185,13 @@ def best(made: list[Result], options: Options) -> Result:
 
 
 def parts(items: list[Item], most: int) -> Iterator[list[Item]]:
-    """As few parts as can be of at most so many items: of one size, not full ones and a small last one."""
+    """As few parts as possible, of at most `most` items: of equal size, without a small last one."""
     size = -(-len(items) // -(-len(items) // most))
     return (items[i : i + size] for i in range(0, len(items), size))
 
 
 def limit(network: Whisper, prompt: int) -> int:
-    """How many tokens are decoded at most, after a prompt of so many: openai/whisper's limit."""
+    """How many tokens are decoded at most after a prompt of `prompt` tokens: openai/whisper's limit."""
     positions = network.dims.max_target_positions
     return min(positions // 2, positions - prompt + 1)
 
@@ -221,7 +220,7 @@ class Batch:
         self.network, self.vocabulary, self.kind = network, vocabulary, kind
         rows, device = kind.rows, network.device
         self.captured = graphs.working
-        self.rules = Rules(vocabulary, network.dims.vocab_size, device, timestamps=kind.timestamps)
+        self.filters = LogitFilters(vocabulary, network.dims.vocab_size, device, timestamps=kind.timestamps)
         self.cache = network.cache(rows, kind.capacity)
         self.history = History.empty(rows, device)
         self.tokens = torch.empty((rows, network.dims.max_target_positions), dtype=torch.long, device=device)
@@ -239,9 +238,9 @@ class Batch:
         Returns their probabilities of no speech, 0 to 1.
         """
         self.used = len(features)
-        self.network.hear(features, self.cache)
-        if self.captured:  # a NaN that the last windows left would be one, with a weight of 0 as well
-            self.cache.seen.zero_()
+        self.network.prefill_cross(features, self.cache)
+        if self.captured:  # it reads the whole cache, and a NaN left there is a NaN even with a weight of 0
+            self.cache.self_kv.zero_()
         tokens = torch.tensor([prompt] * self.kind.rows, device=self.at.device)
         start = prompt.index(self.vocabulary.start)
         at_start, logits = self.network.decode(tokens, self.cache, where=[start, -1]).unbind(dim=1)
@@ -255,7 +254,7 @@ class Batch:
         self.sampled = temperature > 0 or self.captured  # one graph serves all temperatures
         self.history.clear()
         self.limit = limit(self.network, len(prompt))
-        self._choose(self.rules.first_step(logits))
+        self._choose(self.filters.first_step(logits))
         if self.vocabulary.no_speech is None:
             return [0.0] * self.used
         no_speech = at_start[: self.used].softmax(dim=-1)[:, self.vocabulary.no_speech]
@@ -267,7 +266,7 @@ class Batch:
             if count % CHECK_EVERY == 0 and self.ended.all():
                 break
             self.step(self._step)
-        sums = self.sums[: self.used].nan_to_num(nan=LEAST)  # numbers that are none fail by any threshold
+        sums = self.sums[: self.used].nan_to_num(nan=LEAST)  # a NaN fails every threshold
         return list(zip(self.tokens[: self.used, : self.limit].tolist(), sums.tolist(), strict=True))
 
     def _step(self) -> None:
@@ -276,7 +275,7 @@ class Batch:
             logits = self.network.step(self.newest, self.at, self.cache)
         else:  # without a graph it is cheaper to look at what there is of the cache only
             logits = self.network.decode(self.newest, self.cache)[:, 0]
-        self._choose(self.rules(logits, self.history))
+        self._choose(self.filters(logits, self.history))
 
     def _choose(self, logits: Tensor) -> None:
         """Take a token for each row, from filtered logits [N, vocab_size], and note it everywhere."""

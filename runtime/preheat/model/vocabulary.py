@@ -64,7 +64,7 @@ class Vocabulary:
         return [self.start, *named, *([] if timestamps else [self.no_timestamps])]
 
     def previous(self, tokens: list[int], positions: int) -> list[int]:
-        """What goes before a prompt: the text so far, as much as a decoder of so many positions is given."""
+        """What goes before a prompt: the text so far, as much as fits into a decoder of `positions`."""
         if not tokens or self.start_of_previous is None:
             return []
         return [self.start_of_previous, *tokens[-(positions // 2 - 1) :]]

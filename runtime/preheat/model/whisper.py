@@ -18,18 +18,18 @@ from preheat.model.layout import Dimensions
 
 Pair = tuple[Tensor, Tensor]  # weight and bias, or keys and values
 Layer = dict[str, Pair]
-Matches = dict[tuple[int, int], Tensor]  # by (layer, head)
+Scores = dict[tuple[int, int], Tensor]  # query times key, by (layer, head)
 
 
 @dataclass
 class Cache:
-    """What the decoder remembers of B windows: filled by `Whisper.hear` and `Whisper.decode`.
+    """What the decoder remembers of B windows: filled by `Whisper.prefill_cross` and `Whisper.decode`.
 
     `length` counts the tokens so far where the host counts them; a captured step counts on the device.
     """
 
-    cross: Tensor  # [layers, 2, B, heads, 1500, d / heads]: keys and values of the audio
-    seen: Tensor  # [layers, 2, B, heads, capacity, d / heads]: those of the tokens, valid up to `length`
+    cross_kv: Tensor  # [layers, 2, B, heads, 1500, d / heads]: keys and values of the audio
+    self_kv: Tensor  # [layers, 2, B, heads, capacity, d / heads]: those of the tokens, valid up to `length`
     length: int = 0
 
 
@@ -79,7 +79,7 @@ class Whisper:
         return norm(x, self.stem["encoder.norm"])
 
     def cache(self, windows: int, capacity: int) -> Cache:
-        """Room for so many windows and, of each, at most `capacity` tokens."""
+        """An empty cache for `windows` windows of at most `capacity` tokens each."""
         dims = self.dims
         heads, layers = dims.decoder_attention_heads, dims.decoder_layers
         cross = (layers, 2, windows, heads, dims.max_source_positions, dims.d_model // heads)
@@ -88,15 +88,15 @@ class Whisper:
         return Cache(self.tokens.new_empty(cross), self.tokens.new_zeros(seen))
 
     @torch.inference_mode()
-    def hear(self, features: Tensor, cache: Cache) -> None:
-        """Begin anew with the windows of `features` [N, positions, d]: they are what `decode` listens to.
+    def prefill_cross(self, features: Tensor, cache: Cache) -> None:
+        """Fill the cross-attention's keys and values from `features` [N, positions, d]; forget all tokens.
 
-        They are the first N of the cache; the others listen to what was there before.
+        They become the first N windows of the cache; the others keep their audio.
         """
         for i, layer in enumerate(self.decoder):
             projected = linear(features, layer["cross.kv"])
             for part, content in enumerate(split(projected, 2, self.dims.decoder_attention_heads)):
-                cache.cross[i, part, : len(content)] = content
+                cache.cross_kv[i, part, : len(content)] = content
         cache.length = 0
 
     @torch.inference_mode()
@@ -104,21 +104,21 @@ class Whisper:
         self,
         tokens: Tensor,
         cache: Cache,
-        watch: Matches | None = None,
+        qk: Scores | None = None,
         where: slice | list[int] = slice(None),
     ) -> Tensor:
         """[B, T] tokens that follow those already in `cache` → [B, T, vocab_size] logits, float32.
 
         `where` says which of the T are wanted: logits take many times the memory of all else about a token.
-        For each (layer, head) that `watch` has as a key, its value becomes how well the tokens match the
-        audio there, before softmax: [B, T, 1500].
+        For each (layer, head) that `qk` has as a key, its value becomes the cross-attention's scores there,
+        before softmax: [B, T, 1500].
         """
         at = torch.arange(cache.length, cache.length + tokens.shape[1], device=self.device)
         cache.length += tokens.shape[1]
         # A token sees itself and what came before it; a single one sees everything, which needs no mask.
         mask = None if len(at) == 1 else torch.arange(cache.length, device=self.device) <= at[:, None]
-        filled = Cache(cache.cross, cache.seen[..., : cache.length, :])
-        return self._logits(self._decode(tokens, at, filled, mask, watch or {})[:, where])
+        filled = Cache(cache.cross_kv, cache.self_kv[..., : cache.length, :])
+        return self._logits(self._decode(tokens, at, filled, mask, qk or {})[:, where])
 
     @torch.inference_mode()
     def step(self, tokens: Tensor, at: Tensor, cache: Cache) -> Tensor:
@@ -127,31 +127,29 @@ class Whisper:
         All shapes and addresses are the same for every step, so that it can be captured: it looks at the
         whole of the cache, and a mask hides what is still to come.
         """
-        capacity = cache.seen.shape[-2]
+        capacity = cache.self_kv.shape[-2]
         hidden = torch.arange(capacity, device=self.device) > at
         # Not -inf: a kernel that splits the keys would meet parts with nothing else, and make NaN of them.
         # The weight is 0 all the same. The dtype is the query's, as not all kernels look at the mask's.
         mask = self.tokens.new_zeros(1, capacity).masked_fill(hidden, torch.finfo(self.dtype).min)
         return self._logits(self._decode(tokens, at, cache, mask, {})[:, 0])
 
-    def _decode(
-        self, tokens: Tensor, at: Tensor, cache: Cache, mask: Tensor | None, watch: Matches
-    ) -> Tensor:
+    def _decode(self, tokens: Tensor, at: Tensor, cache: Cache, mask: Tensor | None, qk: Scores) -> Tensor:
         heads = self.dims.decoder_attention_heads
         x = F.embedding(tokens, self.tokens) + self.decoder_positions[at]
         for i, layer in enumerate(self.decoder):
             projected = linear(norm(x, layer["attention.norm"]), layer["attention.qkv"])
             query, key, value = split(projected, 3, heads)
-            cache.seen[i, 0].index_copy_(2, at, key)
-            cache.seen[i, 1].index_copy_(2, at, value)
-            keys, values = cache.seen[i]
+            cache.self_kv[i, 0].index_copy_(2, at, key)
+            cache.self_kv[i, 1].index_copy_(2, at, value)
+            keys, values = cache.self_kv[i]
             x = x + linear(attend(query, keys, values, mask), layer["attention.out"])
             (query,) = split(linear(norm(x, layer["cross.norm"]), layer["cross.query"]), 1, heads)
-            keys, values = cache.cross[i]
+            keys, values = cache.cross_kv[i]
             x = x + linear(attend(query, keys, values), layer["cross.out"])
-            for head in [head for where, head in watch if where == i]:
-                match = query[:, head] @ cache.cross[i, 0, :, head].mT
-                watch[i, head] = match.float() * query.shape[-1] ** -0.5
+            for head in [head for where, head in qk if where == i]:
+                scores = query[:, head] @ cache.cross_kv[i, 0, :, head].mT
+                qk[i, head] = scores.float() * query.shape[-1] ** -0.5
             x = x + mlp(x, layer)
         return x
 

@@ -134,7 +134,7 @@ class Loading:
         from preheat.model.vocabulary import Vocabulary  # noqa: PLC0415  there by now
         from preheat.model.whisper import Whisper  # noqa: PLC0415  there by now
 
-        # What the metadata of a state file lack is noticed when it is used.
+        # Missing metadata of a state file shows only here, where it is used: name the file in the error.
         with self.reading.naming if strategy == "state" and self.reading else nullcontext():
             tensors, metadata = self.pack(strategy)
             network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))

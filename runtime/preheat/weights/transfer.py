@@ -22,7 +22,7 @@ from preheat.weights.readahead import THREADS, ReadAhead, cached
 from preheat.weights.statefile import ALIGNMENT
 
 SLOTS = 8  # of a chunk each: 128 MiB pinned in all
-# Of O_DIRECT: by a file system without it, and for memory that no disk can write to, as pinned memory may be.
+# How O_DIRECT is refused: by file systems that lack it, and for memory that a disk cannot write to.
 REFUSALS = (errno.EINVAL, errno.EFAULT)
 
 

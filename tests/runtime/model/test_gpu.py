@@ -22,7 +22,7 @@ from preheat.model import alignment, batched, sequential, warmup, whisper
 from preheat.model.decoding import Batch, Decoder, Kind, Result
 from preheat.model.graph import Graphs
 from preheat.model.layout import Dimensions, layout
-from preheat.model.rules import History
+from preheat.model.logit_filters import History
 from preheat.model.vocabulary import Vocabulary
 from preheat.model.whisper import Whisper
 from preheat.options import Options

@@ -130,7 +130,7 @@ def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
 def heard(network: Whisper, features: torch.Tensor, capacity: int = 64) -> Cache:
     """A cache of these windows, without tokens."""
     cache = network.cache(len(features), capacity)
-    network.hear(features, cache)
+    network.prefill_cross(features, cache)
     return cache
 
 
@@ -162,7 +162,7 @@ def test_a_cache_is_used_again(pair: Pair) -> None:
     tokens = torch.tensor([[1, 2, 3]])
     cache = heard(ours, first)
     ours.decode(torch.tensor([[4, 5, 6, 7]]), cache)
-    ours.hear(second, cache)
+    ours.prefill_cross(second, cache)
     assert torch.equal(ours.decode(tokens, cache), ours.decode(tokens, heard(ours, second)))
 
 

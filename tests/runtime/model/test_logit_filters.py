@@ -1,4 +1,4 @@
-"""rules.py: the grammar of timestamps, token by token as decoding.py drives it, and openai/whisper's own."""
+"""logit_filters.py: the grammar of timestamps, as decoding.py drives it, and openai/whisper's own."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 import whisper
 from torch import Tensor
 
-from preheat.model.rules import History, Rules
+from preheat.model.logit_filters import History, LogitFilters
 from preheat.model.vocabulary import Vocabulary
 from tests.runtime import reference
 from tests.runtime.vocabularies import encode, metadata
@@ -32,14 +32,14 @@ def size(vocabulary: Vocabulary) -> int:
 
 def filtered(vocabulary: Vocabulary, rows: Tensor, logits: Tensor, *, timestamps: bool = True) -> Tensor:
     """`logits` for the token after `rows` [N, tokens so far], with -inf for what is forbidden."""
-    rules = Rules(vocabulary, size(vocabulary), CPU, timestamps=timestamps)
+    filters = LogitFilters(vocabulary, size(vocabulary), CPU, timestamps=timestamps)
     history = History.empty(len(rows), CPU)
     history.add(torch.full((len(rows), 1), vocabulary.first_timestamp + 7), vocabulary.first_timestamp)
     history.clear()  # of a batch before
     before = logits.clone()
     for tokens in rows.T:
         history.add(tokens[:, None], vocabulary.first_timestamp)
-    found = rules(logits, history) if rows.shape[1] else rules.first_step(logits)
+    found = filters(logits, history) if rows.shape[1] else filters.first_step(logits)
     assert torch.equal(logits, before)
     return found
 

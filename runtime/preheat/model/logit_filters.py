@@ -30,8 +30,8 @@ class History:
         return cls(flag, flag.clone(), torch.zeros(rows, 1, dtype=torch.long, device=device))
 
     def clear(self) -> None:
-        """Begin anew: what is missing before the first token counts as a timestamp."""
-        self.last.fill_(True)  # and moves to `before` with the first one
+        """Reset for new windows: before the first token, the last token counts as a timestamp."""
+        self.last.fill_(True)  # `add` moves it to `before`
         self.latest.zero_()
 
     def add(self, tokens: Tensor, first_timestamp: int) -> None:
@@ -42,7 +42,7 @@ class History:
         self.latest.copy_(torch.where(stamped, tokens, self.latest))
 
 
-class Rules:
+class LogitFilters:
     """The filters for one vocabulary; with `timestamps` false, without the grammar of timestamps."""
 
     def __init__(self, vocabulary: Vocabulary, size: int, device: torch.device, *, timestamps: bool) -> None:
