@@ -4,10 +4,10 @@
 .PHONY: lint docs lock clean
 MAKEFLAGS += --no-print-directory
 
-# make image VARS=my-model.yml   bakes another model (see ansible/models/)
-# make image PACKER=path         builds with another Packer than the one on PATH
-# make ami AMI=my.pkrvars.hcl    says where and how to build the AMI (see packer/variables.pkr.hcl)
-export VARS PACKER AMI REMOVE
+# make image MODEL=my-model.yml      bakes another model (see ansible/models/)
+# make image PACKER=path             builds with another Packer than the one on PATH
+# make ami SETTINGS=my.pkrvars.hcl   says where and how to build the AMI (see packer/variables.pkr.hcl)
+export MODEL PACKER SETTINGS REMOVE
 
 # What the caller has set is not what an image is made from.
 CLEAN := factory/environment.sh
@@ -37,10 +37,10 @@ ssh: setup ## Boot the image on a throw-away overlay and open a shell on it
 	@$(PYTHON) -m factory ssh
 
 test: setup lint image ## Everything: lint, docs, runtime, roles, image, AMI
-	@$(PYTEST) $(SIDE_BY_SIDE) tests/ami tests/image tests/roles tests/runtime tests/test_docs.py
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/ami tests/image tests/roles tests/runtime tests/test_*.py
 
 test-fast: setup lint ## Lint and the tests of docs and runtime, in about ten minutes
-	@$(PYTEST) tests/test_docs.py tests/runtime
+	@$(PYTEST) tests/test_*.py tests/runtime
 
 test-slow: setup ## Tests that take long: the real driver, built by dkms
 	@$(PYTEST) -m slow tests

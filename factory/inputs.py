@@ -20,7 +20,8 @@ WEIGHTS = "model.safetensors"
 
 # When none of it has changed, the image that is there is the image.
 INPUTS = (
-    *("ansible/**/*", "factory/basedisk.py", "factory/image.py", "packer/*.pkr.hcl", "runtime/**/*"),
+    *("ansible/**/*", "packer/*.pkr.hcl", "runtime/**/*"),
+    *("factory/local/basedisk.py", "factory/local/image.py"),
     *("tests/fixtures/samples/**/*", "tests/fixtures/whisper-nato/**/*"),
 )
 
@@ -38,11 +39,11 @@ def variables(facts: Mapping[str, object], facts_file: Path) -> dict[str, str | 
 
 
 def vars_file() -> str:
-    """The Ansible variables file that says what to bake: $VARS, else the small model of the tests."""
-    chosen = os.environ.get("VARS") or DEFAULT_VARS
+    """The Ansible variables file that says what to bake: $MODEL, else the small model of the tests."""
+    chosen = os.environ.get("MODEL") or DEFAULT_VARS
     if not (ROOT / chosen).is_file():
         raise FactoryError(
-            f"VARS={chosen}: no such file", f"Name an Ansible variables file such as {DEFAULT_VARS}"
+            f"MODEL={chosen}: no such file", f"Name an Ansible variables file such as {DEFAULT_VARS}"
         )
     return chosen
 

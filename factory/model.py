@@ -1,4 +1,4 @@
-"""The model that $VARS names, checked before an instance is paid for; the role `model` does so again."""
+"""The model that $MODEL names, checked before an instance is paid for; the role `model` does so again."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ def check_model() -> None:
     """The model is a folder here or can be reached on the hub, and is pinned; FactoryError if not."""
     path = vars_file()
     if path == DEFAULT_VARS:
-        say("VARS is not set: the AMI gets the small model of the tests, which knows 36 words")
+        say("MODEL is not set: the AMI gets the small model of the tests, which knows 36 words")
     values = read_vars(path)
     source, revision, sha256 = (
         str(values.get(f"model_{name}", "")) for name in ("source", "revision", "sha256")

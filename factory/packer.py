@@ -11,9 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from factory.console import BUILD, LOGS, ROOT, FactoryError, first_line, say, secrets, tail
+from factory.console import BUILD, LOGS, ROOT, FactoryError, first_line, say, tail
 from factory.progress import Progress
 from factory.spot import CRASH, Patience, crashed
+from factory.workspace import secrets
 
 TEMPLATE = ROOT / "packer"
 PROJECT = ROOT  # whose play is run

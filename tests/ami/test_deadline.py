@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from factory import machine as machines
 from factory.console import ROOT, run
-from factory.container import Container
-from factory.deadline import UNIT, passing
-from factory.image import ARTIFACT, image
-from factory.machine import booted
-from factory.settings import read_settings
-from factory.startup import user_data
+from factory.ec2.deadline import UNIT, passing
+from factory.ec2.settings import read_settings
+from factory.ec2.startup import user_data
+from factory.local import machine as machines
+from factory.local.container import Container
+from factory.local.image import ARTIFACT, image
+from factory.local.machine import booted
+from factory.ssh import Machine
 
 HYGIENE = ROOT / "ansible/roles/hygiene"
 ITEMS = yaml.safe_load((HYGIENE / "vars/main.yml").read_text())["__hygiene_items"]
@@ -27,7 +28,7 @@ LOGIN = machines.USER_DATA
 def arm(monkeypatch: pytest.MonkeyPatch, folder: Path, hours: int) -> None:
     """Let the next machine start with a builder's user data, which the tests' own login is merged into."""
     (folder / "login").write_text(LOGIN)
-    monkeypatch.setenv("AMI", "")
+    monkeypatch.setenv("SETTINGS", "")
     settings = replace(read_settings(), builder_hours=hours, user_data_file=str(folder / "login"))
     monkeypatch.setattr(machines, "USER_DATA", user_data(settings))
 
@@ -67,7 +68,7 @@ def test_a_machine_whose_deadline_is_past_powers_itself_off(
         monkeypatch.setattr(machines, "USER_DATA", passing(datetime.now(UTC) - timedelta(hours=1)))
     ended = []
 
-    def wait_for_end(_machine: machines.Machine, process: Container, _seconds: float) -> None:
+    def wait_for_end(_machine: Machine, process: Container, _seconds: float) -> None:
         end = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < end:
             time.sleep(0.1)

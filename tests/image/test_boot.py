@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from factory.emulator import emulated
-from factory.image import ARTIFACT
 from factory.inputs import VERSION
+from factory.local.emulator import emulated
+from factory.local.image import ARTIFACT
 
 
 def test_boots_with_uefi_firmware(disk: Path) -> None:

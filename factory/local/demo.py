@@ -3,8 +3,8 @@
 import subprocess
 
 from factory.console import ROOT, FactoryError, say
-from factory.image import ARTIFACT, image
-from factory.machine import booted
+from factory.local.image import ARTIFACT, image
+from factory.local.machine import booted
 
 SAMPLE = ROOT / "tests/fixtures/samples/short.flac"
 
