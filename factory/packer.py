@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from factory import hub
 from factory.console import BUILD, LOGS, ROOT, FactoryError, first_line, say, tail
 from factory.progress import Progress
 from factory.spot import CRASH, Patience, crashed
@@ -128,6 +129,7 @@ def environment() -> dict[str, str]:
         "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
         "CHECKPOINT_DISABLE": "1",
         "PACKER_NO_COLOR": "1",
+        "HF_TOKEN": hub.token(),  # the role `model` hands it on to the download
     }
 
 

@@ -15,7 +15,7 @@ MODULES = {
     for path in sorted(FACTORY.rglob("*.py"))
     if path.name != "__init__.py"
 }
-GROUND = {"console", "workspace", "ssh", "inputs", "model", "packer", "progress", "spot"}
+GROUND = {"console", "workspace", "ssh", "inputs", "hub", "pin", "model", "packer", "progress", "spot"}
 ABOVE = {"__main__", "cli", "clean", "docs"}
 MAY = {
     "ground": {"ground"},

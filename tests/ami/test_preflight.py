@@ -197,7 +197,7 @@ def test_a_network_without_subnets(command: Command) -> None:
 def test_a_model_that_cannot_be_reached(command: Command) -> None:
     command.bake = {"model_source": "nobody/nothing", "model_revision": "1" * 40}
     command.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
-    refused(command, "the model nobody/nothing at 111", "model_source and model_revision")
+    refused(command, "the model nobody/nothing at 111", "cannot be reached", "HF_ENDPOINT")
 
 
 def test_an_old_packer_for_the_real_ec2(command: Command, tmp_path: Path) -> None:
