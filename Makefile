@@ -1,10 +1,10 @@
 # The front door: every job is a target. The logic lives in factory/, ansible/ and tests/.
 .DEFAULT_GOAL := help
-.PHONY: help setup image demo ssh ami ami-clean test test-fast test-slow test-runtime test-roles test-image test-ami
-.PHONY: lint docs lock clean
+.PHONY: help setup setup-ami image demo ssh ami ami-clean test test-fast test-slow test-runtime test-roles test-image
+.PHONY: test-ami lint docs lock clean
 MAKEFLAGS += --no-print-directory
 
-# make image MODEL=my-model.yml      bakes another model (see ansible/models/)
+# make image MODEL=owner/name         bakes another model: of the hub, in a folder, or by a file of variables
 # make image PACKER=path             builds with another Packer than the one on PATH
 # make ami SETTINGS=my.pkrvars.hcl   says where and how to build the AMI (see packer/variables.pkr.hcl)
 export MODEL PACKER SETTINGS REMOVE
@@ -21,16 +21,19 @@ help: ## Show this list
 setup: ## Install what a build host needs: Debian packages and .venv
 	@$(CLEAN) factory/setup.sh
 
+setup-ami: # what `make ami` alone needs, without root, on Linux and macOS
+	@$(CLEAN) factory/setup.sh ami
+
 image: setup ## Build the local disk image: build/preheat-VERSION.raw and .qcow2
 	@$(PYTHON) -m factory image
 
 demo: setup ## Build the image, boot it, transcribe a sample on it over ssh
 	@$(PYTHON) -m factory demo
 
-ami: setup ## Build an AMI on a GPU instance of EC2, copy and share it
+ami: setup-ami ## Build an AMI on a GPU instance of EC2, copy and share it
 	@$(PYTHON) -m factory ami
 
-ami-clean: setup ## List builders and AMIs in every region; with REMOVE=yes remove old AMIs
+ami-clean: setup-ami ## List builders and AMIs in every region; with REMOVE=yes remove old AMIs
 	@$(PYTHON) -m factory ami-clean
 
 ssh: setup ## Boot the image on a throw-away overlay and open a shell on it

@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -64,7 +65,8 @@ def environment(variables: dict[str, str]) -> Iterator[None]:
 
 def remove_temporary(folder: Path) -> None:
     """Delete a workspace's temporary files, but nothing within a mount."""
-    run("rm", "-rf", "--one-file-system", folder / SCRATCH, temporary(folder))
+    within = "--one-file-system" if sys.platform == "linux" else "-x"  # as BSD says it
+    run("rm", "-rf", within, folder / SCRATCH, temporary(folder))
 
 
 def kill_stale(folder: Path) -> None:
@@ -96,8 +98,12 @@ def mark(folder: Path) -> str:
 
 
 def mounts() -> list[tuple[str, Path]]:
-    """What is mounted, and where, in the order of the kernel's table, which writes a space as \\040."""
-    rows = [line.split() for line in os.fsdecode(Path("/proc/self/mounts").read_bytes()).splitlines()]
+    """What is mounted, and where, in the order of the kernel's table, which writes a space as \\040.
+
+    Nothing where there is no such table: on macOS nothing is ever mounted by us.
+    """
+    table = Path("/proc/self/mounts")
+    rows = [line.split() for line in os.fsdecode(table.read_bytes() if table.exists() else b"").splitlines()]
     return [(row[0], Path(re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), row[1]))) for row in rows]
 
 
@@ -130,11 +136,14 @@ def wait_until_free(device: str) -> None:
 
 
 def temporary(folder: Path) -> Path:
-    """A workspace's folder for files that are secret or sockets: in memory, for root only, of a short path.
+    """A workspace's folder for secret files and for sockets: in memory, its user's alone, of a short path.
 
-    A socket's path has at most 107 characters, which a checkout's own may use up.
+    A socket's path has at most 107 characters, which a checkout's own may use up. Where only root may write
+    to /run, it lies in /tmp, and must not be there yet: whoever had made it could read what is put into it.
     """
-    return Path("/run/preheat", CHECKOUT, folder.name)
+    if os.access("/run", os.W_OK):
+        return Path("/run/preheat", CHECKOUT, folder.name)
+    return Path("/tmp", f"preheat-{os.getuid()}-{CHECKOUT}-{folder.name}")  # noqa: S108
 
 
 @contextmanager
