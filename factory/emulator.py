@@ -11,7 +11,7 @@ from pathlib import Path
 
 from factory.console import run, say
 from factory.container import mark
-from factory.machine import Machine, held_port, new_machine, wait_for_ssh, workspace
+from factory.machine import USER_DATA, Machine, held_port, new_machine, wait_for_ssh, workspace
 
 FIRMWARE = Path("/usr/share/ovmf/OVMF.fd")
 KVM_SECONDS = 20  # a kernel that runs prints its first line well within; one that cannot hangs for ever
@@ -21,10 +21,10 @@ ACCELERATORS = {"kvm": "kvm -cpu host", "emulation": "tcg,thread=multi -cpu max"
 
 
 @contextmanager
-def emulated(disk: Path, name: str) -> Iterator[Machine]:
+def emulated(disk: Path, name: str, user_data: str = USER_DATA) -> Iterator[Machine]:
     """Boot a qcow2 image under QEMU and yield the machine once ssh answers; what it writes is thrown away."""
     with workspace(name) as folder, held_port() as port:
-        machine = new_machine(folder, name, port)
+        machine = new_machine(folder, name, port, user_data)
         seed = make_seed_disk(folder)
         accelerator = "kvm" if kvm_runs(disk, seed, machine) else "emulation"
         say(f"QEMU boots {disk.name} by {accelerator}")
