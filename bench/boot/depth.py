@@ -20,10 +20,10 @@ from bench.boot.__main__ import mounted, volume
 from bench.forms import Models
 from bench.load import numbers
 from bench.trials import describe, machine, save, table
-from factory import mounts
-from factory.basedisk import ROOT_OFFSET
-from factory.console import SCRATCH, run, say
-from factory.machine import workspace
+from factory.console import run, say
+from factory.local import mounts
+from factory.local.basedisk import ROOT_OFFSET
+from factory.workspace import SCRATCH, workspace
 
 MODEL = "large-v3-16"
 FILE = "state.safetensors"

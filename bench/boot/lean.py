@@ -13,10 +13,11 @@ from contextlib import ExitStack
 from typing import Any
 
 from bench.trials import RESULTS, describe, machine, median, save, table
-from factory.basedisk import ROOT_OFFSET
-from factory.image import ARTIFACT
-from factory.machine import overlaid, running, workspace
-from factory.mounts import mounted
+from factory.local.basedisk import ROOT_OFFSET
+from factory.local.image import ARTIFACT
+from factory.local.machine import overlaid, running
+from factory.local.mounts import mounted
+from factory.workspace import workspace
 
 SETTINGS = "etc/cloud/cloud.cfg.d/95-preheat.cfg"
 ASK = (

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from factory import machine as machines
 from factory.console import ROOT, run
-from factory.container import Container
-from factory.deadline import UNIT, passing
-from factory.image import ARTIFACT, image
-from factory.machine import USER_DATA, booted
-from factory.settings import read_settings
-from factory.startup import user_data
+from factory.ec2.deadline import UNIT, passing
+from factory.ec2.settings import read_settings
+from factory.ec2.startup import user_data
+from factory.local import machine as machines
+from factory.local.container import Container
+from factory.local.image import ARTIFACT, image
+from factory.local.machine import USER_DATA, booted
+from factory.ssh import Machine
 
 HYGIENE = ROOT / "ansible/roles/hygiene"
 ITEMS = yaml.safe_load((HYGIENE / "vars/main.yml").read_text())["__hygiene_items"]
@@ -26,7 +27,7 @@ ITEMS = yaml.safe_load((HYGIENE / "vars/main.yml").read_text())["__hygiene_items
 def armed(monkeypatch: pytest.MonkeyPatch, folder: Path, hours: int) -> str:
     """A builder's user data, which its owner's are merged into."""
     (folder / "own").write_text(USER_DATA)
-    monkeypatch.setenv("AMI", "")
+    monkeypatch.setenv("SETTINGS", "")
     return user_data(replace(read_settings(), builder_hours=hours, user_data_file=str(folder / "own")))
 
 
@@ -64,7 +65,7 @@ def test_a_machine_whose_deadline_is_past_powers_itself_off(
         data = passing(datetime.now(UTC) - timedelta(hours=1))
     ended = []
 
-    def wait_for_end(_machine: machines.Machine, process: Container, _seconds: float) -> None:
+    def wait_for_end(_machine: Machine, process: Container, _seconds: float) -> None:
         end = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < end:
             time.sleep(0.1)

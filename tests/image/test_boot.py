@@ -1,4 +1,4 @@
-"""The published qcow2 under QEMU: firmware, boot loader, kernel and initial ram disk, and a first boot as on EC2.
+"""The qcow2 under QEMU: firmware, boot loader, kernel, initial ram disk, and a first boot as on EC2.
 
 One boot shows all of it, for by emulation it takes two minutes: on a larger disk, with a script as user data.
 """
@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from factory.console import run
-from factory.emulator import emulated
-from factory.image import ARTIFACT
 from factory.inputs import VERSION
-from factory.machine import Machine
+from factory.local.emulator import emulated
+from factory.local.image import ARTIFACT
+from factory.ssh import Machine
 
 GIB = 1 << 30
 SCRIPT = "#!/bin/sh\nid -un >/run/user-data-was-here\n"

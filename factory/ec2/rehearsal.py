@@ -9,10 +9,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from factory.aws import client, code, explained
-from factory.builder import market
-from factory.preflight import Plan
-from factory.settings import Settings
+from factory.ec2.aws import client, code, explained
+from factory.ec2.builder import market
+from factory.ec2.preflight import Plan
+from factory.ec2.settings import Settings
 
 WOULD = "DryRunOperation"
 NAME = "preheat-dry-run"

@@ -11,14 +11,14 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from factory import packer
-from factory.aws import Client, account_of, client, code, endpoint, explained
 from factory.console import FactoryError, say
+from factory.ec2.aws import Client, account_of, client, code, endpoint, explained
+from factory.ec2.instances import check_kinds
+from factory.ec2.settings import Settings
+from factory.ec2.sources import check_source
+from factory.ec2.startup import user_data
 from factory.inputs import VERSION, fingerprint
-from factory.instances import check_kinds
 from factory.model import check_model
-from factory.settings import Settings
-from factory.sources import check_source
-from factory.startup import user_data
 
 # Quotas in vCPUs of running instances, by the first letters of the instance type: on demand, spot.
 QUOTAS = {

@@ -7,6 +7,8 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import BinaryIO
 
+from factory.workspace import mark
+
 SHUTDOWN_SECONDS = 30
 
 # systemd and cloud-init in a container read PID 1's arguments as a kernel's command line.
@@ -82,8 +84,3 @@ def container(root: Path, folder: Path, console: Path) -> Iterator[Container]:
             yield machine
         finally:
             machine.stop()
-
-
-def mark(folder: Path) -> str:
-    """What the command lines of a workspace's machine have in common: systemd-nspawn, its init, QEMU."""
-    return f"preheat.machine={folder}/"

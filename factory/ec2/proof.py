@@ -14,15 +14,17 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from factory import console, images
-from factory.aws import client, explained
-from factory.builder import noted
-from factory.console import LOGS, ROOT, FactoryError, secrets
-from factory.launch import Instance, Launch, keep_console, wait_for_login
-from factory.preflight import Plan
-from factory.publish import available
-from factory.report import Report
-from factory.settings import Settings
+from factory import console
+from factory.console import LOGS, ROOT, FactoryError
+from factory.ec2 import images
+from factory.ec2.aws import client, explained
+from factory.ec2.builder import noted
+from factory.ec2.launch import Instance, Launch, keep_console, wait_for_login
+from factory.ec2.preflight import Plan
+from factory.ec2.publish import available
+from factory.ec2.report import Report
+from factory.ec2.settings import Settings
+from factory.workspace import secrets
 
 LOG = LOGS / "proof.log"
 TESTS = [ROOT / "tests/image"]

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from factory.console import run, say
-from factory.container import mark
-from factory.machine import USER_DATA, Machine, held_port, new_machine, wait_for_ssh, workspace
+from factory.local.machine import USER_DATA, held_port, new_machine, wait_for_ssh
+from factory.ssh import Machine
+from factory.workspace import mark, workspace
 
 FIRMWARE = Path("/usr/share/ovmf/OVMF.fd")
 KVM_SECONDS = 20  # a kernel that runs prints its first line well within; one that cannot hangs for ever

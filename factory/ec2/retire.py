@@ -4,12 +4,12 @@ import os
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from factory import images
-from factory.aws import DENIED, client, code, explain, explained
-from factory.builder import alive
 from factory.console import FactoryError, say
-from factory.images import Image
-from factory.settings import Settings, read_settings
+from factory.ec2 import images
+from factory.ec2.aws import DENIED, client, code, explain, explained
+from factory.ec2.builder import alive
+from factory.ec2.images import Image
+from factory.ec2.settings import Settings, read_settings
 
 
 def ami_clean() -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from factory import images
-from factory.aws import PAUSE, Client, client, code, explain, explained
 from factory.console import FactoryError, say
-from factory.images import Image
-from factory.report import Report
-from factory.settings import Settings
+from factory.ec2 import images
+from factory.ec2.aws import PAUSE, Client, client, code, explain, explained
+from factory.ec2.images import Image
+from factory.ec2.report import Report
+from factory.ec2.settings import Settings
 
 # How long to wait for an AMI: a copy to another region takes minutes, and hours when the service is busy.
 PATIENCE = {"Delay": 15, "MaxAttempts": 960}

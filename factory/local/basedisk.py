@@ -10,8 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from factory.console import BUILD, LOGS, MARK, SCRATCH, run, say
-from factory.mounts import mounted
+from factory.console import BUILD, LOGS, run, say
+from factory.local.mounts import mounted
+from factory.workspace import MARK, SCRATCH
 
 PACKAGES = [
     # a machine that boots: kernel for virtual machines, initial ram disk, init

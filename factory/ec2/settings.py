@@ -1,4 +1,4 @@
-"""What the user has chosen for an AMI: packer/variables.pkr.hcl's defaults, and the file named by $AMI."""
+"""What the user chooses for an AMI: packer/variables.pkr.hcl's defaults, and the file named by $SETTINGS."""
 
 import json
 import os
@@ -54,14 +54,14 @@ class Settings:
 
 
 def read_settings() -> Settings:
-    """The settings by $AMI, an HCL or JSON file of values for Packer's variables; without it, the defaults.
+    """The settings by $SETTINGS, an HCL or JSON file of values for Packer's variables; else the defaults.
 
     Raises FactoryError for a file that is missing, not HCL, or sets a variable that there is not, or one of
     another type.
     """
     values = {name: variable["default"] for name, variable in variables().items()}
     refuse_other_ways(values)
-    chosen = os.environ.get("AMI", "")
+    chosen = os.environ.get("SETTINGS", "")
     path = (ROOT / chosen).resolve() if chosen else None
     if path:
         given = read_hcl(path)
@@ -99,7 +99,7 @@ def refuse_other_ways(names: Iterable[str]) -> None:
     if found := by_environment + sorted(files):
         raise FactoryError(
             f"{', '.join(found)}: Packer reads this by itself, and the rest of make ami does not",
-            "Put its values into a file of their own, and name that: make ami AMI=my.pkrvars.hcl",
+            "Put its values into a file of their own, and name that: make ami SETTINGS=my.pkrvars.hcl",
         )
 
 
@@ -123,7 +123,7 @@ def read_hcl(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise FactoryError(
             f"{path} cannot be read: {error.strerror}",
-            "Name a file of values, such as packer/example.pkrvars.hcl: make ami AMI=my.pkrvars.hcl",
+            "Name a file of values, such as packer/example.pkrvars.hcl: make ami SETTINGS=my.pkrvars.hcl",
         ) from error
     except (UnexpectedInput, json.JSONDecodeError) as error:
         line = getattr(error, "line", None) or getattr(error, "lineno", "?")

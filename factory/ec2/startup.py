@@ -8,8 +8,8 @@ from email.mime.text import MIMEText
 from pathlib import Path
 
 from factory.console import ROOT, FactoryError
-from factory.deadline import boothook
-from factory.settings import Settings
+from factory.ec2.deadline import boothook
+from factory.ec2.settings import Settings
 
 LIMIT = 16384  # bytes of user data that EC2 takes
 

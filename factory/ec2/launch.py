@@ -13,16 +13,17 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from factory import images, packer
-from factory.aws import PAUSE, Client, patiently
-from factory.builder import SSH, make_security_group, market
+from factory import packer
 from factory.console import LOGS, FactoryError
-from factory.deadline import passing
-from factory.images import Image
-from factory.machine import SSH_CONFIG, Machine
-from factory.notes import Run
-from factory.report import Report
-from factory.settings import Settings
+from factory.ec2 import images
+from factory.ec2.aws import PAUSE, Client, patiently
+from factory.ec2.builder import SSH, make_security_group, market
+from factory.ec2.deadline import passing
+from factory.ec2.images import Image
+from factory.ec2.notes import Run
+from factory.ec2.report import Report
+from factory.ec2.settings import Settings
+from factory.ssh import SSH_CONFIG, Machine
 
 CONSOLE = LOGS / "proof-console.log"
 USER = "admin"  # as Debian's cloud-init makes it

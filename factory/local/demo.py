@@ -3,8 +3,9 @@
 import subprocess
 
 from factory.console import ROOT, FactoryError, say
-from factory.image import ARTIFACT, image
-from factory.machine import booted
+from factory.local.image import ARTIFACT, image
+from factory.local.machine import booted
+from factory.model import DEFAULT_MODEL, model_file
 
 SAMPLE = ROOT / "tests/fixtures/samples/short.flac"
 
@@ -24,6 +25,8 @@ def demo() -> None:
         raise FactoryError("transcribe failed on the machine", "Its messages are above")
     heard, said = done.stdout.split(), SAMPLE.with_suffix(".txt").read_text().split()
     print(" ".join(heard))
+    if model_file() != DEFAULT_MODEL:  # another model writes numbers and names its own way
+        return
     if heard != said:
         raise FactoryError(
             f"those are not the words of {SAMPLE.name}: {' '.join(said)}", "Run: make test-image"

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from factory.console import FactoryError
-from factory.settings import Settings
+from factory.ec2.settings import Settings
 
 # What Debian 12 and other systems call themselves in an AMI's name or description. A company's own may say
 # neither: the role base looks again.

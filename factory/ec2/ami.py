@@ -6,19 +6,20 @@ copy that is there is not made anew; what an interrupted run has left is removed
 
 from pathlib import Path
 
-from factory import images, inputs, packer
-from factory.aws import client, endpoint, explained
-from factory.builder import make_security_group, noted, remove_all_noted
+from factory import inputs, packer
 from factory.console import BUILD, LOGS, FactoryError, say
-from factory.machine import workspace
-from factory.notes import Run
-from factory.preflight import Plan, check
-from factory.proof import prove
-from factory.publish import publish
-from factory.rehearsal import rehearse
-from factory.report import Report
-from factory.settings import Settings, read_settings
-from factory.startup import user_data
+from factory.ec2 import images
+from factory.ec2.aws import client, endpoint, explained
+from factory.ec2.builder import make_security_group, noted, remove_all_noted
+from factory.ec2.notes import Run
+from factory.ec2.preflight import Plan, check
+from factory.ec2.proof import prove
+from factory.ec2.publish import publish
+from factory.ec2.rehearsal import rehearse
+from factory.ec2.report import Report
+from factory.ec2.settings import Settings, read_settings
+from factory.ec2.startup import user_data
+from factory.workspace import workspace
 
 LOG = LOGS / "ami.log"
 RECORDS = BUILD / "ami"  # a manifest and an image.json for each AMI, by its name

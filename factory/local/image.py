@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factory import inputs, packer
-from factory.basedisk import ROOT_OFFSET, make_base_disk, rootfs
-from factory.console import BUILD, LOGS, SCRATCH, FactoryError, run, say
-from factory.host import check_loop_devices, check_programs_run, room
+from factory.console import BUILD, LOGS, FactoryError, run, say
 from factory.inputs import VERSION
-from factory.machine import Machine, booted, workspace
-from factory.mounts import mounted
+from factory.local.basedisk import ROOT_OFFSET, make_base_disk, rootfs
+from factory.local.host import check_loop_devices, check_programs_run, room
+from factory.local.machine import booted
+from factory.local.mounts import mounted
+from factory.ssh import Machine
+from factory.workspace import SCRATCH, workspace
 
 
 @dataclass(frozen=True)

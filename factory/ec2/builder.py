@@ -16,12 +16,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from factory import images, notes
-from factory.aws import PAUSE, Client, account_of, client, code, explained, patiently
 from factory.console import FactoryError, say
-from factory.notes import Run
-from factory.preflight import Plan
-from factory.settings import Settings
+from factory.ec2 import images, notes
+from factory.ec2.aws import PAUSE, Client, account_of, client, code, explained, patiently
+from factory.ec2.notes import Run
+from factory.ec2.preflight import Plan
+from factory.ec2.settings import Settings
 
 ADDRESS = "https://checkip.amazonaws.com"  # Amazon's own service; it answers with the caller's address
 SSH = 22

@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 
 from factory.console import ROOT, FactoryError
-from factory.inputs import read_vars, vars_file
+from factory.model import model_file, read_variables
 
 NAMES = ROOT / "ansible/roles/nvidia/vars/Debian-12.yml"
 
@@ -17,7 +17,7 @@ NEEDED_BRANCH = {"g7": 595}
 
 def check_kinds(described: list[dict[str, Any]]) -> None:
     """The driver works on each of these types, as EC2 describes them; FactoryError names the others."""
-    chosen = read_vars(vars_file())
+    chosen = read_variables(model_file())
     if chosen.get("image_accelerator", "cuda") != "cuda":
         return
     driver = str(chosen.get("nvidia_driver_version") or default_driver())

@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import Any
 
-from factory.aws import Client, patiently
 from factory.console import say
+from factory.ec2.aws import Client, patiently
 
 Image = dict[str, Any]
 
