@@ -34,14 +34,14 @@ def load(path: Path, way: str, threads: int) -> float:
     """Seconds until all is there and checked, torch being imported."""
     import torch  # noqa: PLC0415,F401  before the clock starts, and in this process only
 
-    from preheat.weights import reading, streaming  # noqa: PLC0415
+    from preheat.weights import readahead, transfer  # noqa: PLC0415
 
     started = time.perf_counter()
     if way == "cpu":
-        reading.THREADS = threads
-        reading.Reading(path).data()
+        readahead.THREADS = threads
+        readahead.ReadAhead(path).data()
     else:
-        streaming.stream(reading.Reading(path, "cuda"), "cpu", threads=threads, slots=threads)
+        transfer.to_device(readahead.ReadAhead(path, "cuda"), "cpu", threads=threads, slots=threads)
     return time.perf_counter() - started
 
 

@@ -19,11 +19,11 @@ CHECKERS = min(THREADS, len(os.sched_getaffinity(0)))
 PROBE = 1 << 20  # bytes from one look into the page cache to the next
 
 
-class Reading:
+class ReadAhead:
     """A state file that background threads open, check and read.
 
     For the CPU the whole file is mapped and every chunk is checked, which reads it. For a GPU only the header
-    is, and the file is read into the page cache until streaming.py takes over, which checks what it copies.
+    is, and the file is read into the page cache until transfer.py takes over, which checks what it copies.
     Either kind will do for the other device, at the price of starting later.
 
     The threads import nothing, since torch is being imported meanwhile and a module must not be imported by
