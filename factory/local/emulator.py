@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from factory.console import run, say
-from factory.local.machine import held_port, new_machine, wait_for_ssh
+from factory.local.machine import USER_DATA, held_port, new_machine, wait_for_ssh
 from factory.ssh import Machine
 from factory.workspace import mark, workspace
 
@@ -22,10 +22,10 @@ ACCELERATORS = {"kvm": "kvm -cpu host", "emulation": "tcg,thread=multi -cpu max"
 
 
 @contextmanager
-def emulated(disk: Path, name: str) -> Iterator[Machine]:
+def emulated(disk: Path, name: str, user_data: str = USER_DATA) -> Iterator[Machine]:
     """Boot a qcow2 image under QEMU and yield the machine once ssh answers; what it writes is thrown away."""
     with workspace(name) as folder, held_port() as port:
-        machine = new_machine(folder, name, port)
+        machine = new_machine(folder, name, port, user_data)
         seed = make_seed_disk(folder)
         accelerator = "kvm" if kvm_runs(disk, seed, machine) else "emulation"
         say(f"QEMU boots {disk.name} by {accelerator}")

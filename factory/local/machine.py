@@ -26,12 +26,13 @@ SSHD = """\
 ExecStart=
 ExecStart=/usr/sbin/sshd -D -p {port} -o ListenAddress=127.0.0.1
 """
-META_DATA = "instance-id: {name}\nlocal-hostname: preheat\n"
-USER_DATA = "#cloud-config\nssh_authorized_keys: ['{key}']\n"
+# As on EC2, the key comes with the meta-data, and the user's own data may be anything.
+META_DATA = "instance-id: {name}\nlocal-hostname: preheat\npublic-keys: ['{key}']\n"
+USER_DATA = "#cloud-config\n{}\n"
 
 
 @contextmanager
-def booted(disk: Path, name: str, *, keep: bool) -> Iterator[Machine]:
+def booted(disk: Path, name: str, *, keep: bool, user_data: str = USER_DATA) -> Iterator[Machine]:
     """Boot a disk image and yield the machine once ssh answers; power it off and unmount on the way out.
 
     With `keep` the machine writes to the disk image itself; without, to an overlay that is thrown away.
@@ -41,14 +42,16 @@ def booted(disk: Path, name: str, *, keep: bool) -> Iterator[Machine]:
         root = stack.enter_context(mounted(disk, folder / "disk", ROOT_OFFSET, read_only=not keep))
         if not keep:
             root = stack.enter_context(overlaid(root, folder))
-        yield stack.enter_context(running(root, folder, name))
+        yield stack.enter_context(running(root, folder, name, user_data=user_data))
 
 
 @contextmanager
-def running(root: Path, folder: Path, name: str, seconds: float = BOOT_SECONDS) -> Iterator[Machine]:
+def running(
+    root: Path, folder: Path, name: str, seconds: float = BOOT_SECONDS, user_data: str = USER_DATA
+) -> Iterator[Machine]:
     """Boot a root folder and yield the machine once ssh answers, in `seconds` at most; power it off."""
     with held_port() as port:
-        machine = new_machine(folder, name, port)
+        machine = new_machine(folder, name, port, user_data)
         (folder / "sshd").mkdir(exist_ok=True)
         (folder / "sshd/port.conf").write_text(SSHD.format(port=port))
         with container(root, folder, machine.console) as process:
@@ -70,7 +73,7 @@ def overlaid(lower: Path, folder: Path) -> Iterator[Path]:
         run("umount", merged)
 
 
-def new_machine(folder: Path, name: str, port: int) -> Machine:
+def new_machine(folder: Path, name: str, port: int, user_data: str = USER_DATA) -> Machine:
     """A machine's ssh key and client configuration, and the NoCloud seed that lets its user in.
 
     The seed is the folder `seed`: cloud-init reads from it which key the admin user accepts.
@@ -82,8 +85,9 @@ def new_machine(folder: Path, name: str, port: int) -> Machine:
     machine = Machine(name, port, "admin", key, config, folder / "console.log")
     config.write_text(SSH_CONFIG.format(host="127.0.0.1", port=machine.port, user=machine.user, key=key))
     seed.mkdir(exist_ok=True)
-    (seed / "meta-data").write_text(META_DATA.format(name=f"{name}-{int(time.time())}"))
-    (seed / "user-data").write_text(USER_DATA.format(key=key.with_suffix(".pub").read_text().strip()))
+    public = key.with_suffix(".pub").read_text().strip()
+    (seed / "meta-data").write_text(META_DATA.format(name=f"{name}-{int(time.time())}", key=public))
+    (seed / "user-data").write_text(user_data)
     return machine
 
 

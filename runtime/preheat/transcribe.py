@@ -9,24 +9,23 @@ import os
 import sys
 import traceback
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from preheat import memory, stdio
 from preheat.formats import written
-from preheat.model import times
 from preheat.options import Options, UsageError
 from preheat.storage import InputError, check, check_folder, check_result, replacing, version
 from preheat.subtitles import Lines
 from preheat.timing import Log, now, warn
+from preheat.transcriber import check_asked, write_down
 from preheat.transcript import Transcript
 from preheat.weights.loading import STRATEGIES, Loading, Model, enough_memory, find
 
 if TYPE_CHECKING:
-    from preheat.audio.listening import Heard, Listening
+    from preheat.audio.recording import Reader
     from preheat.model.decoding import Decoder
-    from preheat.model.vocabulary import Vocabulary
 
 INPUT_FAILED, FAULT = 1, 4  # exit codes
 
@@ -66,10 +65,10 @@ def run(job: Job, asked: Options, log: Log) -> int:
     name = find(job.home, job.model)
     loading = Loading(job.home, name, strategies, job.device, log)
     with log.phase("import audio"), enough_memory("what reads recordings cannot be imported"):
-        from preheat.audio import listening, vad  # noqa: PLC0415  what fails sooner should not wait for it
+        from preheat.audio import recording, vad  # noqa: PLC0415  what fails sooner should not wait for it
     with enough_memory("no recording can be read"):
         detector = vad.Detector.load()
-        ahead = listening.Listening(inputs[0], detector, log)  # while torch is imported
+        ahead = recording.Reader(inputs[0], detector, asked, log)  # while torch is imported
     if (asked.language or asked.task == "translate") and (vocabulary := loading.vocabulary()):
         check_asked(asked, name, vocabulary)  # before torch is imported
     model = loading.model()
@@ -82,7 +81,7 @@ def run(job: Job, asked: Options, log: Log) -> int:
     for following in [*inputs[1:], None]:
         current = ahead
         if following is not None:
-            ahead = listening.Listening(following, detector, log)  # while this one is transcribed
+            ahead = recording.Reader(following, detector, asked, log)  # while this one is transcribed
         code, length = transcribe(current, decoder, job, log)
         codes.append(code)
         seconds += length
@@ -131,16 +130,6 @@ def check_outputs(job: Job) -> None:
         raise UsageError(f"cannot write to {job.folder}: {error.strerror}; name another with -o") from error
 
 
-def check_asked(asked: Options, name: str, vocabulary: "Vocabulary") -> None:
-    """Raise UsageError if the model knows nothing of what is asked for."""
-    known = vocabulary.languages
-    if asked.language is not None and asked.language not in known:
-        raise UsageError(f"{name} knows no language {asked.language}; it knows {', '.join(sorted(known))}")
-    translates = vocabulary.multilingual and "translate" in vocabulary.tasks
-    if asked.task == "translate" and not translates:
-        raise UsageError(f"{name} cannot translate; leave out --task translate")
-
-
 def passes(path: Path, results: list[Path]) -> bool:
     """Whether a first glance at an input and its results finds nothing wrong; else the user is told."""
     try:
@@ -153,16 +142,16 @@ def passes(path: Path, results: list[Path]) -> bool:
     return True
 
 
-def transcribe(listening: "Listening", decoder: "Decoder", job: Job, log: Log) -> tuple[int, float]:
+def transcribe(reader: "Reader", decoder: "Decoder", job: Job, log: Log) -> tuple[int, float]:
     """Do one recording, whatever happens: the exit code for it, and how many seconds of it were done.
 
     Where it failed the user is told why.
     """
-    path = listening.path
+    path = reader.path
     try:
-        heard = listening.result()
+        prepared = reader.result()
         start = now()
-        transcript = write_down(heard, decoder, sequentially=job.sequential)
+        transcript = write_down(prepared, decoder, sequentially=job.sequential)
         spent = log.note("transcribe", start)
         with log.phase("write"):
             write(transcript, path, job)
@@ -177,10 +166,10 @@ def transcribe(listening: "Listening", decoder: "Decoder", job: Job, log: Log) -
             return INPUT_FAILED, 0
         fault(str(path))
         return FAULT, 0
-    seconds = heard.seconds
+    seconds = prepared.seconds
     log.info(f"{path}: {seconds:.1f} s of audio in {spent:.2f} s, {seconds / spent:.1f} times real time")
-    if heard.incomplete:
-        warn(f"{path}: {heard.incomplete}; what is there is transcribed")
+    if prepared.incomplete:
+        warn(f"{path}: {prepared.incomplete}; what is there is transcribed")
         return INPUT_FAILED, seconds
     return 0, seconds
 
@@ -189,27 +178,6 @@ def fault(where: str) -> None:
     """Tell of an error that is being handled and that is not the user's."""
     warn(f"{where}: a fault of transcribe {version()}, not yours; please report it with these lines")
     traceback.print_exc()
-
-
-def write_down(heard: "Heard", decoder: "Decoder", *, sequentially: bool) -> Transcript:
-    """What is said in a recording. Raises InputError if there is not the memory for one window at a time."""
-    import torch  # noqa: PLC0415  there by now
-
-    from preheat.model import batched, sequential  # noqa: PLC0415  there by now, or small
-
-    samples = torch.from_numpy(heard.samples)
-    try:
-        way = sequential.transcribe if sequentially else batched.transcribe
-        transcript = way(decoder, samples, heard.speech)
-        segments = times.settled(transcript.segments, heard.seconds)
-        return replace(transcript, segments=segments, complete=heard.incomplete is None)
-    except Exception as error:
-        problem = memory.shortage(error)
-        if problem is None:
-            raise
-    decoder.forget()  # not before the error is gone, which holds what its frames do
-    cure = "see what nvidia-smi says, or use --device cpu" if "CUDA" in problem else memory.CURE
-    raise InputError(f"cannot be transcribed: {problem}; {cure}")
 
 
 def write(transcript: Transcript, path: Path, job: Job) -> None:

@@ -11,17 +11,18 @@ from preheat import memory
 from preheat.audio import audiofile, loudness, vad
 from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.mixing import Samples
+from preheat.options import Options
 from preheat.storage import InputError
 from preheat.threads import start
 from preheat.timing import Log
 
 
 @dataclass(frozen=True)
-class Heard:
+class Prepared:
     """A recording: [samples] at 16 kHz, and where in it there is speech."""
 
     samples: Samples
-    speech: list[vad.Stretch]
+    speech: list[vad.Span]
     incomplete: str | None = None  # what is missing of it, as a line for the user
 
     @property
@@ -30,31 +31,35 @@ class Heard:
         return len(self.samples) / SAMPLE_RATE
 
 
-class Listening:
+def prepare(recording: audiofile.Recording, detector: vad.Detector, options: Options, log: Log) -> Prepared:
+    """Find out where in a recording there is speech."""
+    with log.phase("find speech"):
+        probabilities = detector.probabilities(loudness.audible(recording.samples))
+        speech = vad.spoken(probabilities, len(recording.samples), options)
+    return Prepared(recording.samples, speech, recording.incomplete)
+
+
+class Reader:
     """One recording being read. The thread imports nothing, as torch may be being imported meanwhile."""
 
-    def __init__(self, path: Path, detector: vad.Detector, log: Log) -> None:
+    def __init__(self, path: Path, detector: vad.Detector, options: Options, log: Log) -> None:
         """Begin; returns at once."""
-        self.path, self._detector, self._log = path, detector, log
-        self._heard: Future[Heard] = Future()
-        if not start(self._listen):  # the system has no thread left
-            self._listen()
+        self.path, self._detector, self._options, self._log = path, detector, options, log
+        self._prepared: Future[Prepared] = Future()
+        if not start(self._read):  # the system has no thread left
+            self._read()
 
-    def result(self) -> Heard:
+    def result(self) -> Prepared:
         """Wait for it. Raises storage.InputError, and whatever else may happen to a recording."""
-        return self._heard.result()
+        return self._prepared.result()
 
-    def _listen(self) -> None:
+    def _read(self) -> None:
         try:
             with self._log.phase("decode audio"):
                 recording = audiofile.decode(self.path)
-            samples = recording.samples
-            with self._log.phase("find speech"):
-                probabilities = self._detector.probabilities(loudness.audible(samples))
-                speech = vad.spoken(probabilities, len(samples))
-            self._heard.set_result(Heard(samples, speech, recording.incomplete))
+            self._prepared.set_result(prepare(recording, self._detector, self._options, self._log))
         except OSError as error:  # it was there when storage.check looked
             reason = f"cannot be read: {error.strerror}; check that it is still there"
-            self._heard.set_exception(error if memory.shortage(error) else InputError(reason))
+            self._prepared.set_exception(error if memory.shortage(error) else InputError(reason))
         except BaseException as error:  # for the thread that waits
-            self._heard.set_exception(error)
+            self._prepared.set_exception(error)

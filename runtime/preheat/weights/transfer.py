@@ -18,7 +18,7 @@ from torch import Tensor
 
 from preheat.threads import share
 from preheat.weights import statefile
-from preheat.weights.reading import THREADS, Reading, cached
+from preheat.weights.readahead import THREADS, ReadAhead, cached
 from preheat.weights.statefile import ALIGNMENT
 
 SLOTS = 8  # of a chunk each: 128 MiB pinned in all
@@ -67,8 +67,8 @@ class Slot:
                 cuda.cudart().cudaHostUnregister(self.memory.data_ptr())
 
 
-def stream(
-    reading: Reading,
+def to_device(
+    reading: ReadAhead,
     device: str,
     *,
     threads: int = THREADS,
@@ -101,7 +101,7 @@ def stream(
                 header.check(i, slot.view[:length])
 
     try:
-        with reading.phase("stream data"), reading.naming:
+        with reading.phase("transfer data"), reading.naming:
             share(chunks, work, threads)
     finally:
         if past is not None:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from preheat.weights import state, statefile, streaming
+from preheat.weights import state, statefile, transfer
 from preheat.weights.checkpoint import Packed
-from preheat.weights.reading import Reading, cached
+from preheat.weights.readahead import ReadAhead, cached
 from preheat.weights.statefile import StateError
 from tests.runtime import handmade
 from tests.runtime.handmade import SMALL_CHUNK, same
@@ -40,8 +40,8 @@ def file(tmp_path: Path) -> Path:
 
 def load(path: Path, *, threads: int = 2, slots: int = 4, direct: bool | None = None) -> Packed:
     """As state.load does for a GPU."""
-    reading = Reading(path, "cuda")
-    data = streaming.stream(reading, "cpu", threads=threads, slots=slots, direct=direct)
+    reading = ReadAhead(path, "cuda")
+    data = transfer.to_device(reading, "cpu", threads=threads, slots=slots, direct=direct)
     return state.views(data, reading.header().entries), reading.header().metadata
 
 
@@ -86,7 +86,7 @@ def reading_by(read: Read, monkeypatch: pytest.MonkeyPatch, look: Read = REAL) -
         return look(file, buffers, at, flags) if flags else read(file, buffers, at)
 
     monkeypatch.setattr(os, "preadv", preadv)
-    monkeypatch.setattr(Reading, "_read_ahead", lambda _: None)
+    monkeypatch.setattr(ReadAhead, "_read_ahead", lambda _: None)
 
 
 @pytest.mark.parametrize("direct", [True, False, None])
@@ -94,12 +94,12 @@ def reading_by(read: Read, monkeypatch: pytest.MonkeyPatch, look: Read = REAL) -
 @pytest.mark.parametrize("threads", [1, 2, 3, 100])
 def test_any_threads_and_slots(threads: int, slots: int, direct: bool | None, file: Path) -> None:
     """More chunks than slots, as many and fewer; more threads than chunks."""
-    wanted, _ = state.load(Reading(file))
+    wanted, _ = state.load(ReadAhead(file))
     assert same(load(file, threads=threads, slots=slots, direct=direct)[0], wanted)
 
 
 def test_the_file_is_odd(file: Path) -> None:
-    header = Reading(file).header()
+    header = ReadAhead(file).header()
     assert len(header.checksums) == 8
     assert 0 < header.size % SMALL_CHUNK < SMALL_CHUNK and header.size % 512
 
@@ -109,7 +109,7 @@ def test_any_number_of_chunks(size: int, tmp_path: Path, monkeypatch: pytest.Mon
     """One that is not full, two, and chunks that end where the file does."""
     monkeypatch.setattr(statefile, "CHUNK", {1: 16 << 20, 2: 272 << 10, 8: SMALL_CHUNK}[size])
     wanted, _ = handmade.small(tmp_path / "file")
-    assert len(Reading(tmp_path / "file").header().checksums) == size
+    assert len(ReadAhead(tmp_path / "file").header().checksums) == size
     assert same(load(tmp_path / "file", direct=True)[0], wanted)
 
 
@@ -117,7 +117,7 @@ def test_any_number_of_chunks(size: int, tmp_path: Path, monkeypatch: pytest.Mon
 def test_any_dtype(dtype: str, tmp_path: Path) -> None:
     wanted, _ = handmade.small(tmp_path / "file", dtype)
     assert same(load(tmp_path / "file")[0], wanted)
-    assert same(state.load(Reading(tmp_path / "file"))[0], wanted)
+    assert same(state.load(ReadAhead(tmp_path / "file"))[0], wanted)
 
 
 def test_tensors_are_views_of_one_allocation(file: Path) -> None:
@@ -155,12 +155,12 @@ def test_past_the_page_cache_what_is_not_in_it(file: Path, monkeypatch: pytest.M
     load(file)
     assert ways == cold == [False] * 8
     for direct in (None, False):
-        reading = Reading(file, "cuda")
+        reading = ReadAhead(file, "cuda")
         reading.header()  # the kernel reads on behind it
         forget(file)
         ways.clear()
         cold.clear()
-        streaming.stream(reading, "cpu", threads=1, direct=direct)
+        transfer.to_device(reading, "cpu", threads=1, direct=direct)
         assert any(cold)
         assert ways == (cold if direct is None else [False] * 8)
 
@@ -195,7 +195,7 @@ def test_a_file_system_that_cannot_tell(file: Path, monkeypatch: pytest.MonkeyPa
             raise OSError(errno.EOPNOTSUPP, "Operation not supported")
         return REAL(file, buffers, at)
 
-    wanted, _ = state.load(Reading(file))
+    wanted, _ = state.load(ReadAhead(file))
     monkeypatch.setattr(os, "preadv", preadv)
     assert same(load(file)[0], wanted)
 
@@ -203,7 +203,7 @@ def test_a_file_system_that_cannot_tell(file: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EFAULT])
 def test_direct_reads_may_be_refused(number: int, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the file is read, or already when it is opened; that of the memory at hand as well."""
-    wanted, _ = state.load(Reading(file))
+    wanted, _ = state.load(ReadAhead(file))
     refused = 0
 
     def refuse(file: int, buffers: list[memoryview], at: int) -> int:
@@ -232,7 +232,7 @@ def test_direct_reads_may_be_refused(number: int, file: Path, monkeypatch: pytes
 @pytest.mark.parametrize("most", [100, 4096, 10_000, 40_960])
 def test_reads_may_be_short(most: int, direct: bool, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Direct ones are of whole sectors, but those that end within a page."""
-    wanted, _ = state.load(Reading(file))
+    wanted, _ = state.load(ReadAhead(file))
 
     def read(file: int, buffers: list[memoryview], at: int) -> int:
         return min(REAL(file, buffers, at), most)
@@ -256,11 +256,11 @@ def test_a_file_that_shrinks_meanwhile(
 
 def test_a_file_that_is_replaced_meanwhile(file: Path) -> None:
     """The one that was checked is the one that is loaded."""
-    wanted, _ = state.load(Reading(file))
-    reading = Reading(file, "cuda")
+    wanted, _ = state.load(ReadAhead(file))
+    reading = ReadAhead(file, "cuda")
     reading.header()
     handmade.small(file, "float16")
-    data = streaming.stream(reading, "cpu", direct=True)
+    data = transfer.to_device(reading, "cpu", direct=True)
     assert same(state.views(data, reading.header().entries), wanted)
 
 
@@ -324,7 +324,7 @@ def test_slots_are_memory_of_ours_that_the_driver_pins(answer: int, monkeypatch:
         raise RuntimeError("CUDA error: operation not supported")
 
     monkeypatch.setattr(torch, "zeros", launch)
-    slot = streaming.Slot(CUDA)
+    slot = transfer.Slot(CUDA)
     pages = {slot.memory.data_ptr(): len(slot.memory)}
     assert slot.memory.data_ptr() % 4096 == 0
     assert runtime.pinned == ({} if answer else pages)
@@ -336,16 +336,16 @@ def test_slots_are_memory_of_ours_that_the_driver_pins(answer: int, monkeypatch:
 
 @pytest.mark.parametrize("damaged", [False, True])
 def test_all_slots_are_given_back(damaged: bool, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[streaming.Slot] = []
-    closed: list[streaming.Slot] = []
-    init = streaming.Slot.__init__
+    made: list[transfer.Slot] = []
+    closed: list[transfer.Slot] = []
+    init = transfer.Slot.__init__
 
-    def note(self: streaming.Slot, device: torch.device) -> None:
+    def note(self: transfer.Slot, device: torch.device) -> None:
         init(self, device)
         made.append(self)
 
-    monkeypatch.setattr(streaming.Slot, "__init__", note)
-    monkeypatch.setattr(streaming.Slot, "close", lambda slot: closed.append(slot))  # noqa: PLW0108  a method
+    monkeypatch.setattr(transfer.Slot, "__init__", note)
+    monkeypatch.setattr(transfer.Slot, "close", lambda slot: closed.append(slot))  # noqa: PLW0108  a method
     if damaged:
         file.write_bytes(file.read_bytes()[:-1] + b"\0")
     with pytest.raises(StateError) if damaged else nullcontext():
@@ -360,7 +360,7 @@ def test_a_slot_is_given_back_though_the_device_has_failed(monkeypatch: pytest.M
     runtime = Runtime()
     monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(synchronize=fail))
-    slot = streaming.Slot(CUDA)
+    slot = transfer.Slot(CUDA)
     with pytest.raises(RuntimeError):
         slot.close()
     assert runtime.pinned == {}
@@ -370,13 +370,13 @@ def test_a_slot_is_given_back_though_the_device_has_failed(monkeypatch: pytest.M
 @pytest.mark.parametrize("direct", [True, False, None])
 @pytest.mark.parametrize(("threads", "slots"), [(1, 1), (2, 4), (8, 8)])
 def test_to_a_gpu(threads: int, slots: int, direct: bool | None, file: Path) -> None:
-    wanted, metadata = state.load(Reading(file))
-    reading = Reading(file, "cuda")
-    data = streaming.stream(reading, "cuda", threads=threads, slots=slots, direct=direct)
+    wanted, metadata = state.load(ReadAhead(file))
+    reading = ReadAhead(file, "cuda")
+    data = transfer.to_device(reading, "cuda", threads=threads, slots=slots, direct=direct)
     found = state.views(data, reading.header().entries)
     assert same({name: tensor.cpu() for name, tensor in found.items()}, wanted)
-    for reading in (Reading(file, "cuda"), Reading(file, "cpu")):
+    for reading in (ReadAhead(file, "cuda"), ReadAhead(file, "cpu")):
         tensors, said = state.load(reading, "cuda")
         assert all(tensor.is_cuda for tensor in tensors.values()) and said == metadata
         assert same({name: tensor.cpu() for name, tensor in tensors.items()}, wanted)
-    assert same(state.load(Reading(file, "cuda"), "cpu")[0], wanted)
+    assert same(state.load(ReadAhead(file, "cuda"), "cpu")[0], wanted)

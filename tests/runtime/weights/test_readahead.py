@@ -1,6 +1,7 @@
 """A state file read in the background: early, without torch, and never in the way."""
 
 import ctypes
+import errno
 import mmap
 import os
 import signal
@@ -14,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from preheat.timing import Log
-from preheat.weights import reading, state, statefile
-from preheat.weights.reading import Reading
+from preheat.weights import readahead, state, statefile
+from preheat.weights.readahead import ReadAhead
 from preheat.weights.statefile import StateError
 from tests.runtime import handmade
 from tests.runtime.handmade import SMALL_CHUNK, same
@@ -40,22 +41,22 @@ def damaged(file: Path) -> Path:
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_reading_gives_what_the_file_does(device: str, file: Path) -> None:
     """One that was meant for a GPU as well."""
-    tensors, metadata = state.load(Reading(file, device))
-    wanted, said = state.load(Reading(file))
+    tensors, metadata = state.load(ReadAhead(file, device))
+    wanted, said = state.load(ReadAhead(file))
     assert same(tensors, wanted) and metadata == said
 
 
 def test_one_that_was_stopped(file: Path) -> None:
-    started = Reading(file)
+    started = ReadAhead(file)
     started.stop()
-    assert same(state.load(started)[0], state.load(Reading(file))[0])
+    assert same(state.load(started)[0], state.load(ReadAhead(file))[0])
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_an_error_waits_for_who_loads(device: str, damaged: Path, tmp_path: Path) -> None:
     with pytest.raises(StateError, match="is damaged: chunk 7 has checksum"):
-        state.load(Reading(damaged, device))
-    missing = Reading(tmp_path / "missing", device)
+        state.load(ReadAhead(damaged, device))
+    missing = ReadAhead(tmp_path / "missing", device)
     for _ in range(2):
         with pytest.raises(StateError, match="No such file or directory"):
             state.load(missing)
@@ -64,10 +65,10 @@ def test_an_error_waits_for_who_loads(device: str, damaged: Path, tmp_path: Path
 def test_the_file_never_changes(file: Path) -> None:
     """Nor does what others read of it, when a tensor does."""
     content = file.read_bytes()
-    tensors, _ = state.load(Reading(file))
+    tensors, _ = state.load(ReadAhead(file))
     tensors["decoder.norm.bias"].fill_(1)
     assert file.read_bytes() == content
-    assert not same(state.load(Reading(file))[0], tensors)
+    assert not same(state.load(ReadAhead(file))[0], tensors)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_the_file_never_changes(file: Path) -> None:
 )
 def test_phases_are_noted(device: str, phases: set[str], file: Path) -> None:
     log = Log(quiet=True)
-    Reading(file, device, log).header()
+    ReadAhead(file, device, log).header()
     deadline = time.monotonic() + 10
     while len(log.phases) <= len(phases) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -107,7 +108,7 @@ def cold(tmp_path: Path) -> Path:
 
 def test_all_is_read_ahead(cold: Path) -> None:
     """To the last page, whatever the disk's own limit for that is."""
-    started = Reading(cold, "cuda")
+    started = ReadAhead(cold, "cuda")
     assert len(started.header().checksums) == 3
     deadline = time.monotonic() + 30
     while not all(resident(cold)) and time.monotonic() < deadline:
@@ -115,9 +116,43 @@ def test_all_is_read_ahead(cold: Path) -> None:
     assert all(resident(cold))
 
 
+def test_many_read_for_a_cpu_what_is_not_there(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few can check: a page fault waits for the disk and asks for little."""
+    monkeypatch.setattr(readahead, "CHECKERS", 1)
+    read, was_read = os.preadv, []
+    together = threading.Barrier(3, timeout=30)
+
+    def note(file: int, buffers: list[bytearray], at: int, flags: int = 0) -> int:
+        if not flags:
+            was_read.append(at)
+            together.wait()
+        return read(file, buffers, at, flags)
+
+    monkeypatch.setattr(os, "preadv", note)
+    log = Log(quiet=True)
+    reads = ReadAhead(cold, "cpu", log)
+    reads.data()
+    header = reads.header()
+    assert sorted(was_read) == [header.start + header.chunk(i).start for i in range(3)]
+    assert "read and check data" in {phase["name"] for phase in log.phases}
+
+
+def test_a_disk_that_fails_is_an_error(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = os.preadv
+
+    def fail(file: int, buffers: list[bytearray], at: int, flags: int = 0) -> int:
+        if flags:
+            return read(file, buffers, at, flags)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "preadv", fail)
+    with pytest.raises(StateError, match="Input/output error"):
+        ReadAhead(cold, "cpu").data()
+
+
 def test_reading_ahead_ends_when_it_is_stopped(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the chunks it is at."""
-    monkeypatch.setattr(reading, "THREADS", 1)
+    monkeypatch.setattr(readahead, "THREADS", 1)
     read, started, go_on = os.preadv, threading.Event(), threading.Event()
     was_read: list[slice] = []
 
@@ -132,7 +167,7 @@ def test_reading_ahead_ends_when_it_is_stopped(cold: Path, monkeypatch: pytest.M
         return count
 
     monkeypatch.setattr(os, "preadv", wait)
-    reads = Reading(cold, "cuda")
+    reads = ReadAhead(cold, "cuda")
     assert started.wait(10)
     reads.stop()
     go_on.set()
@@ -146,7 +181,7 @@ def test_reading_ahead_ends_when_it_is_stopped(cold: Path, monkeypatch: pytest.M
 def test_what_is_in_the_page_cache_is_not_read_ahead(
     device: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor is anything for the CPU, which reads it all by checking it."""
+    """For the CPU, which checks it all at once, only three chunks are looked at."""
     looks, read = [], os.preadv
 
     def look(file: int, buffers: list[bytearray], at: int, flags: int = 0) -> int:
@@ -156,26 +191,26 @@ def test_what_is_in_the_page_cache_is_not_read_ahead(
 
     file.read_bytes()
     monkeypatch.setattr(os, "preadv", look)
-    done = Reading(file, device)
+    done = ReadAhead(file, device)
     assert done._done.wait(10)
-    assert len(looks) == (8 if device == "cuda" else 0)
+    assert len(looks) == (8 if device == "cuda" else 3)
 
 
 def test_without_threads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As under a limit of the number of processes."""
-    wanted, _ = state.load(Reading(file))
+    wanted, _ = state.load(ReadAhead(file))
 
     def fail(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", fail)
-    assert same(state.load(Reading(file))[0], wanted)
+    assert same(state.load(ReadAhead(file))[0], wanted)
 
 
 # What imports while the reading's threads run, and whether torch had to.
 SPY = """
 import sys, threading
-from preheat.weights import reading, statefile
+from preheat.weights import readahead, statefile
 statefile.CHUNK = {chunk}
 class Spy:
     def find_spec(self, name, *_):
@@ -186,7 +221,7 @@ from pathlib import Path
 from preheat.timing import Log
 for path in sys.argv[1:]:
     for device in ("cpu", "cuda"):
-        started = reading.Reading(Path(path), device, Log(quiet=True))
+        started = readahead.ReadAhead(Path(path), device, Log(quiet=True))
         try:
             started.data()
         except statefile.StateError as error:
@@ -212,11 +247,11 @@ def test_threads_import_nothing(file: Path, tmp_path: Path) -> None:
 # The disk does not answer: the threads hang in their reads, or in what stands for them here.
 STUCK = """
 import os, sys, time
-from preheat.weights import reading, statefile
+from preheat.weights import readahead, statefile
 statefile.CHUNK = {chunk}
 statefile.xxh3_64_hexdigest = os.preadv = lambda *_: time.sleep(100)
 from pathlib import Path
-started = reading.Reading(Path(sys.argv[1]), sys.argv[2])
+started = readahead.ReadAhead(Path(sys.argv[1]), sys.argv[2])
 started.header()
 print("started", flush=True)
 {then}
