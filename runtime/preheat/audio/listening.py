@@ -3,9 +3,10 @@
 That is done while the model is loaded, and later while the recording before it is transcribed.
 """
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO
 
 from preheat import memory
 from preheat.audio import audiofile, loudness, vad
@@ -33,9 +34,9 @@ class Heard:
 class Listening:
     """One recording being read. The thread imports nothing, as torch may be being imported meanwhile."""
 
-    def __init__(self, path: Path, detector: vad.Detector, log: Log) -> None:
-        """Begin; returns at once."""
-        self.path, self._detector, self._log = path, detector, log
+    def __init__(self, opened: Callable[[], BinaryIO], detector: vad.Detector, log: Log) -> None:
+        """Begin; returns at once. `opened` gives the file, as audiofile.decode_file wants it."""
+        self._opened, self._detector, self._log = opened, detector, log
         self._heard: Future[Heard] = Future()
         if not start(self._listen):  # the system has no thread left
             self._listen()
@@ -46,8 +47,8 @@ class Listening:
 
     def _listen(self) -> None:
         try:
-            with self._log.phase("decode audio"):
-                recording = audiofile.decode(self.path)
+            with self._log.phase("decode audio"), self._opened() as file:
+                recording = audiofile.decode_file(file)
             samples = recording.samples
             with self._log.phase("find speech"):
                 probabilities = self._detector.probabilities(loudness.audible(samples))
