@@ -56,7 +56,7 @@ PACKAGES = {
     "audio": {"av", "numpy", "onnxruntime", "soundfile", "soxr"},
     "model": {"numpy", "tokenizers", "torch"},
     "weights": {"torch", "transformers", "xxhash"},
-    "places": {"boto3", "botocore", "httpx2"},
+    "places": {"boto3", "botocore", "httpx2", "s3transfer"},
     "above": {"rich", "torch"},
 }
 

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from preheat.options import UsageError
 from preheat.places import s3
 from preheat.places.sources import File, Object, Source, Stdin
+from preheat.places.web import SCHEMES, Page
 from preheat.storage import InputError
 from preheat.timing import warn
 
@@ -82,6 +83,9 @@ def expanded(word: str) -> Iterable[Found]:
         return [Found(Stdin(), ("stdin",))]
     if word.startswith(s3.SCHEME):
         return in_bucket(s3.location(word))
+    if word.startswith(SCHEMES):
+        page = Page(word)
+        return [Found(page, names(page.stem + ".web", word))]
     path = Path(word)
     if path.is_dir():
         return in_folder(path)

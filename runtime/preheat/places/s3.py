@@ -87,8 +87,9 @@ def client() -> Any:
 
     retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
     config = Config(retries=retries, max_pool_connections=CONNECTIONS, connect_timeout=10, read_timeout=60)
+    region = os.environ.get("AWS_REGION")  # which boto3 does not look for, and all other tools do
     try:
-        return boto3.session.Session().client("s3", config=config)
+        return boto3.session.Session(region_name=region).client("s3", config=config)
     except (BotoCoreError, ValueError) as error:
         raise UsageError(f"S3: {explained(error)}") from error
 
@@ -155,10 +156,10 @@ def put(where: Location, content: bytes, format_name: str, **settings: Any) -> N
 def errors() -> Iterator[None]:
     """A block whose errors of boto3's become S3Error."""
     client()
-    from boto3.exceptions import Boto3Error  # noqa: PLC0415  there by now
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  as above
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  there by now
+    from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError  # noqa: PLC0415  as above
 
     try:
         yield
-    except (Boto3Error, BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, RetriesExceededError, S3DownloadFailedError) as error:
         raise explained(error) from error

@@ -15,6 +15,7 @@ LOGIN = (
 CLOCK = "this machine's clock is wrong; see timedatectl"
 EXPIRED = f"the credentials have expired; {LOGIN}"
 BUSY = "S3 answered too slowly, however often it was asked; try again, with --skip_existing"
+CHANGED = "was changed meanwhile; try again"
 NETWORK = "see whether this machine has a way there, and what AWS_ENDPOINT_URL and HTTPS_PROXY say"
 REFUSED = "access is denied; ask for s3:GetObject, s3:PutObject and s3:ListBucket on it, or set AWS_PROFILE"
 CODES = {  # S3's error codes; those of a request without a body are numbers
@@ -35,8 +36,8 @@ CODES = {  # S3's error codes; those of a request without a body are numbers
     "RequestTimeTooSkewed": CLOCK,
     "RequestExpired": CLOCK,
     "InvalidObjectState": "it is archived (Glacier); restore it first: aws s3api restore-object",
-    "PreconditionFailed": "was changed meanwhile; try again",
-    "412": "was changed meanwhile; try again",
+    "PreconditionFailed": CHANGED,
+    "412": CHANGED,
     "ConditionalRequestConflict": "somebody else is writing there; try again",
     "SlowDown": BUSY,
     "ServiceUnavailable": BUSY,
@@ -64,6 +65,7 @@ CLASSES = {  # boto3's exceptions, by the names of their classes
     "HTTPClientError": f"the connection broke, however often it was tried; {NETWORK}",
     "IncompleteReadError": f"the connection broke, however often it was tried; {NETWORK}",
     "FlexibleChecksumError": "what arrived is not what was sent, by its checksum; try again",
+    "S3DownloadFailedError": CHANGED,
     "RetriesExceededError": f"the connection broke, however often it was tried; {NETWORK}",
 }
 

@@ -82,8 +82,9 @@ def test_skipping_what_is_there(  # noqa: PLR0913, PLR0917  fixtures, mostly
     place: str, main: Run, bucket: Bucket, samples: Path, tmp_path: Path, home: Path
 ) -> None:
     """Not if the recording, the model, an option or the formats have changed, or it was cut short."""
-    out = {"folder": ["-o", tmp_path / "out"], "bucket": ["-o", "s3://recordings/out"]}
-    options = ["--home", home, *([*out["folder"], *out["bucket"]] if place == "both" else out[place])]
+    options = ["--home", str(home)]
+    options += ["-o", str(tmp_path / "out")] if place != "bucket" else []
+    options += ["-o", "s3://recordings/out"] if place != "folder" else []
     recording, other = tmp_path / "a.flac", tmp_path / "b.flac"
     for path in (recording, other):
         path.write_bytes((samples / "short.flac").read_bytes())
