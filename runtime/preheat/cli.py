@@ -94,7 +94,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         "words",
         nargs="*",
         metavar="FILE",
-        help="a recording, a folder of them, s3://bucket/key, s3://bucket/prefix/, https://…, or - for standard input",
+        help="a recording, a folder of them, s3://bucket/key or prefix/, https://…, or - for standard input",
     )
     add(
         "--files_from",

@@ -2,8 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -34,14 +33,13 @@ class Interruptions:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """A block that is done to its end, and interrupted then."""
+    def hold(self) -> None:
+        """From here on, what is being done is done to its end."""
         self._holding = True
-        try:
-            yield
-        finally:
-            self._holding = False
+
+    def release(self) -> None:
+        """To here. Raises Interrupted if a signal has come meanwhile."""
+        self._holding = False
         if self._came:
             raise Interrupted(self._came)
 

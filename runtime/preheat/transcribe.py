@@ -6,7 +6,6 @@ costs time comes when nothing cheap can fail any more.
 
 import gc
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 FAULT = CODES[FAULTY]
 
-Deliver = Callable[[Transcript, Task], None]  # raises InputError
-
 
 @dataclass(frozen=True)
 class Job:
@@ -60,6 +57,28 @@ class Job:
     summary: Path | None  # a file for what became of each recording
 
 
+@dataclass(frozen=True)
+class Desk:
+    """Where what is done is handed in."""
+
+    delivery: Delivery
+    recipe: Recipe
+    summary: Summary
+    interruptions: Interruptions
+    log: Log
+
+    def deliver(self, transcript: Transcript, task: Task) -> None:
+        """Write a transcript, to its end, whoever interrupts. Raises InputError and BrokenPipeError."""
+        if task.places:  # to standard output, nobody waits for the end of it
+            self.interruptions.hold()
+        self.delivery.deliver(transcript, task, self.recipe, self.log)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Note what became of a recording. Raises Interrupted if somebody wants an end."""
+        self.summary.add(outcome)
+        self.interruptions.release()
+
+
 def run(job: Job, log: Log, interruptions: Interruptions) -> int:
     """All the work, what is cheap and may fail first; returns the exit code."""
     gc.disable()  # imports make 300,000 objects that stay; to look for garbage among them takes time
@@ -81,22 +100,18 @@ def run(job: Job, log: Log, interruptions: Interruptions) -> int:
         else:
             outcome = FAILED if found else SKIPPED
             summary.add(Outcome(recording.source.name, outcome, problem=str(found) if found else None))
-
-    def deliver(transcript: Transcript, task: Task) -> None:
-        with interruptions.held():  # what is done is written to its end
-            delivery.deliver(transcript, task, recipe, log)
-
     try:
         if tasks:
-            work(tasks, job, deliver, summary, log)
+            work(tasks, job, Desk(delivery, recipe, summary, interruptions, log))
     except Interrupted as interrupted:
         summary.interrupt(task.name for task in tasks)
         return summary.finish(interrupted.code)
     return summary.finish(0)
 
 
-def work(tasks: list[Task], job: Job, deliver: Deliver, summary: Summary, log: Log) -> None:
+def work(tasks: list[Task], job: Job, desk: Desk) -> None:
     """Load the model and do all recordings; each is listened to while the one before it is transcribed."""
+    log = desk.log
     strategies = [strategy for strategy in STRATEGIES if job.load in ("auto", strategy)]
     for skipped in set(STRATEGIES).difference(strategies):
         log.info(f"{skipped} loading is not tried: --load {job.load}")
@@ -124,11 +139,11 @@ def work(tasks: list[Task], job: Job, deliver: Deliver, summary: Summary, log: L
             begin(sources[number : number + AHEAD])
             if number < len(tasks):
                 ahead = listening.Listening(sources[number].open, detector, log)
-            outcome = transcribe(task, current, decoder, deliver, job, log)
-            summary.add(outcome)
+            outcome = transcribe(task, current, decoder, job, desk)
+            desk.settle(outcome)
             done(outcome)
     if job.timings:
-        report(job.timings, model, ready, summary.seconds, log)
+        report(job.timings, model, ready, desk.summary.seconds, log)
 
 
 def begin(sources: list[Source]) -> None:
@@ -160,17 +175,15 @@ def check_asked(asked: Options, name: str, vocabulary: "Vocabulary") -> None:
         raise UsageError(f"{name} cannot translate; leave out --task translate")
 
 
-def transcribe(  # noqa: PLR0913, PLR0917  it is where all come together
-    task: Task, listening: "Listening", decoder: "Decoder", deliver: Deliver, job: Job, log: Log
-) -> Outcome:
+def transcribe(task: Task, listening: "Listening", decoder: "Decoder", job: Job, desk: Desk) -> Outcome:
     """Do one recording, whatever happens, and say what became of it."""
     try:
         heard = listening.result()
         start = now()
         transcript = write_down(heard, decoder, sequentially=job.sequential)
-        spent = log.note("transcribe", start)
-        with log.phase("write"):
-            deliver(transcript, task)
+        spent = desk.log.note("transcribe", start)
+        with desk.log.phase("write"):
+            desk.deliver(transcript, task)
     except InputError as error:
         return Outcome(task.name, FAILED, problem=str(error))
     except BrokenPipeError:
