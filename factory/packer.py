@@ -11,9 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from factory.console import BUILD, LOGS, ROOT, FactoryError, first_line, say, secrets, tail
+from factory import hub
+from factory.console import BUILD, LOGS, ROOT, FactoryError, first_line, say, tail
 from factory.progress import Progress
 from factory.spot import CRASH, Patience, crashed
+from factory.workspace import secrets
 
 TEMPLATE = ROOT / "packer"
 PROJECT = ROOT  # whose play is run
@@ -49,7 +51,7 @@ def packer() -> Path:
     wanted = os.environ.get("PACKER") or "packer"
     found = shutil.which(wanted)
     if not found:
-        raise FactoryError(f"{wanted} is not installed", "Run: make setup")
+        raise FactoryError(f"{wanted} is not installed", CURRENT)
     known = version(Path(found))
     if known < OLDEST or PLUGIN_BLOCKS_SINCE <= known < PLUGINS_SINCE:
         wanted = f"{dotted(OLDEST)}, as Debian's, or {dotted(PLUGINS_SINCE)} and newer"
@@ -127,6 +129,7 @@ def environment() -> dict[str, str]:
         "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
         "CHECKPOINT_DISABLE": "1",
         "PACKER_NO_COLOR": "1",
+        "HF_TOKEN": hub.token(),  # the role `model` hands it on to the download
     }
 
 
@@ -192,7 +195,7 @@ def no_ansible(log: Path) -> FactoryError:
     )  # fmt: skip
     return FactoryError(
         f"ansible-playbook does not start:\n{tail(done.stderr)}",
-        f"If its venv is damaged: rm -r .venv; make setup. The whole log is {log}",
+        f"If its venv is damaged: rm -r .venv, and run it again. The whole log is {log}",
     )
 
 

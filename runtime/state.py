@@ -1,6 +1,6 @@
 """The command that makes and checks state files; see --help."""
 
-from preheat import cli, stdio
+from preheat import statecli, stdio
 
 if __name__ == "__main__":
-    stdio.run("state", cli.state)
+    stdio.run("state", statecli.state)

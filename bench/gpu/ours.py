@@ -45,7 +45,7 @@ class Log(timing.Log):
         super().__init__(quiet=True)
         self.lines: list[str] = []
 
-    def info(self, text: str) -> None:
+    def info(self, text: str, **_: object) -> None:
         """A line."""
         self.lines.append(text)
 

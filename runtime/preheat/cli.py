@@ -1,32 +1,33 @@
-"""The command lines of transcribe.py and state.py: nothing else knows of arguments.
+"""The command line of transcribe.py; that of state.py is in statecli.py, and nothing else knows of arguments.
 
-Exit codes of transcribe: 0 all good, 1 some input failed or is incomplete (each is named, the others are
-done), 2 wrong usage, 3 no usable model, 4 a fault of this program, 130 interrupted, 141 nobody reads on.
+Exit codes: 0 all good, 1 some input failed or is incomplete (each is named, the others are
+done), 2 wrong usage, 3 no usable model, 4 a fault of this program, 130 and 143 interrupted by Ctrl-C and
+SIGTERM, 141 nobody reads on.
 
 Only light modules are imported up here: what costs time comes when nothing cheap can fail any more.
 """
 
 import argparse
 import itertools
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
-from preheat import memory, peers
+from preheat import memory, peers, timing
+from preheat.delivery import IF_EXISTS
 from preheat.formats import FORMATS, SUBTITLES
 from preheat.groups import add_cutting, add_decoding, add_lines, add_model
 from preheat.model import languages
 from preheat.options import Options, UsageError
+from preheat.signals import Interrupted, Interruptions
 from preheat.storage import version
 from preheat.subtitles import Lines
 from preheat.timing import Log, warn
 from preheat.transcribe import FAULT, Job, fault, run
 from preheat.values import formats, negated
 from preheat.weights.loading import ModelError
-from preheat.weights.statefile import DTYPES, StateError
 
-FAILED, USAGE, NO_MODEL, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141  # exit codes
+USAGE, NO_MODEL, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141  # exit codes
 
 Chosen = TypeVar("Chosen", Job, Options, Lines)
 
@@ -35,17 +36,19 @@ def transcribe(argv: list[str]) -> int:
     """The command `transcribe`; returns the exit code."""
     try:
         args = arguments(argv)
-        asked = decoding(args)
-        return run(chosen(Job, args), asked, Log(args.quiet))
+        args.asked = decoding(args)
+        timing.as_json = args.log_format == "json"
+        with Interruptions() as interruptions:
+            return run(chosen(Job, args), Log(args.quiet), interruptions)
     except (UsageError, ModelError) as error:
         warn(str(error))
         return USAGE if isinstance(error, UsageError) else NO_MODEL
     except MemoryError as error:  # wherever it was not looked for
         warn(f"{memory.shortage(error)}; {memory.CURE}")
         return NO_MODEL
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupted:  # before it was known what there is to do
         warn("interrupted")
-        return INTERRUPTED
+        return interrupted.code if isinstance(interrupted, Interrupted) else INTERRUPTED
     except BrokenPipeError:  # whoever read the output has seen enough, as in `transcribe … | head -1`
         return PIPE_CLOSED
     except Exception:
@@ -76,15 +79,41 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("files", nargs="+", type=Path, metavar="FILE", help="a recording")
+    add(
+        "words",
+        nargs="*",
+        metavar="FILE",
+        help="a recording, a folder of them, s3://bucket/key or prefix/, https://…, or - for standard input",
+    )
+    add(
+        "--files_from",
+        action="append",
+        default=[],
+        metavar="LIST",
+        help="a file with further ones, one a line, or with null bytes between; - for standard input",
+    )
     add("-V", "--version", action="version", version=f"transcribe {version()}")
     add(
         "-o",
         "--output_dir",
-        dest="folder",
-        type=Path,
+        dest="outputs",
+        action="append",
+        default=[],
         metavar="DIR",
-        help="write to files there (default: to stdout)",
+        help="write to files there, a folder or s3://bucket/prefix/; -o twice: to both (default: to stdout)",
+    )
+    add(
+        "--if_exists",
+        choices=IF_EXISTS,
+        default="replace",
+        help="what to do with a recording whose results are there (default: replace them)",
+    )
+    add(
+        "--skip_existing",
+        dest="if_exists",
+        action="store_const",
+        const="skip",
+        help="as --if_exists skip: go on where an earlier run has stopped",
     )
     add(
         "-f",
@@ -96,6 +125,13 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         help=f"{', '.join(FORMATS)} or all (default: txt)",
     )
     add("--timings", choices=("text", "json"), help="print each phase; --timings=json: as one line of JSON")
+    add("--summary", type=Path, metavar="FILE", help="write there, as JSON, what became of each recording")
+    add(
+        "--log_format",
+        choices=("text", "json"),
+        default="text",
+        help="of what is told on stderr (default: text)",
+    )
     add("--quiet", action="store_true", help="on stderr, warnings and errors only")
     add("--verbose", "--print_progress", dest="quiet", type=negated, metavar="False", help="as --quiet")
     for names in peers.OTHERS:
@@ -108,6 +144,8 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument_group("languages", ", ".join(f"{name} ({code})" for name, code in known))
     # --timings may stand alone, but not take a FILE that follows for its value, as argparse would have it.
     args = parser.parse_args(["--timings=text" if word == "--timings" else word for word in argv])
+    if not args.words and not args.files_from:
+        parser.error("the following arguments are required: FILE")
     args.formats = list(dict.fromkeys(args.formats or ["txt"]))
     return args
 
@@ -158,43 +196,3 @@ def lines(args: argparse.Namespace) -> Lines:
 def chosen(kind: type[Chosen], args: argparse.Namespace) -> Chosen:
     """The arguments that are the fields of a dataclass."""
     return kind(**{field.name: getattr(args, field.name) for field in fields(kind)})
-
-
-def state(argv: list[str]) -> int:
-    """The command `state.py`; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="state.py", description="Make or check a state file.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    baking = commands.add_parser("bake", help="pack a checkpoint into a state file")
-    baking.add_argument("--model", type=Path, required=True, metavar="DIR", help="the checkpoint's folder")
-    baking.add_argument("--output", type=Path, required=True, metavar="FILE", help="the state file to write")
-    baking.add_argument(
-        "--dtype",
-        choices=["auto", *DTYPES],
-        default="auto",
-        help="of the weights; auto (default) is the fastest here: float16 with a GPU, bfloat16 on a "
-        "processor that computes it natively, else float32",
-    )
-    verifying = commands.add_parser("verify", help="check every byte of a state file")
-    verifying.add_argument("file", type=Path, metavar="FILE")
-    args = parser.parse_args(argv)
-    from preheat.weights.checkpoint import CheckpointError  # noqa: PLC0415  imports torch
-    from preheat.weights.state import bake, log, verify  # noqa: PLC0415  as above
-
-    try:
-        report = verify(args.file) if args.command == "verify" else bake(args.model, args.output, args.dtype)
-    except (StateError, CheckpointError) as error:
-        log(str(error))
-        return FAILED
-    except Exception as error:
-        if short := memory.shortage(error):
-            log(f"{short}; {memory.CURE}")
-        elif isinstance(error, OSError):  # of bake alone
-            log(f"cannot write {args.output}: {error.strerror}; check the folder, its permissions and space")
-        else:
-            raise
-        return FAILED
-    except KeyboardInterrupt:
-        log("interrupted")
-        return INTERRUPTED
-    print(json.dumps(report))
-    return 0

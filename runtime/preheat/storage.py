@@ -50,12 +50,15 @@ def check_folder(folder: Path) -> None:
             raise
 
 
-def check_result(path: Path, recording: Path) -> None:
-    """Raise InputError for what shows beforehand that the recording's result cannot go to `path`."""
+def check_result(path: Path, recording: Path | None) -> None:
+    """Raise InputError for what shows beforehand that a recording's result cannot go to `path`.
+
+    `recording`: where it is itself, None if elsewhere.
+    """
     try:
         if stat.S_ISDIR(path.lstat().st_mode):
             raise InputError(f"its result cannot be {path}, which is a folder; name another with -o")
-        if path.samefile(recording):
+        if recording and path.samefile(recording):
             raise InputError("its result would take its place; name another folder with -o")
     except FileNotFoundError:
         return

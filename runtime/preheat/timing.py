@@ -4,13 +4,16 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
 PROGRESS_EVERY = 5.0  # seconds
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}  # as in files' names
+
+as_json = False  # whether what is told is for machines: set once, by the command line
 
 
 def now() -> float:
@@ -26,9 +29,17 @@ def started() -> float:
     return int(fields[22 - 3]) / os.sysconf("SC_CLK_TCK")
 
 
-def warn(text: str) -> None:
-    """Tell what went wrong, in one line on stderr; --quiet or not."""
-    print(f"transcribe: {text.translate(CONTROLS)}", file=sys.stderr, flush=True)
+def warn(text: str, **facts: object) -> None:
+    """Tell what went wrong, in one line on stderr; --quiet or not. `facts`: as of `tell`."""
+    tell("warning", text, f"transcribe: {text.translate(CONTROLS)}", facts)
+
+
+def tell(level: str, text: str, line: str, facts: dict[str, object]) -> None:
+    """Print `line` on stderr or, for machines, an object of JSON with the text and the facts."""
+    if as_json:
+        when = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": when, "level": level, "message": text} | facts)
+    print(line, file=sys.stderr, flush=True)
 
 
 def reason(error: BaseException) -> str:
@@ -41,18 +52,26 @@ class Log:
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
+        self.display: Callable[[float], None] | None = None  # shows how much of a recording is done
         self.phases: list[dict[str, str | float]] = []
         self.told = now()
         self.note("start python", 0.0)
 
-    def info(self, text: str) -> None:
-        """Tell how the work goes on, with the time; unless --quiet."""
+    @property
+    def on_terminal(self) -> bool:
+        """Whether a person sees what is told, in color if he likes."""
+        return sys.stderr.isatty() and not self.quiet and not as_json
+
+    def info(self, text: str, **facts: object) -> None:
+        """Tell how the work goes on, with the time; unless --quiet. `facts`: as of `tell`."""
         if not self.quiet:
-            print(f"[{now():8.3f} s] {text.translate(CONTROLS)}", file=sys.stderr, flush=True)
+            tell("info", text, f"[{now():8.3f} s] {text.translate(CONTROLS)}", facts)
 
     def progress(self, part: float) -> None:
         """Tell how much of a recording is done, now and then."""
-        if (at := now()) - self.told >= PROGRESS_EVERY:
+        if self.display:
+            self.display(part)
+        elif (at := now()) - self.told >= PROGRESS_EVERY:
             self.told = at
             self.info(f"{part:.0%} done")
 

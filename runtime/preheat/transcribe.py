@@ -5,20 +5,24 @@ costs time comes when nothing cheap can fail any more.
 """
 
 import gc
-import os
-import sys
 import traceback
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preheat import memory, stdio
-from preheat.formats import written
-from preheat.options import Options, UsageError
-from preheat.storage import InputError, check, check_folder, check_result, replacing, version
+from preheat import memory
+from preheat.delivery import Delivery, Recipe, Task
+from preheat.options import Options
+from preheat.outcome import CODES, DONE, FAILED, FAULTY, INCOMPLETE, SKIPPED, Outcome
+from preheat.places import naming, s3
+from preheat.places.results import target
+from preheat.places.sources import AHEAD, Source
+from preheat.progress import display
+from preheat.signals import Interrupted, Interruptions
+from preheat.storage import InputError, version
 from preheat.subtitles import Lines
-from preheat.timing import Log, now, warn
+from preheat.summary import Summary
+from preheat.timing import Log, now, reason, warn
 from preheat.transcriber import check_asked, write_down
 from preheat.transcript import Transcript
 from preheat.weights.loading import STRATEGIES, Loading, Model, enough_memory, find
@@ -27,14 +31,16 @@ if TYPE_CHECKING:
     from preheat.audio.recording import Reader
     from preheat.model.decoding import Decoder
 
-INPUT_FAILED, FAULT = 1, 4  # exit codes
+FAULT = CODES[FAULTY]
 
 
 @dataclass(frozen=True)
 class Job:
     """What is to be transcribed, by which model, and where the results go."""
 
-    files: list[Path]
+    words: list[str]  # that name recordings
+    files_from: list[str]  # files with further ones
+    asked: Options
     home: Path  # has state/ and model/
     model: str | None  # its name; None: the only one there is
     load: str  # "auto", or one of loading.STRATEGIES
@@ -42,33 +48,81 @@ class Job:
     sequential: bool  # one window after the other
     batch_size: int | None  # windows at a time; None: by the free memory
     threads: int | None  # of the processor, for the model; None: torch's choice
-    folder: Path | None  # None: to stdout
+    outputs: list[str]  # folders and prefixes in S3; none: to stdout
+    if_exists: str  # of delivery.IF_EXISTS
     formats: list[str]  # of formats.FORMATS
     lines: Lines  # of subtitles
     timings: str | None  # what is told of them in the end: "text", "json" or nothing
-
-    def results(self, path: Path) -> list[Path]:
-        """The files that a recording's results go to, if they go to files."""
-        return [self.folder / f"{path.stem}.{name}" for name in self.formats] if self.folder else []
+    summary: Path | None  # a file for what became of each recording
 
 
-def run(job: Job, asked: Options, log: Log) -> int:
+@dataclass(frozen=True)
+class Desk:
+    """Where what is done is handed in."""
+
+    delivery: Delivery
+    recipe: Recipe
+    summary: Summary
+    interruptions: Interruptions
+    log: Log
+
+    def deliver(self, transcript: Transcript, task: Task) -> None:
+        """Write a transcript, to its end, whoever interrupts. Raises InputError and BrokenPipeError."""
+        if task.places:  # to standard output, nobody waits for the end of it
+            self.interruptions.hold()
+        self.delivery.deliver(transcript, task, self.recipe, self.log)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Note what became of a recording. Raises Interrupted if somebody wants an end."""
+        self.summary.add(outcome)
+        self.interruptions.release()
+
+
+def run(job: Job, log: Log, interruptions: Interruptions) -> int:
     """All the work, what is cheap and may fail first; returns the exit code."""
     gc.disable()  # imports make 300,000 objects that stay; to look for garbage among them takes time
-    check_outputs(job)
-    inputs = [path for path in job.files if passes(path, job.results(path))]
-    if not inputs:
-        return INPUT_FAILED
+    if job.lines.max_line_count and not job.lines.max_line_width:
+        warn("--max_line_count does nothing without --max_line_width")
+    delivery = Delivery([target(text) for text in job.outputs], job.formats, job.lines, job.if_exists)
+    summary = Summary(job.summary, log)
+    for where in naming.buckets([*job.words, *job.outputs]):
+        s3.reach(where)
+    recordings, wrong = naming.recordings(job.words, job.files_from, apart=bool(job.outputs))
+    delivery.prepare(len(recordings))
+    for word, problem in wrong:
+        summary.add(Outcome(word, FAILED, problem=problem))
+    recipe = Recipe(job.asked, job.lines, job.sequential, job.home, job.model)
+    tasks = []
+    for recording, found in delivery.tasks(recordings, recipe):
+        if isinstance(found, Task):
+            tasks.append(found)
+        else:
+            outcome = FAILED if found else SKIPPED
+            summary.add(Outcome(recording.source.name, outcome, problem=str(found) if found else None))
+    try:
+        if tasks:
+            work(tasks, job, Desk(delivery, recipe, summary, interruptions, log))
+    except Interrupted as interrupted:
+        summary.interrupt(task.name for task in tasks)
+        return summary.finish(interrupted.code)
+    return summary.finish(0)
+
+
+def work(tasks: list[Task], job: Job, desk: Desk) -> None:
+    """Load the model and do all recordings; each is listened to while the one before it is transcribed."""
+    log, asked = desk.log, job.asked
     strategies = [strategy for strategy in STRATEGIES if job.load in ("auto", strategy)]
     for skipped in set(STRATEGIES).difference(strategies):
         log.info(f"{skipped} loading is not tried: --load {job.load}")
     name = find(job.home, job.model)
+    sources = [task.recording.source for task in tasks]
+    begin(sources[:AHEAD])
     loading = Loading(job.home, name, strategies, job.device, log)
     with log.phase("import audio"), enough_memory("what reads recordings cannot be imported"):
         from preheat.audio import recording, vad  # noqa: PLC0415  what fails sooner should not wait for it
     with enough_memory("no recording can be read"):
         detector = vad.Detector.load()
-        ahead = recording.Reader(inputs[0], detector, asked, log)  # while torch is imported
+        ahead = recording.Reader(sources[0].open, detector, asked, log)  # while torch is imported
     if (asked.language or asked.task == "translate") and (vocabulary := loading.vocabulary()):
         check_asked(asked, name, vocabulary)  # before torch is imported
     model = loading.model()
@@ -76,21 +130,27 @@ def run(job: Job, asked: Options, log: Log) -> int:
     gc.enable()
     ready = now()
     with enough_memory("the model cannot be used"):
-        decoder = prepare(model, asked, job, log)
-    codes, seconds = [INPUT_FAILED] * (len(job.files) - len(inputs)), 0.0
-    for following in [*inputs[1:], None]:
-        current = ahead
-        if following is not None:
-            ahead = recording.Reader(following, detector, asked, log)  # while this one is transcribed
-        code, length = transcribe(current, decoder, job, log)
-        codes.append(code)
-        seconds += length
+        decoder = prepare(model, job, log)
+    with display(log, len(tasks)) as done:
+        for number, task in enumerate(tasks, 1):
+            current = ahead
+            begin(sources[number : number + AHEAD])
+            if number < len(tasks):
+                ahead = recording.Reader(sources[number].open, detector, asked, log)
+            outcome = transcribe(task, current, decoder, job, desk)
+            desk.settle(outcome)
+            done(outcome)
     if job.timings:
-        report(job.timings, model, ready, seconds, log)
-    return max(codes)
+        report(job.timings, model, ready, desk.summary.seconds, log)
 
 
-def prepare(model: Model, asked: Options, job: Job, log: Log) -> "Decoder":
+def begin(sources: list[Source]) -> None:
+    """Have recordings that are elsewhere fetched."""
+    for source in sources:
+        source.begin()
+
+
+def prepare(model: Model, job: Job, log: Log) -> "Decoder":
     """The model, ready to decode as asked."""
     import torch  # noqa: PLC0415  as above
 
@@ -100,105 +160,42 @@ def prepare(model: Model, asked: Options, job: Job, log: Log) -> "Decoder":
     if job.threads:
         torch.set_num_threads(job.threads)
     size = job.batch_size or batched.affordable(model.network)
-    return decoding.Decoder(model.network, model.vocabulary, asked, size, log)
+    return decoding.Decoder(model.network, model.vocabulary, job.asked, size, log)
 
 
-def check_outputs(job: Job) -> None:
-    """Raise UsageError if outputs would get in each other's way; make the folder of -o."""
-    if job.lines.max_line_count and not job.lines.max_line_width:
-        warn("--max_line_count does nothing without --max_line_width")
-    if job.folder is None:
-        if 1 in stdio.closed:
-            raise UsageError("standard output is closed; say where to write with -o DIR")
-        if len(job.formats) > 1:
-            raise UsageError("several formats make several files; say where with -o DIR, here with -o .")
-        if job.formats != ["txt"] and len(job.files) > 1:
-            raise UsageError(f"several recordings make several {job.formats[0]} files; say where with -o DIR")
-        return
-    stem, count = Counter(path.stem for path in job.files).most_common(1)[0]
-    if count > 1:
-        raise UsageError(
-            f"{count} recordings would be written to {job.folder / stem}.*; give each its own -o"
-        )
-    try:
-        job.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"no folder {job.folder}: {error.strerror}; name another with -o") from error
-    try:
-        check_folder(job.folder)
-    except OSError as error:
-        raise UsageError(f"cannot write to {job.folder}: {error.strerror}; name another with -o") from error
-
-
-def passes(path: Path, results: list[Path]) -> bool:
-    """Whether a first glance at an input and its results finds nothing wrong; else the user is told."""
-    try:
-        check(path)
-        for result in results:
-            check_result(result, path)
-    except InputError as error:
-        warn(f"{path}: {error}")
-        return False
-    return True
-
-
-def transcribe(reader: "Reader", decoder: "Decoder", job: Job, log: Log) -> tuple[int, float]:
-    """Do one recording, whatever happens: the exit code for it, and how many seconds of it were done.
-
-    Where it failed the user is told why.
-    """
-    path = reader.path
+def transcribe(task: Task, reader: "Reader", decoder: "Decoder", job: Job, desk: Desk) -> Outcome:
+    """Do one recording, whatever happens, and say what became of it."""
     try:
         prepared = reader.result()
         start = now()
         transcript = write_down(prepared, decoder, sequentially=job.sequential)
-        spent = log.note("transcribe", start)
-        with log.phase("write"):
-            write(transcript, path, job)
+        spent = desk.log.note("transcribe", start)
+        with desk.log.phase("write"):
+            desk.deliver(transcript, task)
     except InputError as error:
-        warn(f"{path}: {error}")
-        return INPUT_FAILED, 0
+        return Outcome(task.name, FAILED, problem=str(error))
     except BrokenPipeError:
         raise
     except Exception as error:
         if short := memory.shortage(error):
-            warn(f"{path}: cannot be transcribed: {short}; {memory.CURE}")
-            return INPUT_FAILED, 0
-        fault(str(path))
-        return FAULT, 0
-    seconds = prepared.seconds
-    log.info(f"{path}: {seconds:.1f} s of audio in {spent:.2f} s, {seconds / spent:.1f} times real time")
-    if prepared.incomplete:
-        warn(f"{path}: {prepared.incomplete}; what is there is transcribed")
-        return INPUT_FAILED, seconds
-    return 0, seconds
+            return Outcome(task.name, FAILED, problem=f"cannot be transcribed: {short}; {memory.CURE}")
+        fault(task.name)
+        return Outcome(task.name, FAULTY, problem=reason(error))
+    return Outcome(
+        task.name,
+        INCOMPLETE if prepared.incomplete else DONE,
+        seconds=prepared.seconds,
+        spent=spent,
+        words=sum(len(segment.text.split()) for segment in transcript.segments),
+        language=transcript.language,
+        problem=prepared.incomplete and f"{prepared.incomplete}; what is there is transcribed",
+    )
 
 
 def fault(where: str) -> None:
     """Tell of an error that is being handled and that is not the user's."""
     warn(f"{where}: a fault of transcribe {version()}, not yours; please report it with these lines")
     traceback.print_exc()
-
-
-def write(transcript: Transcript, path: Path, job: Job) -> None:
-    """Put the transcript where the user wants it. Raises InputError, and BrokenPipeError."""
-    try:
-        for name, text in written(transcript, job.formats, job.lines).items():
-            content = text.encode()
-            if job.folder:
-                with replacing(job.folder / f"{path.stem}.{name}") as file:
-                    file.write(content)
-                continue
-            if len(job.files) > 1:  # as head and tail do
-                content = b"==> %s <==\n" % os.fsencode(path) + content
-            # Past Python's buffer: what it could not write it would try again, and fail with, at the end.
-            while content:
-                content = content[os.write(sys.stdout.fileno(), content) :]
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        where = job.folder or "standard output"
-        raise InputError(f"cannot write to {where}: {error.strerror}; check space and permissions") from error
 
 
 def report(style: str, model: Model, ready: float, seconds: float, log: Log) -> None:

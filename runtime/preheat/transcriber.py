@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from preheat import memory
 from preheat.model import languages, times
 from preheat.options import Options, UsageError
+from preheat.places.sources import File
 from preheat.storage import InputError, check
 from preheat.timing import Log
 from preheat.transcript import Transcript
@@ -108,7 +109,7 @@ class Transcriber:
         log = Log(quiet=True)
         if isinstance(audio, str | os.PathLike):
             check(path := Path(audio))
-            return recording.Reader(path, self._detector, asked, log).result()
+            return recording.Reader(File(path).open, self._detector, asked, log).result()
         return recording.prepare(audiofile.sampled(audio), self._detector, asked, log)
 
 

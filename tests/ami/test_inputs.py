@@ -14,12 +14,12 @@ from factory.console import ROOT, FactoryError
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a checkpoint and a sample, as VARS names them."""
+    """A folder with a checkpoint and a sample, as MODEL names them."""
     for name in ("config.json", "merges.txt", "model.safetensors", "pytorch_model.bin", "sample.wav"):
         (tmp_path / name).write_text(name)
     variables = {"model_source": str(tmp_path), "bake_sample": str(tmp_path / "sample.wav")}
     (tmp_path / "vars.yml").write_text(yaml.safe_dump(variables))
-    monkeypatch.setenv("VARS", str(tmp_path / "vars.yml"))
+    monkeypatch.setenv("MODEL", str(tmp_path / "vars.yml"))
     return tmp_path
 
 
@@ -65,8 +65,13 @@ def test_the_commit_of_a_checkout_that_is_another_users(
 
 def test_the_workflow_runs_what_ci_runs_with_actions_that_cannot_change() -> None:
     text = (ROOT / ".github/workflows/ci.yml").read_text()
-    jobs = yaml.safe_load(text)["jobs"]
-    assert jobs["test"]["steps"][-1]["run"] == ".ci/run"
+    workflow = yaml.safe_load(text)
+    runs = {name: [step.get("run") for step in job["steps"]] for name, job in workflow["jobs"].items()}
+    assert set(runs) == {"lint", "fast", "full"}
+    assert "make lint" in runs["lint"]
+    assert "make test-fast" in runs["fast"]
+    assert ".ci/run" in runs["full"]
+    assert workflow[True]["schedule"], "once a week; YAML takes `on` for true"
     used = re.findall(r"uses: *(\S+)", text)
     assert used
     for action in used:

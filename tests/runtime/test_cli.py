@@ -34,12 +34,13 @@ def test_one_bad_file_does_not_stop_the_others(main: Run, samples: Path, silence
     cut = folder / "cut.flac"
     cut.write_bytes((samples / "short.flac").read_bytes()[:50_000])
     good = samples / "short.flac"
-    done = main(folder / "none.wav", folder / "empty.wav", folder / "text.wav", good, cut, folder)
+    (folder / "none").mkdir()
+    done = main(folder / "none.wav", folder / "empty.wav", folder / "text.wav", good, cut, folder / "none")
     assert done.returncode == 1
     wanted = [
+        "none: holds no recording; name the recordings themselves",
         "none.wav: no such file; check the name and the folder",
         "empty.wav: is empty (0 bytes); copy or record it again",
-        f"{folder}: is a folder; name the recordings in it, for instance with *.wav",
         "text.wav: is not a recording, or damaged at its start; give a wav, flac, mp3, m4a, ogg or webm file",
         "cut.flac: is cut short after 3.1 s of 8.0 s; copy it again, or export it from its source; "
         "what is there is transcribed",
@@ -231,6 +232,7 @@ def test_outputs_to_a_folder(main: Run, samples: Path, silence: Path, tmp_path: 
     done = main("-o", out, "-f", "txt,json", samples / "short.flac", silence)
     assert (done.returncode, done.stdout) == (0, "")
     assert sorted(path.name for path in out.iterdir()) == [
+        ".transcribe.jsonl",
         "short.json",
         "short.txt",
         "silence.json",
@@ -263,7 +265,7 @@ def test_long_names(main: Run, samples: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     (line,) = errors(done)
     assert line.endswith("b.json: File name too long; rename the recording")
-    assert sorted(out.iterdir()) == [out / f"{odd.name}.{name}" for name in ("json", "txt")]
+    assert sorted(out.glob("[!.]*")) == [out / f"{odd.name}.{name}" for name in ("json", "txt")]
     done = main("--quiet", "-o", out, longest, too_long)
     assert (done.returncode, done.stderr) == (0, "")
     assert "zero" in (out / f"{longest.stem}.txt").read_text()
@@ -329,7 +331,9 @@ def test_control_c(baked: Path, samples: Path) -> None:
         process.stderr.readline()  # the model is ready, the recording is begun
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
-    assert (process.returncode, rest) == (130, "transcribe: interrupted\n")
+    names = ", ".join([str(samples / "long.flac")] * 10)
+    left = f"transcribe: interrupted; not done: {names} and 10 more\n"
+    assert process.returncode == 130 and left in rest
 
 
 @pytest.mark.parametrize("where", ["decode", "probabilities", "transcribe"])
@@ -351,7 +355,7 @@ def test_whatever_happens_to_a_recording_the_others_are_done(  # noqa: PLR0913, 
     """Want of memory is that recording's error; what nobody thought of is ours, and says where it was."""
     alone = {str(path): main("--quiet", path).stdout for path in four}
     place, name = {
-        "decode": (audiofile, "decode"),
+        "decode": (audiofile, "decode_file"),
         "probabilities": (vad.Detector, "probabilities"),
         "transcribe": (batched, "transcribe"),
     }[where]

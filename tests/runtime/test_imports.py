@@ -13,13 +13,14 @@ MODULES = {
     for path in sorted(RUNTIME.rglob("*.py"))
     if path.name != "__init__.py"
 }
-WINGS = {"audio", "model", "weights"}
+WINGS = {"audio", "model", "places", "weights"}
 # What each part of the house may import of the others. Those above all wings may import everything.
 GROUND = {
     "cues",
     "formats",
     "memory",
     "options",
+    "outcome",
     "stdio",
     "storage",
     "subtitles",
@@ -28,13 +29,27 @@ GROUND = {
     "transcript",
     "typography",
 }
-ABOVE = {"transcribe", "transcriber", "values", "groups", "peers", "cli"}
+ABOVE = {
+    "cli",
+    "delivery",
+    "groups",
+    "peers",
+    "progress",
+    "signals",
+    "statecli",
+    "summary",
+    "terminal",
+    "transcribe",
+    "transcriber",
+    "values",
+}
 MAY = {
     "ground": {"ground"},
     "audio": {"ground", "audio"},
     "model": {"ground", "audio", "model"},
     "weights": {"ground", "model", "weights"},
-    "above": {"ground", "audio", "model", "weights", "above"},
+    "places": {"ground", "places"},
+    "above": {"ground", "audio", "model", "weights", "places", "above"},
 }
 NUMBERS = "preheat.audio.constants"  # which imports nothing, and anybody may import
 # What else each may import, apart from the standard library.
@@ -43,7 +58,8 @@ PACKAGES = {
     "audio": {"av", "numpy", "onnxruntime", "soundfile", "soxr"},
     "model": {"numpy", "tokenizers", "torch"},
     "weights": {"torch", "transformers", "xxhash"},
-    "above": {"numpy", "torch"},
+    "places": {"boto3", "botocore", "httpx2", "s3transfer"},
+    "above": {"numpy", "rich", "torch"},
 }
 
 
@@ -100,7 +116,7 @@ def test_no_circles(module: str) -> None:
 
 def test_only_the_command_line_knows_of_arguments() -> None:
     knowing = {module for module in MODULES if "argparse" in imported(module)}
-    assert knowing == {"preheat.cli", "preheat.groups", "preheat.values"}
+    assert knowing == {"preheat.cli", "preheat.groups", "preheat.statecli", "preheat.values"}
 
 
 def test_the_model_knows_nothing_of_files() -> None:

@@ -20,7 +20,7 @@ ALL = ["txt", "srt", "vtt", "tsv", "json"]
 
 def contents(folder: Path) -> dict[str, str]:
     """What is in each file of a folder."""
-    return {path.name: path.read_text() for path in folder.iterdir()}
+    return {path.name: path.read_text() for path in folder.iterdir() if path.name != ".transcribe.jsonl"}
 
 
 def recorded(document: str) -> Transcript:

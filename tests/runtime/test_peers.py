@@ -123,7 +123,7 @@ MAPPED = {  # what they make of our defaults
     "--print_progress": {"quiet": True},
     "--batched": {"sequential": True},
     "--temperature_increment_on_fallback": {"temperature_increment_on_fallback": 0.5},
-    "--output_dir": {"folder": Path("out")},
+    "--output_dir": {"outputs": ["out"]},
     "--output_format": {"formats": ["srt"]},
 }
 

@@ -64,6 +64,10 @@ SLOW = {
     "librosa",
     "pandas",
     "wcwidth",
+    "boto3",
+    "botocore",
+    "httpx2",
+    "rich",
 }
 HOT = """
 import sys

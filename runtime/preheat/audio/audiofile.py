@@ -38,12 +38,16 @@ def decode(path: Path) -> Recording:
 
     Raises InputError where there is nothing to transcribe, and OSError.
     """
-    # Handed on by descriptor: from the name libsndfile would guess, and take any *.mp3 for one.
-    # Unbuffered, so that the descriptor stands where the file does.
     with path.open("rb", buffering=0) as file:
-        header = plain(file)
-        samples = read_plain(file, header) if header else None
-        found = Recording(*isolation.decode(file)) if samples is None else Recording(samples)
+        return decode_file(file)
+
+
+def decode_file(file: BinaryIO) -> Recording:
+    """The same of an open file, unbuffered, so that its descriptor stands where the file does."""
+    # Handed on by descriptor: from the name libsndfile would guess, and take any *.mp3 for one.
+    header = plain(file)
+    samples = read_plain(file, header) if header else None
+    found = Recording(*isolation.decode(file)) if samples is None else Recording(samples)
     return checked(found)
 
 

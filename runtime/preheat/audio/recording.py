@@ -3,9 +3,10 @@
 That is done while the model is loaded, and later while the recording before it is transcribed.
 """
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO
 
 from preheat import memory
 from preheat.audio import audiofile, loudness, vad
@@ -42,9 +43,11 @@ def prepare(recording: audiofile.Recording, detector: vad.Detector, options: Opt
 class Reader:
     """One recording being read. The thread imports nothing, as torch may be being imported meanwhile."""
 
-    def __init__(self, path: Path, detector: vad.Detector, options: Options, log: Log) -> None:
-        """Begin; returns at once."""
-        self.path, self._detector, self._options, self._log = path, detector, options, log
+    def __init__(
+        self, opened: Callable[[], BinaryIO], detector: vad.Detector, options: Options, log: Log
+    ) -> None:
+        """Begin; returns at once. `opened` gives the file, as audiofile.decode_file wants it."""
+        self._opened, self._detector, self._options, self._log = opened, detector, options, log
         self._prepared: Future[Prepared] = Future()
         if not start(self._read):  # the system has no thread left
             self._read()
@@ -55,8 +58,8 @@ class Reader:
 
     def _read(self) -> None:
         try:
-            with self._log.phase("decode audio"):
-                recording = audiofile.decode(self.path)
+            with self._log.phase("decode audio"), self._opened() as file:
+                recording = audiofile.decode_file(file)
             self._prepared.set_result(prepare(recording, self._detector, self._options, self._log))
         except OSError as error:  # it was there when storage.check looked
             reason = f"cannot be read: {error.strerror}; check that it is still there"

@@ -115,38 +115,61 @@ class ReadAhead:
         header = self.header()
 
         def read(chunks: Iterator[int]) -> None:
-            nowhere = [bytearray(statefile.CHUNK // 64)] * 64  # 256 KiB, written over and over
+            room = nowhere()
             for i in chunks:
                 if self._stopped:
                     return
-                part = header.chunk(i)
-                begin, end = header.start + part.start, header.start + part.stop
-                if not cached(self.fileno(), begin, end):
-                    os.preadv(self.fileno(), nowhere, begin)
+                self._read(i, room)
 
         with self.phase("read ahead"), suppress(OSError):  # who needs the file will meet the error
             share(range(len(header.checksums)), read, THREADS)
 
     def _check(self) -> None:
-        """Map the file and check all chunks: sets _data or _error, or neither if it is stopped."""
+        """Map the file and check all chunks: sets _data or _error, or neither if it is stopped.
+
+        Of a file that is not in the page cache each chunk is read in one call first, by more threads: a page
+        fault asks the disk for 128 KiB and waits, and a fresh volume takes its time (bench/boot/depth.py).
+        """
         header = self.header()
+        cold = self._is_cold()
 
         def check(chunks: Iterator[int]) -> None:
+            room = nowhere() if cold else []
             for i in chunks:
                 if self._stopped:
                     return
+                if cold:
+                    self._read(i, room)
                 header.check(i, data[header.chunk(i)])
 
         try:
-            with self.phase("check data"), self.naming:
+            with self.phase("read and check data" if cold else "check data"), self.naming:
                 # A private map is writable, as torch wants it; the file itself never changes.
                 view = mmap.mmap(self.fileno(), header.start + header.size, access=mmap.ACCESS_COPY)
                 data = memoryview(view)[header.start :]
-                share(range(len(header.checksums)), check, CHECKERS)
+                share(range(len(header.checksums)), check, THREADS if cold else CHECKERS)
             if not self._stopped:
                 self._data = data
         except Exception as error:  # for the thread that waits
             self._error = error
+
+    def _read(self, i: int, room: list[bytearray]) -> None:
+        """Read a chunk into the page cache, unless it is there."""
+        header = self.header()
+        begin, end = header.start + header.chunk(i).start, header.start + header.chunk(i).stop
+        if not cached(self.fileno(), begin, end):
+            os.preadv(self.fileno(), room, begin)
+
+    def _is_cold(self) -> bool:
+        """Whether the page cache seems to lack some of it: three looks, for a warm start is in a hurry."""
+        header, last = self.header(), len(self.header().checksums) - 1
+        starts = [header.start + header.chunk(i).start for i in {0, last // 2, last}] if last >= 0 else []
+        return not all(cached(self.fileno(), at, at + 1) for at in starts)
+
+
+def nowhere() -> list[bytearray]:
+    """Room of a chunk's size for what is read only to be cached: 256 KiB, written over and over."""
+    return [bytearray(statefile.CHUNK // 64)] * 64
 
 
 def cached(file: int, begin: int, end: int) -> bool:

@@ -29,8 +29,8 @@ NAME = "whisper-nato"
 
 BAKE = """
 {before}
-from preheat import cli, stdio
-stdio.run('state', cli.state)
+from preheat import statecli, stdio
+stdio.run('state', statecli.state)
 """
 
 

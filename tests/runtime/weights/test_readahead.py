@@ -1,6 +1,7 @@
 """A state file read in the background: early, without torch, and never in the way."""
 
 import ctypes
+import errno
 import mmap
 import os
 import signal
@@ -115,6 +116,40 @@ def test_all_is_read_ahead(cold: Path) -> None:
     assert all(resident(cold))
 
 
+def test_many_read_for_a_cpu_what_is_not_there(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few can check: a page fault waits for the disk and asks for little."""
+    monkeypatch.setattr(readahead, "CHECKERS", 1)
+    read, was_read = os.preadv, []
+    together = threading.Barrier(3, timeout=30)
+
+    def note(file: int, buffers: list[bytearray], at: int, flags: int = 0) -> int:
+        if not flags:
+            was_read.append(at)
+            together.wait()
+        return read(file, buffers, at, flags)
+
+    monkeypatch.setattr(os, "preadv", note)
+    log = Log(quiet=True)
+    reads = ReadAhead(cold, "cpu", log)
+    reads.data()
+    header = reads.header()
+    assert sorted(was_read) == [header.start + header.chunk(i).start for i in range(3)]
+    assert "read and check data" in {phase["name"] for phase in log.phases}
+
+
+def test_a_disk_that_fails_is_an_error(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = os.preadv
+
+    def fail(file: int, buffers: list[bytearray], at: int, flags: int = 0) -> int:
+        if flags:
+            return read(file, buffers, at, flags)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "preadv", fail)
+    with pytest.raises(StateError, match="Input/output error"):
+        ReadAhead(cold, "cpu").data()
+
+
 def test_reading_ahead_ends_when_it_is_stopped(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the chunks it is at."""
     monkeypatch.setattr(readahead, "THREADS", 1)
@@ -146,7 +181,7 @@ def test_reading_ahead_ends_when_it_is_stopped(cold: Path, monkeypatch: pytest.M
 def test_what_is_in_the_page_cache_is_not_read_ahead(
     device: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor is anything for the CPU, which reads it all by checking it."""
+    """For the CPU, which checks it all at once, only three chunks are looked at."""
     looks, read = [], os.preadv
 
     def look(file: int, buffers: list[bytearray], at: int, flags: int = 0) -> int:
@@ -158,7 +193,7 @@ def test_what_is_in_the_page_cache_is_not_read_ahead(
     monkeypatch.setattr(os, "preadv", look)
     done = ReadAhead(file, device)
     assert done._done.wait(10)
-    assert len(looks) == (8 if device == "cuda" else 0)
+    assert len(looks) == (8 if device == "cuda" else 3)
 
 
 def test_without_threads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

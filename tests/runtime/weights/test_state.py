@@ -17,7 +17,7 @@ import safetensors
 import torch
 import xxhash
 
-from preheat import cli
+from preheat import statecli
 from preheat.model.layout import Dimensions, layout
 from preheat.weights import checkpoint, state, statefile, transfer
 from preheat.weights.readahead import ReadAhead
@@ -280,7 +280,7 @@ def test_what_cannot_be_read_is_named(
     for module, name in ((hashlib, "file_digest"), (mmap, "mmap")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, fail)
-            assert cli.state(["verify", str(file)]) == 1
+            assert statecli.state(["verify", str(file)]) == 1
         assert capsys.readouterr() == ("", wanted)
 
 
@@ -289,5 +289,5 @@ def test_control_c_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: 
         raise KeyboardInterrupt
 
     monkeypatch.setattr(state, "load", interrupt)
-    assert cli.state(["verify", "any"]) == 130
+    assert statecli.state(["verify", "any"]) == 130
     assert capsys.readouterr() == ("", "state: interrupted\n")

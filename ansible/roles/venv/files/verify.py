@@ -17,8 +17,11 @@ from pathlib import Path
 
 IMPORTS = (
     "av",
+    "boto3",
+    "httpx2",
     "numpy",
     "onnxruntime",
+    "rich",
     "safetensors",
     "soundfile",
     "soxr",

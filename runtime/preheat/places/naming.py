@@ -1,0 +1,194 @@
+"""What the command line names, as recordings, each with the name that its results get.
+
+A recording of a folder or prefix is named by its path in there; one that is named by itself, by its own name.
+Where two would get the same name, they keep more of their path, and then what is behind the dot.
+"""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from preheat.options import UsageError
+from preheat.places import s3
+from preheat.places.sources import File, Object, Source, Stdin
+from preheat.places.web import SCHEMES, Page
+from preheat.storage import InputError
+from preheat.timing import warn
+
+RECORDINGS = (  # in folders, what has another suffix is no recording
+    "3g2 3ga 3gp aac ac3 aif aifc aiff amr ape asf au avi awb caf dsf dss dts eac3 f4a f4v flac flv "
+    "gsm m2ts m4a m4b m4r m4v mka mkv mov mp1 mp2 mp3 mp4 mpc mpeg mpg mts mxf nut oga ogg ogv ogx "
+    "oma opus ra rm sln snd sph spx tak ts tta voc vob w64 wav wave weba webm wma wmv wtv wv"
+)
+SUFFIXES = frozenset(RECORDINGS.split())
+WILD = set("*?[")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording, and the name of its results without what is behind the dot, perhaps in folders."""
+
+    source: Source
+    stem: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """A source, and the paths that may name its results, the shortest first; all relative."""
+
+    source: Source
+    names: tuple[str, ...]
+
+
+def recordings(
+    words: list[str], lists: list[str], *, apart: bool
+) -> tuple[list[Recording], list[tuple[str, str]]]:
+    """Everything that is named on the command line or, one a line, in files; and what is wrong, by name.
+
+    `apart`: each is to be there once, with a name of its own. Raises UsageError.
+    """
+    found: list[Found] = []
+    failed: list[tuple[str, str]] = []
+    named = [*words, *(name for path in lists for name in listed(path))]
+    if (twice := [*named, *lists].count("-")) > 1:
+        raise UsageError(f"standard input is named {twice} times; it can be read once")
+    for word in named:
+        try:
+            found += expanded(word)
+        except InputError as error:
+            failed.append((word, str(error)))
+    return distinct(found) if apart else [Recording(each.source, each.names[0]) for each in found], failed
+
+
+def listed(path: str) -> list[str]:
+    """The names in a list, one a line, or ended by null bytes, as find -print0 writes them.
+
+    Raises UsageError.
+    """
+    try:
+        content = Path("/dev/stdin" if path == "-" else path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"--files_from {path}: {error.strerror}; check the name") from error
+    lines = content.split(b"\0") if b"\0" in content else content.splitlines()
+    return [os.fsdecode(line) for line in lines if line]
+
+
+def expanded(word: str) -> Iterable[Found]:
+    """The recordings that one word names. Raises InputError and UsageError."""
+    if word == "-":
+        return [Found(Stdin(), ("stdin",))]
+    if word.startswith(s3.SCHEME):
+        return in_bucket(s3.location(word))
+    if word.startswith(SCHEMES):
+        page = Page(word)
+        return [Found(page, names(page.stem + ".web", word))]
+    path = Path(word)
+    if path.is_dir():
+        return in_folder(path)
+    if WILD.intersection(word) and not os.path.lexists(word):
+        matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207  pathlib refuses absolute patterns
+        if matches:  # or else it is a name like any other, of no file
+            return [each for match in matches for each in expanded(match)]
+    return [Found(File(path), names(path.name, str(path)))]
+
+
+def in_folder(folder: Path) -> list[Found]:
+    """The recordings in a folder and those in it, by their suffixes. Raises InputError."""
+    paths = []
+    for here, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths += [Path(here, name) for name in sorted(files) if not name.startswith(".")]
+    taken = known(str(folder), [str(path) for path in paths])
+    prefix = folder.absolute().name
+    return [
+        Found(File(Path(path)), names(os.path.relpath(path, folder), os.path.relpath(path, folder), prefix))
+        for path in taken
+    ]
+
+
+def unreadable(error: OSError) -> None:
+    """For os.walk, which would pass over a folder that it may not read."""
+    raise InputError(f"cannot be read: {error.filename}: {error.strerror}; check its permissions")
+
+
+def in_bucket(where: s3.Location) -> list[Found]:
+    """The objects that a location names: one, those below a prefix, or those that match a pattern."""
+    pattern = WILD.intersection(where.key)
+    if where.key and not where.key.endswith("/") and not pattern:
+        return [Found(Object(where), names(PurePosixPath(where.key).name, where.key, where.bucket))]
+    start = min((where.key.index(sign) for sign in pattern), default=len(where.key))
+    prefix = s3.Location(where.bucket, where.key[:start])
+    found = {
+        each.key: each
+        for each in s3.listed(prefix)
+        if not each.key.endswith("/") and (not pattern or fnmatchcase(each.key, where.key))
+    }
+    if not found:
+        raise InputError("there is no object below it; check bucket and prefix")
+    cut = prefix.key.rfind("/") + 1
+    return [
+        Found(
+            Object(s3.Location(where.bucket, key), found[key].etag),
+            names(key[cut:], key, where.bucket),
+        )
+        for key in known(str(where), list(found))
+    ]
+
+
+def known(where: str, paths: list[str]) -> list[str]:
+    """Those with a recording's suffix; of the others the user is told. Raises InputError if there is none."""
+    taken = [path for path in paths if suffix(path)[1:].lower() in SUFFIXES]
+    left = Counter(suffix(path) or "none" for path in paths if path not in set(taken))
+    kinds = ", ".join(f"{kind} ({count})" for kind, count in sorted(left.items()))
+    if not taken:
+        of = f"; by their suffixes no recordings: {kinds}" if left else ""
+        raise InputError(f"holds no recording{of}; name the recordings themselves")
+    if left:
+        warn(f"{where}: left out what by its suffix is no recording: {kinds}")
+    return taken
+
+
+def suffix(path: str) -> str:
+    """What is behind the last dot of a path, with the dot."""
+    return PurePosixPath(path).suffix
+
+
+def names(short: str, long: str, parent: str = "") -> tuple[str, ...]:
+    """Names for results, from the shortest on; the last ones keep the recording's suffix."""
+    whole = inside(f"{parent}/{long}")
+    without = [inside(short), inside(long), whole]
+    return (*(str(PurePosixPath(name).with_suffix("")) for name in without), inside(long), whole)
+
+
+def inside(path: str) -> str:
+    """A path that stays in the folder that it is appended to."""
+    parts = [part for part in path.replace("\0", "_").split("/") if part not in ("", ".", "..")]
+    return "/".join(parts) or "_"
+
+
+def distinct(found: list[Found]) -> list[Recording]:
+    """Each of them once, each with another name. Raises UsageError if there is none left for one."""
+    left = list({each.source.name: each for each in found}.values())
+    chosen = {each.source.name: each.names[0] for each in left}
+    for level in range(1, max((len(each.names) for each in left), default=0)):
+        count = Counter(chosen.values())
+        for each in left:
+            if count[chosen[each.source.name]] > 1:
+                chosen[each.source.name] = each.names[level]
+    name, count_of_most = Counter(chosen.values()).most_common(1)[0] if chosen else ("", 0)
+    if count_of_most > 1:
+        raise UsageError(f"{count_of_most} recordings would be written to {name}.*; give each its own -o")
+    return [Recording(each.source, chosen[each.source.name]) for each in left]
+
+
+def buckets(words: Iterable[str]) -> Iterator[s3.Location]:
+    """One location in each bucket that is named."""
+    seen = set()
+    for word in words:
+        if word.startswith(s3.SCHEME) and (where := s3.location(word)).bucket not in seen:
+            seen.add(where.bucket)
+            yield where

@@ -1,0 +1,165 @@
+"""S3, and what speaks its language: recordings in, results out. All that knows of boto3.
+
+boto3 takes a third of a second to import, so that is done when S3 is first asked for. Credentials, region and
+endpoint (AWS_ENDPOINT_URL) come from where all of AWS's tools look for them.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, BinaryIO, NamedTuple
+
+from preheat.options import UsageError
+from preheat.places.s3errors import DENIED, MISSING, S3Error, explained
+
+SCHEME = "s3://"
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+LONGEST_KEY = 1024  # bytes of UTF-8
+CONNECTIONS = 32  # at a time, of all recordings that are fetched together
+ATTEMPTS = 8  # at each request, with pauses that double up to 20 s
+PART = 8 << 20  # bytes of a range
+RANGES = 8  # of one recording at a time
+TYPES = {
+    "txt": "text/plain; charset=utf-8",
+    "srt": "application/x-subrip; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
+    "tsv": "text/tab-separated-values; charset=utf-8",
+    "json": "application/json",
+}
+
+
+@dataclass(frozen=True)
+class Location:
+    """A bucket, and in it an object's key or what keys begin with."""
+
+    bucket: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.bucket}/{self.key}"
+
+    def beneath(self, name: str) -> "Location":
+        """Where `name` is, if this is a folder."""
+        folder = self.key if not self.key or self.key.endswith("/") else f"{self.key}/"
+        return Location(self.bucket, folder + name)
+
+
+class Object(NamedTuple):
+    """What S3 says of an object."""
+
+    key: str
+    size: int  # bytes
+    etag: str
+    metadata: dict[str, str]  # of our own; none in a listing
+
+
+def location(text: str) -> Location:
+    """What s3://bucket/key names. Raises UsageError."""
+    bucket, _, key = text.removeprefix(SCHEME).partition("/")
+    if not BUCKET.fullmatch(bucket):
+        raise UsageError(
+            f"{text}: {bucket!r} is no bucket's name; write s3://bucket/key or s3://bucket/prefix/"
+        )
+    if problem := unfit(key):
+        raise UsageError(f"{text}: {problem}")
+    return Location(bucket, key)
+
+
+def unfit(key: str) -> str | None:
+    """Why this can be no object's key, with the cure; None if it can."""
+    try:
+        size = len(os.fsencode(key).decode().encode())
+    except UnicodeError:
+        return "its name is not UTF-8, as a key of S3 has to be; rename it"
+    return f"its key is longer than {LONGEST_KEY} bytes; rename it" if size > LONGEST_KEY else None
+
+
+@cache
+def client() -> Any:
+    """The connection to S3, for all threads. Raises UsageError where the user's settings are wrong."""
+    import boto3  # noqa: PLC0415  not before S3 is asked for
+    import boto3.s3.transfer  # noqa: PLC0415  nor later, from another thread
+    from botocore.config import Config  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+
+    retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
+    config = Config(retries=retries, max_pool_connections=CONNECTIONS, connect_timeout=10, read_timeout=60)
+    region = os.environ.get("AWS_REGION")  # which boto3 does not look for, and all other tools do
+    try:
+        return boto3.session.Session(region_name=region).client("s3", config=config)
+    except (BotoCoreError, ValueError) as error:
+        raise UsageError(f"S3: {explained(error)}") from error
+
+
+def reach(where: Location) -> None:
+    """Raise UsageError if nothing can be had of a bucket, whatever the key: credentials, region, clock."""
+    try:
+        next(listed(where, limit=1), None)
+    except S3Error as error:
+        if error.code not in DENIED:  # who may not list may still read and write
+            raise UsageError(f"{where}: {error}") from error
+
+
+def listed(where: Location, limit: int = 1000) -> Iterator[Object]:
+    """All objects whose key begins so, in the order of keys; `limit`: asked for at a time. Raises S3Error."""
+    pages = client().get_paginator("list_objects_v2")
+    settings = {"PageSize": limit}
+    with errors():
+        for page in pages.paginate(Bucket=where.bucket, Prefix=where.key, PaginationConfig=settings):
+            for found in page.get("Contents", ()):
+                yield Object(found["Key"], found["Size"], found["ETag"], {})
+
+
+def head(where: Location) -> Object | None:
+    """What S3 says of an object; None if there is none. Raises S3Error."""
+    try:
+        with errors():
+            found = client().head_object(Bucket=where.bucket, Key=where.key)
+    except S3Error as error:
+        if error.code in MISSING:
+            return None
+        with errors():  # without a body, an answer is a number; what a byte of it is refused for has a name
+            client().get_object(Bucket=where.bucket, Key=where.key, Range="bytes=0-0")["Body"].close()
+        raise
+    return Object(where.key, found["ContentLength"], found["ETag"], found["Metadata"])
+
+
+def fetch(where: Location, file: BinaryIO) -> None:
+    """Write an object to a file, its ranges side by side, all of one version. Raises S3Error, OSError."""
+    from boto3.s3.transfer import TransferConfig  # noqa: PLC0415  there by now
+
+    config = TransferConfig(
+        multipart_threshold=PART,
+        multipart_chunksize=PART,
+        max_concurrency=RANGES,
+        preferred_transfer_client="classic",  # the other one has its own rules for credentials and retries
+    )
+    with errors():
+        client().download_fileobj(where.bucket, where.key, file, Config=config)
+
+
+def put(where: Location, content: bytes, format_name: str, **settings: Any) -> None:
+    """Write an object, with a checksum that S3 checks; encrypted as its bucket says. Raises S3Error.
+
+    `settings` are those of PutObject: IfNoneMatch="*" writes only where nothing is, Metadata.
+    """
+    with errors():
+        client().put_object(
+            Bucket=where.bucket, Key=where.key, Body=content, ContentType=TYPES[format_name], **settings
+        )
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """A block whose errors of boto3's become S3Error."""
+    client()
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  there by now
+    from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError  # noqa: PLC0415  as above
+
+    try:
+        yield
+    except (BotoCoreError, ClientError, RetriesExceededError, S3DownloadFailedError) as error:
+        raise explained(error) from error

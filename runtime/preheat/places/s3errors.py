@@ -1,0 +1,101 @@
+"""What S3 and boto3 say when something goes wrong, as one line with the cause and the cure."""
+
+from typing import Any
+
+from preheat.storage import InputError
+from preheat.timing import reason
+
+DENIED = ("AccessDenied", "AllAccessDisabled", "403")
+MISSING = ("NoSuchKey", "404")
+TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")  # where nothing should be, or that
+
+LOGIN = (
+    "log in or set AWS_PROFILE, or give the instance a role; `aws sts get-caller-identity` shows who you are"
+)
+CLOCK = "this machine's clock is wrong; see timedatectl"
+EXPIRED = f"the credentials have expired; {LOGIN}"
+BUSY = "S3 answered too slowly, however often it was asked; try again, with --skip_existing"
+CHANGED = "was changed meanwhile; try again"
+NETWORK = "see whether this machine has a way there, and what AWS_ENDPOINT_URL and HTTPS_PROXY say"
+REFUSED = "access is denied; ask for s3:GetObject, s3:PutObject and s3:ListBucket on it, or set AWS_PROFILE"
+CODES = {  # S3's error codes; those of a request without a body are numbers
+    "NoSuchBucket": "there is no such bucket; check the name and AWS_PROFILE",
+    "NoSuchKey": "there is no such object (any more); check the key",
+    "404": "there is no such object (any more); check the key",
+    "NoSuchVersion": "there is no such object (any more); check the key",
+    "InvalidBucketName": "S3 takes this for no bucket's name; check it",
+    "AccessDenied": REFUSED,
+    "403": REFUSED,
+    "AllAccessDisabled": "all access to it is switched off; ask AWS why",
+    "AccountProblem": "there is a problem with the AWS account; ask AWS",
+    "InvalidAccessKeyId": f"AWS does not know the access key; {LOGIN}",
+    "SignatureDoesNotMatch": "the secret key does not fit the access key; set AWS_SECRET_ACCESS_KEY",
+    "ExpiredToken": EXPIRED,
+    "InvalidToken": f"AWS does not know the session token; {LOGIN}",
+    "TokenRefreshRequired": EXPIRED,
+    "RequestTimeTooSkewed": CLOCK,
+    "RequestExpired": CLOCK,
+    "InvalidObjectState": "it is archived (Glacier); restore it first: aws s3api restore-object",
+    "PreconditionFailed": CHANGED,
+    "412": CHANGED,
+    "ConditionalRequestConflict": "somebody else is writing there; try again",
+    "SlowDown": BUSY,
+    "ServiceUnavailable": BUSY,
+    "503": BUSY,
+    "500": BUSY,
+    "InternalError": BUSY,
+    "RequestTimeout": BUSY,
+    "KMS.DisabledException": "its KMS key is switched off; switch it on, or ask for another",
+    "KMS.NotFoundException": "its KMS key is gone; ask who owns the bucket",
+}
+REGIONS = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301")
+CLASSES = {  # boto3's exceptions, by the names of their classes
+    "NoCredentialsError": f"there are no AWS credentials; {LOGIN}",
+    "PartialCredentialsError": "one half of the AWS credentials is missing; set both halves",
+    "CredentialRetrievalError": f"the AWS credentials cannot be had; {LOGIN}",
+    "ProfileNotFound": "there is no such profile; `aws configure list-profiles` names those for AWS_PROFILE",
+    "TokenRetrievalError": EXPIRED,
+    "SSOError": EXPIRED,
+    "LoginError": EXPIRED,
+    "InvalidRegionError": "that is no region; set AWS_REGION, for instance to eu-west-1",
+    "NoRegionError": "no region is set; set AWS_REGION, for instance to eu-west-1",
+    "SSLError": "its certificate is not one that this machine trusts; set AWS_CA_BUNDLE",
+    "ProxyConnectionError": f"the proxy does not answer; {NETWORK}",
+    "ConnectionError": f"nobody answers there; {NETWORK}",
+    "HTTPClientError": f"the connection broke, however often it was tried; {NETWORK}",
+    "IncompleteReadError": f"the connection broke, however often it was tried; {NETWORK}",
+    "FlexibleChecksumError": "what arrived is not what was sent, by its checksum; try again",
+    "S3DownloadFailedError": CHANGED,
+    "RetriesExceededError": f"the connection broke, however often it was tried; {NETWORK}",
+}
+
+
+class S3Error(InputError):
+    """What S3 refuses, in one line with cause and cure; `code`: S3's own word, or the error's class."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def explained(error: Exception) -> S3Error:
+    """The error for the user, of one of boto3's."""
+    answer: dict[str, Any] = getattr(error, "response", None) or {}
+    if answer:
+        code = str(answer["Error"]["Code"])
+        said = str(answer["Error"].get("Message", "")).strip().rstrip(".")
+        if code in REGIONS:
+            headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+            region = answer["Error"].get("Region") or headers.get("x-amz-bucket-region", "the bucket's own")
+            return S3Error(code, f"the bucket is in another region; set AWS_REGION to {region}")
+        if code in DENIED and "kms" in said.lower():
+            return S3Error(
+                code, f"its KMS key is not allowed: {said}; ask for kms:Decrypt and kms:GenerateDataKey"
+            )
+        return S3Error(code, CODES.get(code) or f"S3 answers {code}: {said}; look the code up, and try again")
+    names = [each.__name__ for each in type(error).__mro__]
+    cause = getattr(error, "last_exception", None)
+    if names[0] == "RetriesExceededError" and cause is not None:
+        names = [*(each.__name__ for each in type(cause).__mro__), *names]
+    cure = next((CLASSES[name] for name in names if name in CLASSES), None)
+    return S3Error(names[0], cure or f"{reason(error)}; see whether your settings for AWS are right")

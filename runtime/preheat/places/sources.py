@@ -1,0 +1,140 @@
+"""Where recordings come from: files, standard input, S3, the web. Each is opened as a file with a descriptor.
+
+What is not a file here is fetched into a temporary one without a name, which nothing has to remove. That may
+be begun some recordings ahead, so that a processor does not wait for a network.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import BinaryIO
+
+from preheat.places import s3
+from preheat.storage import InputError, check
+from preheat.threads import start
+
+AHEAD = 4  # recordings that are fetched before their turn
+
+
+class Source:
+    """A recording, wherever it is."""
+
+    def __init__(self, name: str) -> None:
+        """`name`: as the user is told of it, and may name it."""
+        self.name = name
+
+    @property
+    def path(self) -> Path | None:
+        """Where it is among this machine's files, if it is."""
+        return None
+
+    def glance(self) -> str:
+        """What changes when its content does, as far as a glance shows. Raises InputError."""
+        return ""
+
+    def begin(self) -> None:
+        """Fetch it in the background, if it is elsewhere."""
+
+    def open(self) -> BinaryIO:
+        """It, to read and seek, unbuffered. Raises InputError and OSError."""
+        raise NotImplementedError
+
+
+class File(Source):
+    """A file of this machine's."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def glance(self) -> str:
+        check(self._path)
+        found = self._path.stat()
+        return f"{found.st_size} bytes of {found.st_mtime_ns} ns"
+
+    def open(self) -> BinaryIO:
+        return self._path.open("rb", buffering=0)
+
+
+class Fetched(Source):
+    """What `fetch` writes to a file."""
+
+    _file: Future[BinaryIO] | None = None
+
+    def begin(self) -> None:
+        if self._file is None:
+            self._file = Future()
+            if not start(self._work):  # the system has no thread left
+                self._work()
+
+    def open(self) -> BinaryIO:
+        self.begin()
+        assert self._file  # noqa: S101  for mypy
+        return self._file.result()
+
+    def fetch(self, file: BinaryIO) -> None:
+        """Write it to a file. Raises InputError and OSError."""
+        raise NotImplementedError
+
+    def _work(self) -> None:
+        assert self._file  # noqa: S101  as above
+        try:
+            self._file.set_result(fetched(self.fetch))
+        except BaseException as error:  # for whoever waits
+            self._file.set_exception(error)
+
+
+def fetched(fetch: Callable[[BinaryIO], None]) -> BinaryIO:
+    """What `fetch` writes, as a file without a name. Raises InputError, and what `fetch` does."""
+    try:
+        with tempfile.TemporaryFile() as file:
+            fetch(file)
+            file.flush()
+            if os.fstat(file.fileno()).st_size == 0:
+                raise InputError("is empty (0 bytes); copy or record it again")
+            # Unbuffered: who gets the descriptor alone finds it where the file is.
+            unbuffered = os.fdopen(os.dup(file.fileno()), "rb", buffering=0)
+    except OSError as error:
+        where = tempfile.gettempdir()
+        raise InputError(
+            f"cannot be fetched to {where}: {error.strerror}; make room there, or set TMPDIR"
+        ) from error
+    unbuffered.seek(0)
+    return unbuffered
+
+
+class Stdin(Fetched):
+    """Standard input: a recording of any kind, to its end."""
+
+    def __init__(self) -> None:
+        super().__init__("-")
+
+    def fetch(self, file: BinaryIO) -> None:
+        shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+
+
+class Object(Fetched):
+    """An object in S3; `etag`: as a listing says, None if there was none."""
+
+    def __init__(self, where: s3.Location, etag: str | None = None) -> None:
+        super().__init__(str(where))
+        self._where, self._etag = where, etag
+
+    def glance(self) -> str:
+        if self._etag is None:
+            found = s3.head(self._where)
+            if found is None:
+                raise InputError("there is no such object; check the key, and end a prefix with a slash")
+            self._etag = found.etag
+        return self._etag
+
+    def fetch(self, file: BinaryIO) -> None:
+        s3.fetch(self._where, file)
