@@ -46,6 +46,7 @@ class Job:
     model: str | None  # its name; None: the only one there is
     load: str  # "auto", or one of loading.STRATEGIES
     device: str  # "auto", "cpu" or "cuda"
+    audio_track: int  # from 1 on; 0: the main one
     sequential: bool  # one window after the other
     batch_size: int | None  # windows at a time; None: by the free memory
     threads: int | None  # of the processor, for the model; None: torch's choice
@@ -92,7 +93,7 @@ def run(job: Job, log: Log, interruptions: Interruptions) -> int:
     delivery.prepare(len(recordings))
     for word, problem in wrong:
         summary.add(Outcome(word, FAILED, problem=problem))
-    recipe = Recipe(job.asked, job.lines, job.sequential, job.home, job.model)
+    recipe = Recipe(job.asked, job.lines, job.audio_track, job.sequential, job.home, job.model)
     tasks = []
     for recording, found in delivery.tasks(recordings, recipe):
         if isinstance(found, Task):
@@ -123,7 +124,9 @@ def work(tasks: list[Task], job: Job, desk: Desk) -> None:
         from preheat.audio import listening, vad  # noqa: PLC0415  what fails sooner should not wait for it
     with enough_memory("no recording can be read"):
         detector = vad.Detector.load()
-        ahead = listening.Listening(sources[0].open, detector, log)  # while torch is imported
+        ahead = listening.Listening(
+            sources[0].open, job.audio_track, detector, log
+        )  # while torch is imported
     asked = job.asked
     if (asked.language or asked.task == "translate") and (vocabulary := loading.vocabulary()):
         check_asked(asked, name, vocabulary)  # before torch is imported
@@ -138,7 +141,7 @@ def work(tasks: list[Task], job: Job, desk: Desk) -> None:
             current = ahead
             begin(sources[number : number + AHEAD])
             if number < len(tasks):
-                ahead = listening.Listening(sources[number].open, detector, log)
+                ahead = listening.Listening(sources[number].open, job.audio_track, detector, log)
             outcome = transcribe(task, current, decoder, job, desk)
             desk.settle(outcome)
             done(outcome)

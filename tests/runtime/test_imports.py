@@ -33,6 +33,7 @@ ABOVE = {
     "cli",
     "delivery",
     "peers",
+    "placeoptions",
     "progress",
     "signals",
     "statecli",
@@ -114,7 +115,7 @@ def test_no_circles(module: str) -> None:
 
 def test_only_the_command_line_knows_of_arguments() -> None:
     knowing = {module for module in MODULES if "argparse" in imported(module)}
-    assert knowing == {"preheat.cli", "preheat.statecli", "preheat.values"}
+    assert knowing == {"preheat.cli", "preheat.placeoptions", "preheat.statecli", "preheat.values"}
 
 
 def test_the_model_knows_nothing_of_files() -> None:

@@ -34,9 +34,9 @@ class Heard:
 class Listening:
     """One recording being read. The thread imports nothing, as torch may be being imported meanwhile."""
 
-    def __init__(self, opened: Callable[[], BinaryIO], detector: vad.Detector, log: Log) -> None:
-        """Begin; returns at once. `opened` gives the file, as audiofile.decode_file wants it."""
-        self._opened, self._detector, self._log = opened, detector, log
+    def __init__(self, opened: Callable[[], BinaryIO], track: int, detector: vad.Detector, log: Log) -> None:
+        """Begin; returns at once. `opened` gives the file; it and `track` as of audiofile.decode_file."""
+        self._opened, self._track, self._detector, self._log = opened, track, detector, log
         self._heard: Future[Heard] = Future()
         if not start(self._listen):  # the system has no thread left
             self._listen()
@@ -48,7 +48,7 @@ class Listening:
     def _listen(self) -> None:
         try:
             with self._log.phase("decode audio"), self._opened() as file:
-                recording = audiofile.decode_file(file)
+                recording = audiofile.decode_file(file, self._track)
             samples = recording.samples
             with self._log.phase("find speech"):
                 probabilities = self._detector.probabilities(loudness.audible(samples))
