@@ -1,13 +1,13 @@
 # The front door: every job is a target. The logic lives in factory/, ansible/ and tests/.
 .DEFAULT_GOAL := help
-.PHONY: help setup image demo ssh ami ami-clean test test-fast test-slow test-runtime test-roles test-image test-ami
-.PHONY: lint docs lock clean
+.PHONY: help setup setup-ami image demo ssh ami ami-clean test test-fast test-slow test-runtime test-roles test-image
+.PHONY: test-ami lint docs lock clean
 MAKEFLAGS += --no-print-directory
 
-# make image VARS=my-model.yml   bakes another model (see ansible/models/)
-# make image PACKER=path         builds with another Packer than the one on PATH
-# make ami AMI=my.pkrvars.hcl    says where and how to build the AMI (see packer/variables.pkr.hcl)
-export VARS PACKER AMI REMOVE
+# make image MODEL=owner/name         bakes another model: of the hub, in a folder, or by a file of variables
+# make image PACKER=path             builds with another Packer than the one on PATH
+# make ami SETTINGS=my.pkrvars.hcl   says where and how to build the AMI (see packer/variables.pkr.hcl)
+export MODEL PACKER SETTINGS REMOVE
 
 # What the caller has set is not what an image is made from.
 CLEAN := factory/environment.sh
@@ -21,26 +21,29 @@ help: ## Show this list
 setup: ## Install what a build host needs: Debian packages and .venv
 	@$(CLEAN) factory/setup.sh
 
+setup-ami: # what `make ami` alone needs, without root, on Linux and macOS
+	@$(CLEAN) factory/setup.sh ami
+
 image: setup ## Build the local disk image: build/preheat-VERSION.raw and .qcow2
 	@$(PYTHON) -m factory image
 
 demo: setup ## Build the image, boot it, transcribe a sample on it over ssh
 	@$(PYTHON) -m factory demo
 
-ami: setup ## Build an AMI on a GPU instance of EC2, copy and share it
+ami: setup-ami ## Build an AMI on a GPU instance of EC2, copy and share it
 	@$(PYTHON) -m factory ami
 
-ami-clean: setup ## List builders and AMIs in every region; with REMOVE=yes remove old AMIs
+ami-clean: setup-ami ## List builders and AMIs in every region; with REMOVE=yes remove old AMIs
 	@$(PYTHON) -m factory ami-clean
 
 ssh: setup ## Boot the image on a throw-away overlay and open a shell on it
 	@$(PYTHON) -m factory ssh
 
 test: setup lint image ## Everything: lint, docs, runtime, roles, image, AMI
-	@$(PYTEST) $(SIDE_BY_SIDE) tests/ami tests/image tests/roles tests/runtime tests/test_docs.py
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/ami tests/image tests/roles tests/runtime tests/test_*.py
 
 test-fast: setup lint ## Lint and the tests of docs and runtime, in about ten minutes
-	@$(PYTEST) tests/test_docs.py tests/runtime
+	@$(PYTEST) tests/test_*.py tests/runtime
 
 test-slow: setup ## Tests that take long: the real driver, built by dkms
 	@$(PYTEST) -m slow tests

@@ -14,8 +14,9 @@ import statistics
 import time
 
 from bench.trials import processor
-from factory.image import ARTIFACT, image
-from factory.machine import Machine, booted
+from factory.local.image import ARTIFACT, image
+from factory.local.machine import booted
+from factory.ssh import Machine
 
 WAYS = ("state", "standard")
 FIGURES = {

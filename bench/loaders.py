@@ -28,14 +28,14 @@ Load = Callable[[], Iterable[Tensor]]  # the tensors; what they lie in must live
 
 def state(path: Path, device: str, threads: int) -> Load:
     """Ours, which also compares every checksum."""
-    from preheat.weights import state, streaming
-    from preheat.weights.reading import Reading
+    from preheat.weights import state, transfer
+    from preheat.weights.readahead import ReadAhead
 
-    stream: Any = streaming.stream
-    stream.__kwdefaults__["threads"] = threads  # state.load leaves them to its default
+    to_device: Any = transfer.to_device
+    to_device.__kwdefaults__["threads"] = threads  # state.load leaves them to its default
 
     def load() -> Iterable[Tensor]:
-        tensors, _ = state.load(Reading(path, device), device)
+        tensors, _ = state.load(ReadAhead(path, device), device)
         return list(tensors.values())
 
     return load

@@ -7,9 +7,8 @@ import shutil
 from pathlib import Path
 
 from factory.console import BUILD, CHECKOUT, FactoryError, carry_out, run
-from factory.machine import workspace
-from factory.mounts import unmount_below
-from factory.notes import all_in
+from factory.ec2.notes import all_in
+from factory.workspace import unmount_below, workspace
 
 MOLECULE_IMAGE = f"localhost/preheat-base-{CHECKOUT}"  # as molecule/podman.yml names it
 
@@ -40,7 +39,7 @@ def clean() -> None:
 def remove_noted(folder: Path) -> None:
     """Remove from EC2 what the notes in a folder tell of; FactoryError if some of it stays."""
     try:
-        from factory.builder import remove_all_noted  # noqa: PLC0415
+        from factory.ec2.builder import remove_all_noted  # noqa: PLC0415
     except ImportError as error:
         raise FactoryError(
             f"{folder} notes what may still run on EC2, and cost; here is nothing to remove it with: {error}",

@@ -3,15 +3,16 @@
 import argparse
 import subprocess
 
-from factory.ami import ami
-from factory.basedisk import rootfs
 from factory.clean import clean
 from factory.console import FactoryError, carry_out, say
-from factory.demo import demo
 from factory.docs import docs
-from factory.image import ARTIFACT, image
-from factory.machine import booted, workspace
-from factory.retire import ami_clean
+from factory.ec2.ami import ami
+from factory.ec2.retire import ami_clean
+from factory.local.basedisk import rootfs
+from factory.local.demo import demo
+from factory.local.image import ARTIFACT, image
+from factory.local.machine import booted
+from factory.workspace import workspace
 
 
 def base() -> None:

@@ -1,22 +1,18 @@
 """What the build host says: progress with the time since the start, errors with their cure, commands."""
 
 import hashlib
-import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = (ROOT / "build").resolve()  # which may be a link, to a folder on a larger disk
 LOGS = BUILD / "logs"
-MARK = "PREHEAT_WORKSPACE"  # in the environment of all that a run starts: its workspace, for the next to find
-SCRATCH = "scratch"  # the folder of a workspace for large temporary files, which the next run empties
 CHECKOUT = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]  # what several on this host are told apart by
 
 _started = time.monotonic()
@@ -86,19 +82,3 @@ def first_line(words: Sequence[str]) -> str:
     """First line of a command's stdout, for version probes."""
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return done.stdout.partition("\n")[0]
-
-
-def temporary(workspace: Path) -> Path:
-    """A workspace's folder for files that are secret or sockets: in memory, for root only, of a short path.
-
-    A socket's path has at most 107 characters, which a checkout's own may use up.
-    """
-    return Path("/run/preheat", CHECKOUT, workspace.name)
-
-
-@contextmanager
-def secrets() -> Iterator[Path]:
-    """A folder for keys, for the length of a block: in the workspace's, where the next run removes it."""
-    folder = temporary(Path(os.environ[MARK])) if MARK in os.environ else None
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        yield Path(scratch)

@@ -1,23 +1,60 @@
-"""The model that $VARS names, checked before an instance is paid for; the role `model` does so again."""
+"""The model to bake, by $MODEL: a hub's id, a folder with a checkpoint, or a file of Ansible variables."""
 
+import os
 import re
 from pathlib import Path
+from typing import Any
 
-import httpx2
-from huggingface_hub import HfApi
+import yaml
 
-from factory.console import FactoryError, say
-from factory.inputs import DEFAULT_VARS, read_vars, vars_file
+from factory import hub
+from factory.console import ROOT, FactoryError, say
+from factory.pin import pin_folder, pin_hub
 
+DEFAULT_MODEL = ROOT / "ansible/models/whisper-nato.yml"
 HUB_ID = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
+EXAMPLE = "openai/whisper-large-v3-turbo"
+
+
+def model_file() -> Path:
+    """The file of variables that says what to bake: $MODEL, pinned where need be, else the tests' small one.
+
+    FactoryError where $MODEL names none.
+    """
+    chosen = os.environ.get("MODEL", "")
+    path = (ROOT / chosen).resolve() if chosen else DEFAULT_MODEL
+    if path.is_file():
+        return path
+    if path.is_dir():
+        return pin_folder(path)
+    if path.suffix in (".yml", ".yaml") or not re.fullmatch(HUB_ID, chosen):
+        raise FactoryError(
+            f"MODEL={chosen}: neither a file of variables, nor a folder, nor the id of a model on the hub",
+            f"Name one of them, such as MODEL={EXAMPLE}",
+        )
+    return pin_hub(chosen)
+
+
+def read_variables(path: Path) -> dict[str, Any]:
+    """Ansible's variables in a file; FactoryError where it holds none."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise FactoryError(f"{path} is not YAML: {error}", f"Write it as {DEFAULT_MODEL} is") from error
+    if not isinstance(values, dict):
+        raise FactoryError(f"{path} holds no variables", f"It has lines as {DEFAULT_MODEL} has")
+    return dict(values)
 
 
 def check_model() -> None:
-    """The model is a folder here or can be reached on the hub, and is pinned; FactoryError if not."""
-    path = vars_file()
-    if path == DEFAULT_VARS:
-        say("VARS is not set: the AMI gets the small model of the tests, which knows 36 words")
-    values = read_vars(path)
+    """The model is a folder here or can be reached on the hub, and is pinned; FactoryError if not.
+
+    Before an instance is paid for; the role `model` checks it again.
+    """
+    path = model_file()
+    if path == DEFAULT_MODEL:
+        say("MODEL is not set: the AMI gets the small model of the tests, which knows 36 words")
+    values = read_variables(path)
     source, revision, sha256 = (
         str(values.get(f"model_{name}", "")) for name in ("source", "revision", "sha256")
     )
@@ -26,7 +63,7 @@ def check_model() -> None:
     require(
         Path(source).is_absolute() or re.fullmatch(HUB_ID, source),
         f"{path} sets model_source to '{source}', neither an absolute path nor the id of a model on the hub",
-        "Set it to the folder of a checkpoint, or to owner/name, such as openai/whisper-large-v3",
+        f"Set it to the folder of a checkpoint, or to owner/name, such as {EXAMPLE}",
     )
     require(
         re.fullmatch("[0-9a-f]{64}", sha256),
@@ -45,13 +82,7 @@ def check_model() -> None:
         f"{path} sets model_revision to '{revision}', and a branch moves",
         f"Set it to the commit of {source} that is wanted, 40 hexadecimal digits",
     )
-    try:
-        HfApi().model_info(source, revision=revision, timeout=30)
-    except (httpx2.HTTPError, OSError) as error:
-        raise FactoryError(
-            f"the model {source} at {revision} is not to be had: {str(error).splitlines()[0]}",
-            f"Check model_source and model_revision in {path}, and the way to the hub",
-        ) from error
+    hub.check_commit(source, revision)
 
 
 def require(met: object, cause: str, cure: str) -> None:

@@ -11,9 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from factory.console import BUILD, LOGS, ROOT, FactoryError, first_line, say, secrets, tail
+from factory import hub
+from factory.console import BUILD, LOGS, ROOT, FactoryError, first_line, say, tail
 from factory.progress import Progress
 from factory.spot import CRASH, Patience, crashed
+from factory.workspace import secrets
 
 TEMPLATE = ROOT / "packer"
 PROJECT = ROOT  # whose play is run
@@ -127,6 +129,7 @@ def environment() -> dict[str, str]:
         "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
         "CHECKPOINT_DISABLE": "1",
         "PACKER_NO_COLOR": "1",
+        "HF_TOKEN": hub.token(),  # the role `model` hands it on to the download
     }
 
 

@@ -4,6 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# For `make ami` alone another script does it, without root and on other systems, too.
+if [[ ${1:-} == ami ]]; then exec factory/setup-ami.sh; fi
+
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 packages=(
@@ -19,11 +22,13 @@ packages=(
   shellcheck                                        # lint
 )
 
+host=$(uname -sr)
 # shellcheck disable=SC1091 # a file of the system, not of this tree
-[[ $(. /etc/os-release && echo "$ID $VERSION_ID") == "debian 12" ]] ||
-  die "this build host is not Debian 12, which preheat is built and tested on. Use a Debian 12 machine or VM."
+[[ ! -e /etc/os-release ]] || host=$(. /etc/os-release && echo "$ID ${VERSION_ID:-}")
+[[ $host == "debian 12" ]] ||
+  die "all but make ami needs root on Debian 12, and this host is $host. Use a Debian 12 machine or VM."
 [[ $(id -u) == 0 ]] ||
-  die "root is needed to install packages and to mount and boot disk images. Run: sudo make setup"
+  die "all but make ami needs root, to install packages and to mount and boot disk images. Run: sudo make setup"
 
 # One at a time: two would install into one .venv. The lock goes with the process, however it ends.
 mkdir -p "$(readlink --canonicalize-missing build)" # it may be a link to where nothing is yet

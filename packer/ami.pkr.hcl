@@ -1,5 +1,5 @@
-# An EC2 instance with a GPU, and the AMI made of it. One try, on one instance type in one subnet: factory/ami.py goes
-# through the choices, and afterwards copies the AMI to other regions, shares it and sets its deprecation date.
+# An EC2 instance with a GPU, and the AMI made of it. One try, on one instance type in one subnet: factory/ec2/ami.py
+# goes through the choices, and afterwards copies the AMI to other regions, shares it and sets its deprecation date.
 source "amazon-ebs" "ami" {
   region        = var.region
   instance_type = var.instance_type
@@ -27,7 +27,7 @@ source "amazon-ebs" "ami" {
     delete_on_termination = true
   }
 
-  # The builder powers itself off at its deadline (factory/deadline.py), and is gone then.
+  # The builder powers itself off at its deadline (factory/ec2/deadline.py), and is gone then.
   user_data_file    = var.startup_file
   shutdown_behavior = "terminate"
 

@@ -1,4 +1,4 @@
-# An example of choices for an AMI: make ami AMI=packer/example.pkrvars.hcl
+# An example of choices for an AMI: make ami SETTINGS=packer/example.pkrvars.hcl
 # variables.pkr.hcl has all of them, with their defaults.
 region         = "eu-west-1"
 instance_types = ["g6.xlarge", "g6.2xlarge", "g5.xlarge"]

@@ -1,4 +1,4 @@
-# What you choose for an AMI: `make ami AMI=my.pkrvars.hcl`. docs/ami.md's table is made from this file.
+# What you choose for an AMI: `make ami SETTINGS=my.pkrvars.hcl`. docs/ami.md's table is made from this file.
 # The patterns are tried with regex_replace, which the oldest Packer in use has, too.
 
 variable "region" {

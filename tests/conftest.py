@@ -32,9 +32,9 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests start programs that they have written; but those of an instance, by factory/proof.py, do not."""
+    """Tests start programs that they have written; those of an instance (factory/ec2/proof.py) do not."""
     folder = tempfile.gettempdir()
-    if os.statvfs(folder).f_flag & os.ST_NOEXEC and not config.getoption("--machine", None):
+    if os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 0) and not config.getoption("--machine", None):
         pytest.exit(
             f"{folder} is mounted noexec, and tests start programs there; set TMPDIR to another folder",
             returncode=pytest.ExitCode.USAGE_ERROR,

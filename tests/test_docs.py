@@ -54,7 +54,7 @@ def test_every_generated_part_is_on_a_page() -> None:
 def test_every_block_says_what_it_is(page: Path) -> None:
     """So that no command goes unchecked."""
     languages = {match["language"] for match in FENCE.finditer(page.read_text())}
-    assert languages <= {"sh", "console", "text", "yaml"}
+    assert languages <= {"sh", "console", "text", "yaml", "python"}
     assert not re.search(r"^(?:    |```)", prose(page), re.MULTILINE)
 
 

@@ -27,13 +27,15 @@ from typing import Any
 
 from bench.boot.picture import BLOCK, draw
 from bench.trials import RESULTS, describe, machine, median, save, table
-from factory import mounts
-from factory.basedisk import ROOT_OFFSET
-from factory.console import SCRATCH, FactoryError, say
-from factory.image import ARTIFACT
-from factory.loop import loop_device
-from factory.machine import Machine, overlaid, running, workspace
-from factory.mounts import reaching_copies
+from factory.console import FactoryError, say
+from factory.local import mounts
+from factory.local.basedisk import ROOT_OFFSET
+from factory.local.image import ARTIFACT
+from factory.local.loop import loop_device
+from factory.local.machine import overlaid, running
+from factory.local.mounts import reaching_copies
+from factory.ssh import Machine
+from factory.workspace import SCRATCH, workspace
 
 BOOT_SECONDS = 180
 PAUSE = 30  # seconds: of somebody who logs in, looks around and then transcribes

@@ -9,7 +9,7 @@ import torch
 from bench.gpu import ours
 from bench.gpu.place import Place, Row
 from preheat.audio.constants import SAMPLE_RATE
-from preheat.audio.vad import Stretch
+from preheat.audio.vad import Span
 from preheat.model import batched
 from preheat.model.graph import Graphs
 
@@ -30,7 +30,7 @@ def memory(place: Place, decoder: Any, log: ours.Log) -> Iterator[Row]:
     count = decoder.size
     length = SECONDS * SAMPLE_RATE
     samples = torch.randn(count * length) / 10
-    speech = [Stretch(i * length, (i + 1) * length) for i in range(count)]
+    speech = [Span(i * length, (i + 1) * length) for i in range(count)]
 
     def texts() -> list[str]:
         return [segment.text for segment in batched.transcribe(decoder, samples, speech).segments]

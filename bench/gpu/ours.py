@@ -61,9 +61,9 @@ def decoder(place: Place, shape: str, size: int = 1, log: Log | None = None) -> 
     from preheat.model.whisper import Whisper
     from preheat.options import Options
     from preheat.weights import state
-    from preheat.weights.reading import Reading
+    from preheat.weights.readahead import ReadAhead
 
-    tensors, metadata = state.load(Reading(state_file(place, shape)))
+    tensors, metadata = state.load(ReadAhead(state_file(place, shape)))
     tensors = {name: tensor.to(place.device) for name, tensor in tensors.items()}
     network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
     asked = Options(language="en", best_of=1)

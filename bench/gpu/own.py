@@ -10,11 +10,11 @@ from pathlib import Path
 from bench.gpu.place import Place, Row
 from bench.trials import ROOT
 
-GRAPH, STREAMING = "tests/runtime/model/test_graph.py", "tests/runtime/weights/test_streaming.py"
-GPU_ONLY = [f"{GRAPH}::test_captured_steps_say_what_eager_ones_do", f"{STREAMING}::test_to_a_gpu"]
+GRAPH, TRANSFER = "tests/runtime/model/test_graph.py", "tests/runtime/weights/test_transfer.py"
+GPU_ONLY = [f"{GRAPH}::test_captured_steps_say_what_eager_ones_do", f"{TRANSFER}::test_to_a_gpu"]
 FILES = [
     GRAPH,
-    STREAMING,
+    TRANSFER,
     "tests/runtime/test_timings.py",
     "tests/runtime/weights/test_loading.py",
     "tests/runtime/model/test_batched.py",

@@ -17,7 +17,7 @@ from bench.gpu import ours
 from bench.gpu.cache import drop
 from bench.gpu.place import Place, Row
 from bench.trials import warm
-from preheat.weights import reading, streaming
+from preheat.weights import readahead, transfer
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Case:
     cache: str  # "warm" or "dropped"
     threads: int
     slots: int
-    direct: bool | None = None  # as streaming.stream takes it
+    direct: bool | None = None  # as transfer.to_device takes it
 
     @property
     def way(self) -> str:
@@ -80,19 +80,21 @@ def run(place: Place) -> Iterator[Row]:
 
 def load(place: Place, path: Path, case: Case) -> tuple[float, Any]:
     """Seconds, and the data on the device. What reads ahead while torch is imported is left out."""
-    opened = reading.Reading(path, "cuda")
+    opened = readahead.ReadAhead(path, "cuda")
     opened.stop()
     opened.header()
     place.settle()
     started = time.perf_counter()
-    data = streaming.stream(opened, place.device, threads=case.threads, slots=case.slots, direct=case.direct)
+    data = transfer.to_device(
+        opened, place.device, threads=case.threads, slots=case.slots, direct=case.direct
+    )
     place.settle()
     return time.perf_counter() - started, data
 
 
 def arrived(path: Path, data: Any) -> bool:
     """Whether the device holds the bytes of the file, not only their checksums on the way."""
-    wanted = torch.frombuffer(reading.Reading(path, "cpu").data(), dtype=torch.uint8)
+    wanted = torch.frombuffer(readahead.ReadAhead(path, "cpu").data(), dtype=torch.uint8)
     return torch.equal(data.cpu(), wanted)
 
 

@@ -14,10 +14,10 @@ from bench.gpu.place import Place, Row
 PACKAGES = ["torch", "transformers", "tokenizers", "numpy", "onnxruntime", "xxhash", "soundfile", "soxr"]
 ACCESS = [  # they import all others
     "preheat.cli",
-    "preheat.audio.listening",
+    "preheat.audio.recording",
     "preheat.model.batched",
     "preheat.model.sequential",
-    "preheat.weights.streaming",
+    "preheat.weights.transfer",
 ]
 SIDE = 8192  # of a product that shows what the device can do
 BLOCK = 1 << 30  # bytes, for the speed of its memory

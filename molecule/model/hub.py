@@ -1,11 +1,14 @@
-"""A stand-in for the model hub: one repository at one commit, as far as `hf download` asks.
+"""A stand-in for the model hub: one repository at one commit, as far as `hf download` and factory/hub.py ask.
 
     python3 hub.py PORT ID COMMIT FOLDER
 
-The three requests that its client makes of the real hub (https://huggingface.co/docs/hub/api):
+The requests that its client makes of the real hub (https://huggingface.co/docs/hub/api):
+    GET  /api/models/ID                       its newest commit, and its files with their SHA-256
+    GET  /api/models/ID/revision/COMMIT       the same
     GET  /api/models/ID/tree/COMMIT           the names and sizes of its files
     HEAD /ID/resolve/COMMIT/FILE              size and entity tag
     GET  /ID/resolve/COMMIT/FILE              the file
+Where the folder has a file .gated, it tells of the files and gives none, but to who has the token in it.
 """
 
 import hashlib
@@ -15,7 +18,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 PORT, ID, COMMIT, FOLDER = int(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4])
-FILES = {path.name: path for path in FOLDER.iterdir()}
+FILES = {path.name: path for path in FOLDER.iterdir() if path.name != ".gated"}
+GATE = FOLDER / ".gated"
+
+
+def entry(path: Path) -> dict[str, object]:
+    """A file in the listing of a commit."""
+    return {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": path.name}
+
+
+def sibling(path: Path) -> dict[str, object]:
+    """A file as a model is described by it: of those that lie in Git LFS, as weights do, with the SHA-256."""
+    told: dict[str, object] = {"rfilename": path.name, "size": path.stat().st_size}
+    if path.suffix == ".safetensors":
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        told["lfs"] = {"sha256": digest, "size": path.stat().st_size, "pointerSize": 134}
+    return told
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -29,17 +47,27 @@ class Hub(BaseHTTPRequestHandler):
         """Answer with the body."""
         self.answer(body=True)
 
+    def let_in(self) -> bool:
+        """Whether who asks has the token."""
+        return self.headers["Authorization"] == f"Bearer {GATE.read_text()}"
+
     def answer(self, *, body: bool) -> None:
         """Answer one request."""
         prefix = f"/{ID}/resolve/{COMMIT}/"
-        name = self.path.removeprefix(prefix)
-        if self.path.startswith(f"/api/models/{ID}/tree/{COMMIT}"):
-            listing = [
-                {"type": "file", "path": name, "size": path.stat().st_size, "oid": name}
-                for name, path in FILES.items()
-            ]
-            content, kind = json.dumps(listing).encode(), "application/json"
-        elif self.path.startswith(prefix) and name in FILES:
+        path, name = self.path.partition("?")[0], self.path.removeprefix(prefix)
+        kind = "application/json"
+        if path.startswith(f"/api/models/{ID}/tree/{COMMIT}"):
+            content = json.dumps([entry(file) for file in FILES.values()]).encode()
+        elif path in (f"/api/models/{ID}", f"/api/models/{ID}/revision/{COMMIT}"):
+            told = {"id": ID, "sha": COMMIT, "siblings": [sibling(file) for file in FILES.values()]}
+            content = json.dumps(told).encode()
+        elif path.startswith(prefix) and GATE.exists() and not self.let_in():
+            self.send_response(403)
+            self.send_header("X-Error-Code", "GatedRepo")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        elif path.startswith(prefix) and name in FILES:
             content, kind = FILES[name].read_bytes(), "application/octet-stream"
         else:
             self.send_error(404)

@@ -9,32 +9,21 @@ Only light modules are imported up here: what costs time comes when nothing chea
 
 import argparse
 import itertools
-import os
 from dataclasses import fields
-from pathlib import Path
 from typing import TypeVar
 
 from preheat import memory, peers, timing
 from preheat.formats import SUBTITLES
+from preheat.groups import add_cutting, add_decoding, add_lines, add_model, add_places
 from preheat.model import languages
 from preheat.options import Options, UsageError
-from preheat.placeoptions import add_places
 from preheat.signals import Interrupted, Interruptions
-from preheat.storage import RUNTIME, version
+from preheat.storage import version
 from preheat.subtitles import Lines
 from preheat.timing import Log, warn
 from preheat.transcribe import FAULT, Job, fault, run
-from preheat.values import (
-    boolean,
-    count,
-    increment,
-    language,
-    negated,
-    temperatures,
-    threshold,
-    utf8,
-)
-from preheat.weights.loading import STRATEGIES, ModelError
+from preheat.values import negated
+from preheat.weights.loading import ModelError
 
 USAGE, NO_MODEL, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141  # exit codes
 
@@ -87,7 +76,6 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         "model, 4 a fault of this program.",
         allow_abbrev=False,
     )
-    home = os.environ.get("TRANSCRIBE_HOME") or RUNTIME.parent
     add = parser.add_argument
     add_places(parser)
     add("-V", "--version", action="version", version=f"transcribe {version()}")
@@ -97,8 +85,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     for names in peers.OTHERS:
         add(*names.split(), action=Refused, nargs="?", help=argparse.SUPPRESS)
     add_decoding(parser)
+    add_cutting(parser)
     add_lines(parser)
-    add_model(parser, home)
+    add_model(parser)
     known = sorted((name, code) for code, name in languages.NAMES.items())
     parser.add_argument_group("languages", ", ".join(f"{name} ({code})" for name, code in known))
     # --timings may stand alone, but not take a FILE that follows for its value, as argparse would have it.
@@ -109,99 +98,15 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-def add_decoding(parser: argparse.ArgumentParser) -> None:
-    """The options of `Options`, named as openai/whisper names them, and the two ways through a recording."""
-    group = parser.add_argument_group("how to transcribe")
-    defaults = Options()
-    ratio, logprob = defaults.compression_ratio_threshold, defaults.logprob_threshold
-    add = group.add_argument
-    add(
-        "--language",
-        type=language,
-        metavar="LANGUAGE",
-        help="what is spoken, as de or German; all are named below (default: detected)",
-    )
-    add("--task", choices=("transcribe", "translate"), default=defaults.task, help="translate: to English")
-    add("--initial_prompt", type=utf8, metavar="TEXT", help="text to go before, for names and style")
-    add(
-        "--word_timestamps",
-        type=boolean,
-        metavar="True",
-        help="when each word is said: in json, and to cut srt and vtt by (default: for these)",
-    )
-    add("--sequential", action="store_true", help="one window after the other, as openai/whisper does")
-    add("--batched", dest="sequential", type=negated, metavar="False", help="as --sequential")
-    add(
-        "--condition_on_previous_text",
-        type=boolean,
-        metavar="False",
-        help="with --sequential: whether each window is told the text before it (default: True)",
-    )
-    add("--batch_size", type=count, metavar="N", help="windows at a time (default: by the free memory)")
-    add(
-        "--temperature",
-        type=temperatures,
-        metavar="T[,T…]",
-        help="0 takes the most probable token; the next one is tried where text looks wrong (default: "
-        f"{','.join(f'{t:g}' for t in defaults.temperature)})",
-    )
-    add(
-        "--temperature_increment_on_fallback",
-        type=increment,
-        metavar="X|None",
-        help="by which each further temperature is higher, up to 1; None: there is none",
-    )
-    add(
-        "--best_of",
-        type=count,
-        default=defaults.best_of,
-        metavar="N",
-        help="samples where T > 0 (default: 5)",
-    )
-    for name, default, meaning in (
-        ("compression_ratio", ratio, "text that zlib makes so many times smaller is wrong"),
-        ("logprob", logprob, "text of a lower mean log-probability is wrong"),
-        ("no_speech", defaults.no_speech_threshold, "or else silent, if that is more probable than this"),
-    ):
-        text = f"{meaning} (default: {default:g})"
-        add(f"--{name}_threshold", type=threshold, default=default, metavar="X|None", help=text)
-
-
-def add_lines(parser: argparse.ArgumentParser) -> None:
-    """The options of `Lines`, named as openai/whisper names them."""
-    group = parser.add_argument_group(
-        "how to lay out srt and vtt",
-        "By default cues of up to 7 s and two lines of 42 characters, cut at sentences and pauses. With any "
-        "of these options openai/whisper's; with --word_timestamps False its cues, too, one a segment.",
-    )
-    add = group.add_argument
-    add("--max_line_width", type=count, metavar="N", help="characters in a line")
-    add("--max_line_count", type=count, metavar="N", help="lines in a cue, with --max_line_width")
-    add("--max_words_per_line", type=count, metavar="N", help="words in a cue")
-    add("--highlight_words", type=boolean, default=False, metavar="True", help="underline each as it is said")
-
-
-def add_model(parser: argparse.ArgumentParser, home: str | Path) -> None:
-    """Which model, from where, to where."""
-    add = parser.add_argument_group("the model").add_argument
-    add(
-        "--load",
-        choices=("auto", *STRATEGIES),
-        default="auto",
-        help="state file or checkpoint (default: state, if it works)",
-    )
-    add(
-        "--threads", type=count, metavar="N", help="of the processor, for the model (default: torch's choice)"
-    )
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if there is a GPU")
-    add("--model", metavar="NAME", help="which model (default: the only one there is)")
-    add("--home", type=Path, default=home, metavar="DIR", help="has state/ and model/ (default: %(default)s)")
-
-
 def decoding(args: argparse.Namespace) -> Options:
     """The part of the command line that decoding wants to know. Raises UsageError."""
     if args.sequential and args.batch_size:
         raise UsageError("--sequential decodes one window at a time; leave out --batch_size")
+    for name in ("vad_threshold", "vad_min_silence_duration_ms", "chunk_size"):
+        if getattr(args, name) is None:
+            setattr(args, name, getattr(Options, name))
+        elif args.sequential:
+            raise UsageError(f"--sequential does not cut at silences; leave out --{name}")
     if args.condition_on_previous_text and not args.sequential:
         raise UsageError("--condition_on_previous_text needs one window after the other: add --sequential")
     args.condition_on_previous_text = args.condition_on_previous_text is not False

@@ -47,7 +47,6 @@ class Recipe:
 
     options: Options
     lines: Lines
-    audio_track: int
     sequential: bool
     home: Path
     model: str | None  # its name, if there are several
@@ -58,7 +57,7 @@ class Recipe:
 
     @cached_property
     def _facts(self) -> list[object]:
-        return [asdict(self.options), asdict(self.lines), self.audio_track, self.sequential, *self._model()]
+        return [asdict(self.options), asdict(self.lines), self.sequential, *self._model()]
 
     def _model(self) -> tuple[str, str]:
         """Its name, and its state file's own digest; where there is no such file, the name has to do."""

@@ -37,9 +37,8 @@ def to_json(transcript: Transcript) -> str:
     for segment in segments:
         if segment["words"] is None:
             del segment["words"]
-    text = "".join(segment.text for segment in transcript.segments)
     document = {
-        "text": text,
+        "text": transcript.text,
         "segments": segments,
         "language": transcript.language,
         "language_probability": transcript.language_probability,

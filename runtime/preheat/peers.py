@@ -20,7 +20,7 @@ WORDS = "words are timed by the model itself; leave it out, and add --word_times
 PRECISION = "the precision is that of the state file (state.py bake --dtype); leave it out"
 BAKED = "models come with the image, in the folder that --home names; leave it out"
 PUNCTUATION = "punctuation is joined to words as openai/whisper does by default; leave it out"
-VOICE = "how speech is told from silence cannot be set yet; leave it out"
+VOICE = "speech is told from silence by --vad_threshold and --vad_min_silence_duration_ms; leave it out"
 LIVE = "it transcribes recordings only; record to a file first"
 SAMPLING = "what may be said again cannot be set yet; leave it out"
 
@@ -53,13 +53,10 @@ OTHERS = {  # by their names
     "--multilingual": Other("one language is detected for all of a recording; leave it out", ("False",)),
     "--vad_filter": Other("silence is always left out, unless --sequential is given", ("True",)),
     "--vad_method": Other("speech is found by silero-vad; leave it out", ("silero",)),
-    "--vad_threshold": Other(VOICE),
     "--vad_onset": Other(VOICE),
     "--vad_offset": Other(VOICE),
     "--vad_min_speech_duration_ms": Other(VOICE),
     "--vad_max_speech_duration_s": Other(VOICE),
-    "--vad_min_silence_duration_ms": Other(VOICE),
-    "--chunk_size": Other("windows are of up to 30 s, as Whisper hears; leave it out", ("30",)),
     # Words and lines
     "--prepend_punctuations": Other(PUNCTUATION),
     "--append_punctuations": Other(PUNCTUATION),

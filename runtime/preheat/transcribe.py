@@ -6,14 +6,13 @@ costs time comes when nothing cheap can fail any more.
 
 import gc
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from preheat import memory
 from preheat.delivery import Delivery, Recipe, Task
-from preheat.model import times
-from preheat.options import Options, UsageError
+from preheat.options import Options
 from preheat.outcome import CODES, DONE, FAILED, FAULTY, INCOMPLETE, SKIPPED, Outcome
 from preheat.places import naming, s3
 from preheat.places.results import target
@@ -24,13 +23,13 @@ from preheat.storage import InputError, version
 from preheat.subtitles import Lines
 from preheat.summary import Summary
 from preheat.timing import Log, now, reason, warn
+from preheat.transcriber import check_asked, write_down
 from preheat.transcript import Transcript
 from preheat.weights.loading import STRATEGIES, Loading, Model, enough_memory, find
 
 if TYPE_CHECKING:
-    from preheat.audio.listening import Heard, Listening
+    from preheat.audio.recording import Reader
     from preheat.model.decoding import Decoder
-    from preheat.model.vocabulary import Vocabulary
 
 FAULT = CODES[FAULTY]
 
@@ -46,7 +45,6 @@ class Job:
     model: str | None  # its name; None: the only one there is
     load: str  # "auto", or one of loading.STRATEGIES
     device: str  # "auto", "cpu" or "cuda"
-    audio_track: int  # from 1 on; 0: the main one
     sequential: bool  # one window after the other
     batch_size: int | None  # windows at a time; None: by the free memory
     threads: int | None  # of the processor, for the model; None: torch's choice
@@ -93,7 +91,7 @@ def run(job: Job, log: Log, interruptions: Interruptions) -> int:
     delivery.prepare(len(recordings))
     for word, problem in wrong:
         summary.add(Outcome(word, FAILED, problem=problem))
-    recipe = Recipe(job.asked, job.lines, job.audio_track, job.sequential, job.home, job.model)
+    recipe = Recipe(job.asked, job.lines, job.sequential, job.home, job.model)
     tasks = []
     for recording, found in delivery.tasks(recordings, recipe):
         if isinstance(found, Task):
@@ -112,7 +110,7 @@ def run(job: Job, log: Log, interruptions: Interruptions) -> int:
 
 def work(tasks: list[Task], job: Job, desk: Desk) -> None:
     """Load the model and do all recordings; each is listened to while the one before it is transcribed."""
-    log = desk.log
+    log, asked = desk.log, job.asked
     strategies = [strategy for strategy in STRATEGIES if job.load in ("auto", strategy)]
     for skipped in set(STRATEGIES).difference(strategies):
         log.info(f"{skipped} loading is not tried: --load {job.load}")
@@ -121,13 +119,10 @@ def work(tasks: list[Task], job: Job, desk: Desk) -> None:
     begin(sources[:AHEAD])
     loading = Loading(job.home, name, strategies, job.device, log)
     with log.phase("import audio"), enough_memory("what reads recordings cannot be imported"):
-        from preheat.audio import listening, vad  # noqa: PLC0415  what fails sooner should not wait for it
+        from preheat.audio import recording, vad  # noqa: PLC0415  what fails sooner should not wait for it
     with enough_memory("no recording can be read"):
         detector = vad.Detector.load()
-        ahead = listening.Listening(
-            sources[0].open, job.audio_track, detector, log
-        )  # while torch is imported
-    asked = job.asked
+        ahead = recording.Reader(sources[0].open, detector, asked, log)  # while torch is imported
     if (asked.language or asked.task == "translate") and (vocabulary := loading.vocabulary()):
         check_asked(asked, name, vocabulary)  # before torch is imported
     model = loading.model()
@@ -141,7 +136,7 @@ def work(tasks: list[Task], job: Job, desk: Desk) -> None:
             current = ahead
             begin(sources[number : number + AHEAD])
             if number < len(tasks):
-                ahead = listening.Listening(sources[number].open, job.audio_track, detector, log)
+                ahead = recording.Reader(sources[number].open, detector, asked, log)
             outcome = transcribe(task, current, decoder, job, desk)
             desk.settle(outcome)
             done(outcome)
@@ -168,22 +163,12 @@ def prepare(model: Model, job: Job, log: Log) -> "Decoder":
     return decoding.Decoder(model.network, model.vocabulary, job.asked, size, log)
 
 
-def check_asked(asked: Options, name: str, vocabulary: "Vocabulary") -> None:
-    """Raise UsageError if the model knows nothing of what is asked for."""
-    known = vocabulary.languages
-    if asked.language is not None and asked.language not in known:
-        raise UsageError(f"{name} knows no language {asked.language}; it knows {', '.join(sorted(known))}")
-    translates = vocabulary.multilingual and "translate" in vocabulary.tasks
-    if asked.task == "translate" and not translates:
-        raise UsageError(f"{name} cannot translate; leave out --task translate")
-
-
-def transcribe(task: Task, listening: "Listening", decoder: "Decoder", job: Job, desk: Desk) -> Outcome:
+def transcribe(task: Task, reader: "Reader", decoder: "Decoder", job: Job, desk: Desk) -> Outcome:
     """Do one recording, whatever happens, and say what became of it."""
     try:
-        heard = listening.result()
+        prepared = reader.result()
         start = now()
-        transcript = write_down(heard, decoder, sequentially=job.sequential)
+        transcript = write_down(prepared, decoder, sequentially=job.sequential)
         spent = desk.log.note("transcribe", start)
         with desk.log.phase("write"):
             desk.deliver(transcript, task)
@@ -198,12 +183,12 @@ def transcribe(task: Task, listening: "Listening", decoder: "Decoder", job: Job,
         return Outcome(task.name, FAULTY, problem=reason(error))
     return Outcome(
         task.name,
-        INCOMPLETE if heard.incomplete else DONE,
-        seconds=heard.seconds,
+        INCOMPLETE if prepared.incomplete else DONE,
+        seconds=prepared.seconds,
         spent=spent,
         words=sum(len(segment.text.split()) for segment in transcript.segments),
         language=transcript.language,
-        problem=heard.incomplete and f"{heard.incomplete}; what is there is transcribed",
+        problem=prepared.incomplete and f"{prepared.incomplete}; what is there is transcribed",
     )
 
 
@@ -211,27 +196,6 @@ def fault(where: str) -> None:
     """Tell of an error that is being handled and that is not the user's."""
     warn(f"{where}: a fault of transcribe {version()}, not yours; please report it with these lines")
     traceback.print_exc()
-
-
-def write_down(heard: "Heard", decoder: "Decoder", *, sequentially: bool) -> Transcript:
-    """What is said in a recording. Raises InputError if there is not the memory for one window at a time."""
-    import torch  # noqa: PLC0415  there by now
-
-    from preheat.model import batched, sequential  # noqa: PLC0415  there by now, or small
-
-    samples = torch.from_numpy(heard.samples)
-    try:
-        way = sequential.transcribe if sequentially else batched.transcribe
-        transcript = way(decoder, samples, heard.speech)
-        segments = times.settled(transcript.segments, heard.seconds)
-        return replace(transcript, segments=segments, complete=heard.incomplete is None)
-    except Exception as error:
-        problem = memory.shortage(error)
-        if problem is None:
-            raise
-    decoder.forget()  # not before the error is gone, which holds what its frames do
-    cure = "see what nvidia-smi says, or use --device cpu" if "CUDA" in problem else memory.CURE
-    raise InputError(f"cannot be transcribed: {problem}; {cure}")
 
 
 def report(style: str, model: Model, ready: float, seconds: float, log: Log) -> None:

@@ -36,4 +36,14 @@ class Transcript:
     language: str  # code, as in "en"
     segments: list[Segment]
     language_probability: float | None = None  # 0 to 1; None if the language was not detected
-    complete: bool = True  # False where a part of the recording could not be read
+    incomplete: str | None = None  # what of the recording could not be read, in one line; None: nothing
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the recording could be read."""
+        return self.incomplete is None
+
+    @property
+    def text(self) -> str:
+        """All segments' text, as decoded, so mostly with a space in front."""
+        return "".join(segment.text for segment in self.segments)

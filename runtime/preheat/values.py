@@ -76,6 +76,14 @@ def threshold(text: str) -> float | None:
     return value
 
 
+def number(text: str) -> float:
+    """A number."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is not a number") from error
+
+
 def increment(text: str) -> float:
     """A number above 0; for None one that leads beyond all temperatures."""
     value = threshold(text)

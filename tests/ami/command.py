@@ -13,8 +13,9 @@ from typing import Any
 import yaml
 
 from factory.console import BUILD, ROOT, FactoryError
-from factory.image import ARTIFACT, image
-from factory.machine import Machine, booted
+from factory.local.image import ARTIFACT, image
+from factory.local.machine import booted
+from factory.ssh import Machine
 from tests.ami.cloud import ABROAD, BUILDER, HOME, Cloud, Request
 
 KEY = "arn:aws:kms:{}:123456789012:key/00000000-1111-2222-3333-444444444444"
@@ -33,7 +34,8 @@ CHOICES: dict[str, Any] = {
 WITH_PLAY = """
 import sys
 from pathlib import Path
-from factory import cli, launch, packer, proof
+from factory import cli, packer
+from factory.ec2 import launch, proof
 packer.PROJECT = Path({project!r})
 {replaced}
 cli.main()
@@ -64,8 +66,8 @@ class Command:
         env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HF_"))}
         env |= {
             "TMPDIR": str(self.temporary),
-            "AMI": str(self.folder / "ami.pkrvars.json"),
-            "VARS": str(self.folder / "vars.yml"),
+            "SETTINGS": str(self.folder / "ami.pkrvars.json"),
+            "MODEL": str(self.folder / "vars.yml"),
             "AWS_ENDPOINT_URL": self.cloud.url,
             "AWS_ACCESS_KEY_ID": BUILDER,
             "AWS_SECRET_ACCESS_KEY": "testing",

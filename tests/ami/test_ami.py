@@ -13,7 +13,7 @@ import pytest
 
 from factory import packer
 from factory.console import BUILD
-from factory.deadline import PROOF_UNIT
+from factory.ec2.deadline import PROOF_UNIT
 from factory.inputs import VERSION
 from tests.ami.cloud import ABROAD, HOME, Cloud
 from tests.ami.command import KEYS, PARTNER, Command, instance, proved

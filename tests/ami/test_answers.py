@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from factory import images, publish
 from factory.console import FactoryError
+from factory.ec2 import images, publish
 from tests.ami.cloud import HOME, Cloud, Refusal, Request
 
 IMAGE = {"ImageId": "ami-0aaaaaaaaaaaaaaaa", "State": "available"}

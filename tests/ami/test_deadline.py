@@ -10,26 +10,25 @@ from pathlib import Path
 import pytest
 import yaml
 
-from factory import machine as machines
 from factory.console import ROOT, run
-from factory.container import Container
-from factory.deadline import UNIT, passing
-from factory.image import ARTIFACT, image
-from factory.machine import booted
-from factory.settings import read_settings
-from factory.startup import user_data
+from factory.ec2.deadline import UNIT, passing
+from factory.ec2.settings import read_settings
+from factory.ec2.startup import user_data
+from factory.local import machine as machines
+from factory.local.container import Container
+from factory.local.image import ARTIFACT, image
+from factory.local.machine import USER_DATA, booted
+from factory.ssh import Machine
 
 HYGIENE = ROOT / "ansible/roles/hygiene"
 ITEMS = yaml.safe_load((HYGIENE / "vars/main.yml").read_text())["__hygiene_items"]
-LOGIN = machines.USER_DATA
 
 
-def arm(monkeypatch: pytest.MonkeyPatch, folder: Path, hours: int) -> None:
-    """Let the next machine start with a builder's user data, which the tests' own login is merged into."""
-    (folder / "login").write_text(LOGIN)
-    monkeypatch.setenv("AMI", "")
-    settings = replace(read_settings(), builder_hours=hours, user_data_file=str(folder / "login"))
-    monkeypatch.setattr(machines, "USER_DATA", user_data(settings))
+def armed(monkeypatch: pytest.MonkeyPatch, folder: Path, hours: int) -> str:
+    """A builder's user data, which its owner's are merged into."""
+    (folder / "own").write_text(USER_DATA)
+    monkeypatch.setenv("SETTINGS", "")
+    return user_data(replace(read_settings(), builder_hours=hours, user_data_file=str(folder / "own")))
 
 
 def test_it_is_armed_at_each_boot_until_hygiene_takes_it_from_the_disk(
@@ -38,12 +37,11 @@ def test_it_is_armed_at_each_boot_until_hygiene_takes_it_from_the_disk(
     image()
     disk = tmp_path / "disk.raw"
     run("cp", "--sparse=always", ARTIFACT.raw, disk)
-    arm(monkeypatch, tmp_path, 6)
-    with booted(disk, "instance", keep=True) as machine:
+    with booted(disk, "instance", keep=True, user_data=armed(monkeypatch, tmp_path, 6)) as machine:
         machine.run("cloud-init status --wait")
         assert machine.run(f"systemctl is-active {UNIT}") == "active\n"
 
-    monkeypatch.setattr(machines, "USER_DATA", LOGIN)  # cloud-init is of no more help, as when it is broken
+    # cloud-init is of no more help, as when it is broken
     with booted(disk, "instance", keep=True) as machine:
         machine.run("cloud-init status --wait")
         assert machine.run(f"systemctl is-active {UNIT}") == "active\n"
@@ -62,17 +60,17 @@ def test_a_machine_whose_deadline_is_past_powers_itself_off(
 ) -> None:
     """The builder, and the instance of a proof."""
     image()
-    arm(monkeypatch, tmp_path, -1)
+    data = armed(monkeypatch, tmp_path, -1)
     if proof:
-        monkeypatch.setattr(machines, "USER_DATA", passing(datetime.now(UTC) - timedelta(hours=1)))
+        data = passing(datetime.now(UTC) - timedelta(hours=1))
     ended = []
 
-    def wait_for_end(_machine: machines.Machine, process: Container, _seconds: float) -> None:
+    def wait_for_end(_machine: Machine, process: Container, _seconds: float) -> None:
         end = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < end:
             time.sleep(0.1)
         ended.append(process.poll())
 
     monkeypatch.setattr(machines, "wait_for_ssh", wait_for_end)
-    with booted(ARTIFACT.raw, "instance", keep=False):
+    with booted(ARTIFACT.raw, "instance", keep=False, user_data=data):
         assert ended == [0]

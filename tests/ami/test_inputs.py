@@ -14,12 +14,12 @@ from factory.console import ROOT, FactoryError
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a checkpoint and a sample, as VARS names them."""
+    """A folder with a checkpoint and a sample, as MODEL names them."""
     for name in ("config.json", "merges.txt", "model.safetensors", "pytorch_model.bin", "sample.wav"):
         (tmp_path / name).write_text(name)
     variables = {"model_source": str(tmp_path), "bake_sample": str(tmp_path / "sample.wav")}
     (tmp_path / "vars.yml").write_text(yaml.safe_dump(variables))
-    monkeypatch.setenv("VARS", str(tmp_path / "vars.yml"))
+    monkeypatch.setenv("MODEL", str(tmp_path / "vars.yml"))
     return tmp_path
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from factory import instances
 from factory.console import FactoryError
-from factory.settings import read_settings
-from factory.sources import check_source
+from factory.ec2 import instances
+from factory.ec2.settings import read_settings
+from factory.ec2.sources import check_source
 from tests.ami.cloud import Cloud
 
 
@@ -67,7 +67,7 @@ def test_the_driver_is_the_one_that_will_be_installed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: Cloud, bake: dict[str, Any], says: str
 ) -> None:
     (tmp_path / "vars.yml").write_text(yaml.safe_dump({"model_source": "/m", **bake}))
-    monkeypatch.setenv("VARS", str(tmp_path / "vars.yml"))
+    monkeypatch.setenv("MODEL", str(tmp_path / "vars.yml"))
     described = [kind(server, "g6.xlarge"), kind(server, "g7.2xlarge")]
     if not says:
         instances.check_kinds(described)
@@ -112,7 +112,7 @@ DLAMI = "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 22.04) 20261101"
     ],
 )  # fmt: skip
 def test_what_ails_a_source(monkeypatch: pytest.MonkeyPatch, differs: dict[str, Any], says: str) -> None:
-    monkeypatch.delenv("AMI", raising=False)
+    monkeypatch.delenv("SETTINGS", raising=False)
     settings = replace(read_settings(), volume_size=24)
     if not says:
         check_source(DEBIAN | differs, settings)

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from factory import builder, clean, machine, notes, retire
+from factory import clean
+from factory import workspace as workspaces
 from factory.console import FactoryError
-from factory.notes import Run
+from factory.ec2 import builder, notes, retire
+from factory.ec2.notes import Run
 from tests.ami.calls import ACCOUNT
 from tests.ami.cloud import ABROAD, HOME, Cloud, Refusal
 
@@ -23,11 +25,11 @@ def build(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         "AWS_ENDPOINT_URL": cloud.url,
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
-        "AMI": "",
+        "SETTINGS": "",
         "REMOVE": "",
     }.items():
         monkeypatch.setenv(name, value)
-    for module in (clean, machine):
+    for module in (clean, workspaces):
         monkeypatch.setattr(module, "BUILD", tmp_path / "build")
     monkeypatch.setattr(clean, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
     monkeypatch.setattr(builder, "PAUSE", 0.0)

@@ -5,8 +5,8 @@ Every call of every test here is held against it (cloud.py), with its conditions
 
 import pytest
 
+from factory.ec2.settings import read_hcl
 from factory.packer import TEMPLATE
-from factory.settings import read_hcl
 from tests.ami.calls import FREE
 from tests.ami.cloud import BUILDER, POLICY, Cloud
 from tests.ami.command import Command

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from factory.preflight import quota_code
+from factory.ec2.preflight import quota_code
 from tests.ami.cloud import HOME, Refusal
 from tests.ami.command import Command
 
@@ -60,19 +60,19 @@ def test_a_wrong_choice(command: Command, choices: dict[str, Any], says: str) ->
 
 
 def test_a_file_that_is_not_there(command: Command, tmp_path: Path) -> None:
-    command.environment["AMI"] = str(tmp_path / "none.hcl")
+    command.environment["SETTINGS"] = str(tmp_path / "none.hcl")
     refused(command, "none.hcl cannot be read", "example.pkrvars.hcl")
 
 
 def test_a_file_that_is_not_hcl(command: Command, tmp_path: Path) -> None:
     (tmp_path / "broken.pkrvars.hcl").write_text('region = "us-east-1"\ntags = {\n')
-    command.environment["AMI"] = str(tmp_path / "broken.pkrvars.hcl")
+    command.environment["SETTINGS"] = str(tmp_path / "broken.pkrvars.hcl")
     refused(command, "broken.pkrvars.hcl, line", "not a file of values")
 
 
 def test_a_file_that_holds_a_list(command: Command, tmp_path: Path) -> None:
     (tmp_path / "list.pkrvars.json").write_text('["us-east-1"]')
-    command.environment["AMI"] = str(tmp_path / "list.pkrvars.json")
+    command.environment["SETTINGS"] = str(tmp_path / "list.pkrvars.json")
     refused(command, "list.pkrvars.json, line", "not a file of values")
 
 
@@ -126,7 +126,7 @@ def test_a_wrong_model(command: Command, bake: dict[str, Any], says: str) -> Non
 @pytest.mark.parametrize(("text", "says"), [("a: [", "is not YAML"), ("- a", "holds no variables")])
 def test_variables_that_are_none(command: Command, tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "wrong.yml").write_text(text)
-    command.environment["VARS"] = str(tmp_path / "wrong.yml")
+    command.environment["MODEL"] = str(tmp_path / "wrong.yml")
     refused(command, f"wrong.yml {says}")
 
 
@@ -197,7 +197,7 @@ def test_a_network_without_subnets(command: Command) -> None:
 def test_a_model_that_cannot_be_reached(command: Command) -> None:
     command.bake = {"model_source": "nobody/nothing", "model_revision": "1" * 40}
     command.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
-    refused(command, "the model nobody/nothing at 111", "model_source and model_revision")
+    refused(command, "the model nobody/nothing at 111", "cannot be reached", "HF_ENDPOINT")
 
 
 def test_an_old_packer_for_the_real_ec2(command: Command, tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from factory import ami, launch, proof
 from factory.console import ROOT, FactoryError
-from factory.image import ARTIFACT
+from factory.ec2 import ami, launch, proof
+from factory.ec2.preflight import Plan
 from factory.inputs import VERSION
-from factory.machine import Machine
-from factory.preflight import Plan
+from factory.local.image import ARTIFACT
+from factory.ssh import Machine
 from tests.ami.calls import ACCOUNT
 from tests.ami.cloud import ABROAD, BUILDER, HOME, Cloud, Refusal, Request
 from tests.ami.command import CHOICES, proved
@@ -103,7 +103,7 @@ def made(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", BUILDER)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("AMI", str(tmp_path / "ami.pkrvars.json"))
+    monkeypatch.setenv("SETTINGS", str(tmp_path / "ami.pkrvars.json"))
     ec2 = cloud.client("ec2")
     image: str = ec2.copy_image(Name=NAME, SourceImageId=SOURCE, SourceRegion=HOME)["ImageId"]
     tags = {"preheat:inputs": "0123", "preheat:instance-type": "g6.xlarge", "preheat:run": "preheat-1"}

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from factory import publish
-from factory.report import Report
-from factory.settings import Settings, read_settings
+from factory.ec2 import publish
+from factory.ec2.report import Report
+from factory.ec2.settings import Settings, read_settings
 from tests.ami.cloud import HOME, Cloud
 from tests.ami.command import PARTNER
 
@@ -21,7 +21,7 @@ def settings(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Settings:
         "AWS_ENDPOINT_URL": cloud.url,
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
-        "AMI": "",
+        "SETTINGS": "",
     }.items():
         monkeypatch.setenv(name, value)
     return read_settings()

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from factory import packer, settings
+from factory import packer
 from factory.console import FactoryError
-from factory.deadline import UNIT
-from factory.settings import Settings, read_settings
-from factory.startup import LIMIT, user_data
+from factory.ec2 import settings
+from factory.ec2.deadline import UNIT
+from factory.ec2.settings import Settings, read_settings
+from factory.ec2.startup import LIMIT, user_data
 
 
 @pytest.fixture
 def defaults(monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setenv("AMI", "")
+    monkeypatch.setenv("SETTINGS", "")
     return read_settings()
 
 
@@ -25,7 +26,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> Path:
     """A file of values as AMI."""
     file = folder / "my.pkrvars.hcl"
     file.write_text(text)
-    monkeypatch.setenv("AMI", str(file))
+    monkeypatch.setenv("SETTINGS", str(file))
     return file
 
 
@@ -33,7 +34,7 @@ def test_what_packer_reads_from_the_environment_is_refused(monkeypatch: pytest.M
     monkeypatch.setenv("PKR_VAR_region", "eu-west-1")
     with pytest.raises(FactoryError, match="PKR_VAR_region: Packer reads this by itself") as error:
         read_settings()
-    assert "make ami AMI=" in str(error.value)
+    assert "make ami SETTINGS=" in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["my.auto.pkrvars.hcl", "my.auto.pkrvars.json"])
@@ -42,7 +43,7 @@ def test_what_packer_reads_from_its_folder_is_refused(
 ) -> None:
     shutil.copy(settings.VARIABLES, tmp_path)
     monkeypatch.setattr(settings, "VARIABLES", tmp_path / settings.VARIABLES.name)
-    monkeypatch.setenv("AMI", "")
+    monkeypatch.setenv("SETTINGS", "")
     read_settings()
     (tmp_path / name).touch()
     with pytest.raises(FactoryError, match=f"{name}: Packer reads this by itself"):

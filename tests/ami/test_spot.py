@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from factory import builder, rehearsal
-from factory.builder import remove
 from factory.console import FactoryError
-from factory.notes import Run
-from factory.preflight import Plan
-from factory.rehearsal import rehearse
-from factory.settings import Settings, read_settings
+from factory.ec2 import builder, rehearsal
+from factory.ec2.builder import remove
+from factory.ec2.notes import Run
+from factory.ec2.preflight import Plan
+from factory.ec2.rehearsal import rehearse
+from factory.ec2.settings import Settings, read_settings
 from tests.ami.calls import ACCOUNT
 from tests.ami.cloud import BUILDER, HOME, Cloud, Refusal
 
@@ -23,7 +23,7 @@ ASKED = {"ec2:RunInstances", "ec2:CreateLaunchTemplate", "ec2:CreateFleet"}
 @pytest.fixture
 def settings(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The defaults, with the cloud in AWS's place."""
-    monkeypatch.delenv("AMI", raising=False)
+    monkeypatch.delenv("SETTINGS", raising=False)
     for module in (builder, rehearsal):
         monkeypatch.setattr(module, "client", partial(cloud.client, access_key=BUILDER))
     return read_settings()

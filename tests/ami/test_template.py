@@ -7,7 +7,7 @@ import pytest
 
 from factory import packer
 from factory.console import ROOT, FactoryError
-from factory.settings import variables
+from factory.ec2.settings import variables
 
 LEFT_OUT = [
     '    include_deprecated = var.source_ami != ""',

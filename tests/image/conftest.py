@@ -1,7 +1,7 @@
 """The finished image, three ways: its disk before any boot, booted by systemd-nspawn, and its record.
 
-Or an instance of an AMI, as factory/proof.py runs these tests: with --machine, ssh's configuration for it,
-and --record, its image.json. The tests that read the disk are left out then.
+Or an instance of an AMI, as factory/ec2/proof.py runs these tests: with --machine, ssh's configuration for
+it, and --record, its image.json. The tests that read the disk are left out then.
 """
 
 import json
@@ -14,11 +14,13 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-from factory.basedisk import ROOT_OFFSET, make_base_disk
 from factory.console import BUILD
-from factory.image import ARTIFACT, image
-from factory.machine import Machine, booted, workspace
-from factory.mounts import mounted
+from factory.local.basedisk import ROOT_OFFSET, make_base_disk
+from factory.local.image import ARTIFACT, image
+from factory.local.machine import booted
+from factory.local.mounts import mounted
+from factory.ssh import Machine
+from factory.workspace import workspace
 
 SAMPLES = Path(__file__).parent.parent / "fixtures/samples"
 RECORDINGS = SAMPLES.with_name("recordings")

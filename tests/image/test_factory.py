@@ -13,17 +13,22 @@ from threading import Timer
 
 import pytest
 
-from factory import basedisk, clean, image, machine, mounts, packer
-from factory.basedisk import make_base_disk
-from factory.console import BUILD, ROOT, FactoryError, run, temporary
-from factory.image import Artifact, build_on, check_file_system
-from factory.machine import Machine, booted, held_port, workspace
+from factory import clean, packer
+from factory import workspace as workspaces
+from factory.console import BUILD, ROOT, FactoryError, run
+from factory.local import basedisk, image, mounts
+from factory.local.basedisk import make_base_disk
+from factory.local.image import Artifact, build_on, check_file_system
+from factory.local.machine import booted, held_port
+from factory.ssh import Machine
+from factory.workspace import temporary, workspace
 
 # Boots a disk, says so, and stays until it is stopped.
 STAY = """
 import time
 from pathlib import Path
-from factory import cli, machine
+from factory import cli
+from factory.local import machine
 
 def stay():
     with machine.booted(Path({disk!r}), "test-factory", keep=False):
@@ -92,7 +97,7 @@ def test_the_next_run_finds_where_a_killed_one_has_mounted_the_base_disk(
 
 def test_clean_deletes_nothing_within_a_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as one that a killed run has left, wherever in build/ it is."""
-    for module in (clean, machine):
+    for module in (clean, workspaces):
         monkeypatch.setattr(module, "BUILD", tmp_path / "build")
     monkeypatch.setattr(clean, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
     disk, folder = tmp_path / "disk", tmp_path / "build/a scratch/root"
@@ -123,7 +128,7 @@ def copy_of_all_mounts(propagation: str) -> Iterator[None]:
 @pytest.fixture
 def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file system without a partition table before it."""
-    monkeypatch.setattr("factory.image.ROOT_OFFSET", 0)
+    monkeypatch.setattr("factory.local.image.ROOT_OFFSET", 0)
     disk = tmp_path / "disk"
     disk.write_bytes(bytes(64 << 20))
     run("mke2fs", "-q", "-F", "-t", "ext4", disk)
@@ -167,7 +172,7 @@ def test_a_file_system_that_was_not_unmounted_is_no_artifact(small_disk: Path, t
 def fake_build(monkeypatch: pytest.MonkeyPatch, build: Path) -> Artifact:
     """A build in another folder, of which only who owns which file is real."""
     files = Artifact(**{name: build / name for name in vars(image.ARTIFACT)})
-    monkeypatch.setattr(machine, "BUILD", build)
+    monkeypatch.setattr(workspaces, "BUILD", build)
     monkeypatch.setattr(image, "ARTIFACT", files)
     monkeypatch.setattr("factory.inputs.fingerprint", lambda: "new")
     monkeypatch.setattr(image, "make_base_disk", lambda disk, _folder: disk.write_text("new"))
@@ -229,7 +234,7 @@ def test_an_image_that_lacks_a_file_is_not_up_to_date(
 
 
 def test_clean_says_what_it_could_not_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (clean, machine):
+    for module in (clean, workspaces):
         monkeypatch.setattr(module, "BUILD", tmp_path / "build")
     monkeypatch.setattr(clean, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
     kept = tmp_path / "build/kept"
@@ -298,7 +303,7 @@ def test_the_next_run_ends_the_processes_and_files_of_a_killed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also one in a session of its own, as Packer's Ansible is, that no process group leads to."""
-    monkeypatch.setattr(machine, "BUILD", tmp_path)
+    monkeypatch.setattr(workspaces, "BUILD", tmp_path)
     with workspace("killed") as folder:
         orphan = subprocess.Popen(["sleep", "600"], start_new_session=True)
         for scratch in (folder / "scratch", temporary(folder)):
@@ -312,7 +317,7 @@ def test_the_next_run_ends_the_processes_and_files_of_a_killed_one(
 def test_packer_keeps_the_instances_key_where_the_next_run_removes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "BUILD", tmp_path)
+    monkeypatch.setattr(workspaces, "BUILD", tmp_path)
     monkeypatch.setattr(packer, "packer", lambda: tmp_path / "packer")
     monkeypatch.setattr(packer, "version", lambda _program: (1, 6, 6))
     (tmp_path / "packer").write_text(f"#!/bin/sh\necho $TMPDIR >{tmp_path}/scratch\n")
@@ -334,8 +339,8 @@ def test_two_runs_do_not_share_a_machine(base_disk: Path) -> None:
 def test_a_disk_that_does_not_boot_shows_its_console(
     base_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.machine.SSHD", "[Service]\nExecStart=\nExecStart=/bin/false {port}\n")
-    monkeypatch.setattr("factory.machine.BOOT_SECONDS", 10)
+    monkeypatch.setattr("factory.local.machine.SSHD", "[Service]\nExecStart=\nExecStart=/bin/false {port}\n")
+    monkeypatch.setattr("factory.local.machine.BOOT_SECONDS", 10)
     with (
         pytest.raises(FactoryError, match="did not answer ssh") as error,
         booted(base_disk, "test-factory", keep=False),
@@ -350,7 +355,7 @@ def test_a_failing_play_says_what_failed_and_where_the_log_is(
 ) -> None:
     broken = tmp_path / "broken.yml"
     broken.write_text("image_ca_bundle: /nonexistent.crt\n")  # what the play needs first
-    monkeypatch.setenv("VARS", str(broken))
+    monkeypatch.setenv("MODEL", str(broken))
     with booted(base_disk, "test-factory", keep=False) as machine, pytest.raises(FactoryError) as error:
         build_on(machine, Artifact(**dict.fromkeys(vars(image.ARTIFACT), tmp_path / "unused")))
     assert "/nonexistent.crt" in str(error.value)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from factory import clean, host, image, inputs, machine, mounts
+from factory import clean, inputs
+from factory import workspace as workspaces
 from factory.console import ROOT, FactoryError, run
+from factory.local import host, image, mounts
 
 NEEDED = {
     "https_proxy": "http://proxy.example:3128",
@@ -20,7 +22,7 @@ NEEDED = {
     "AWS_PROFILE": "images",
     "HF_TOKEN": "hf_a b\nc",
     "PACKER_LOG": "1",
-    "VARS": "whisper.yml",
+    "MODEL": "whisper.yml",
 }
 UNWANTED = {
     "PYTHONPATH": "/nonexistent",
@@ -160,7 +162,7 @@ def test_a_build_folder_may_be_a_link_even_to_nothing_yet(tmp_path: Path) -> Non
 
 def test_clean_leaves_a_disk_where_it_is_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build = tmp_path / "build"
-    for module in (clean, machine):
+    for module in (clean, workspaces):
         monkeypatch.setattr(module, "BUILD", build)
     monkeypatch.setattr(clean, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
     build.mkdir()
@@ -257,7 +259,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "small"
     folder.mkdir()
     run("mount", "-t", "tmpfs", "-o", "noexec,size=1m", "tmpfs", folder)
-    for module in (image, machine):
+    for module in (image, workspaces):
         monkeypatch.setattr(module, "BUILD", folder / "build")
     monkeypatch.setattr(
         image, "ARTIFACT", image.Artifact(**dict.fromkeys(vars(image.ARTIFACT), folder / "no"))
@@ -312,7 +314,7 @@ def test_a_host_without_a_loop_device_is_told_before_work(
     )
     (tmp_path / "losetup").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(machine, "BUILD", tmp_path)
+    monkeypatch.setattr(workspaces, "BUILD", tmp_path)
     monkeypatch.setattr(
         image, "ARTIFACT", image.Artifact(**dict.fromkeys(vars(image.ARTIFACT), tmp_path / "no"))
     )

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from factory.console import BUILD, ROOT
-from factory.deadline import UNIT
+from factory.ec2.deadline import UNIT
 
 ROLE = ROOT / "ansible/roles/hygiene"
 ITEMS = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__hygiene_items"]

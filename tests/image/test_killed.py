@@ -17,9 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from factory import basedisk, clean, image, machine
-from factory.console import BUILD, ROOT, FactoryError, run, temporary
-from factory.mounts import unmount_below
+from factory import clean
+from factory import workspace as workspaces
+from factory.console import BUILD, ROOT, FactoryError, run
+from factory.local import basedisk, image
+from factory.workspace import temporary, unmount_below
 
 # When to kill: so many seconds after the run has said this.
 MOMENTS = [
@@ -53,7 +55,8 @@ from pathlib import Path
 from factory import console
 console.BUILD, console.CHECKOUT = Path({build!r}), {checkout!r}
 console.LOGS = console.BUILD / "logs"
-from factory import basedisk, cli, image, packer
+from factory.local import basedisk, image
+from factory import cli, packer
 packer.PROJECT = Path({project!r})
 said = {said!r}
 if said == "base system:":
@@ -130,8 +133,8 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     no = dict.fromkeys(vars(image.ARTIFACT), first.build / "no")
     monkeypatch.setattr(image, "ARTIFACT", image.Artifact(**no))
     monkeypatch.setattr(clean, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
-    monkeypatch.setattr("factory.console.CHECKOUT", first.checkout)
-    for module in (clean, image, machine):
+    monkeypatch.setattr("factory.workspace.CHECKOUT", first.checkout)
+    for module in (clean, image, workspaces):
         monkeypatch.setattr(module, "BUILD", first.build)
     yield first
     clean.clean()

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-from factory.basedisk import ROOT_OFFSET
 from factory.console import ROOT
-from factory.machine import Machine
+from factory.local.basedisk import ROOT_OFFSET
+from factory.ssh import Machine
 
 FILES = ROOT / "ansible/roles/prefetch/files"
 HOME = "/opt/transcribe"

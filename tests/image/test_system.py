@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-from factory.deadline import UNIT
+from factory.ec2.deadline import UNIT
 
 HOME = "/opt/transcribe"
 

@@ -1,6 +1,8 @@
 """The booted artifact at its job: the right words, from the state file and without it."""
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 from testinfra.host import Host
 
 SAMPLES = Path(__file__).parent.parent / "fixtures/samples"
+LIBRARY = Path(__file__).parents[2] / "docs/library.md"
 SAMPLE = "/opt/transcribe/sample.flac"
 
 
@@ -56,6 +59,16 @@ def test_state_file_is_taken_by_itself(host: Host, words: list[str]) -> None:
     assert done.stdout.split() == words
     assert "state loading" in done.stderr
     assert "going on with" not in done.stderr
+
+
+def test_a_program_transcribes(host: Host, words: list[str]) -> None:
+    """The lines of docs/library.md, by the user who logs in, from a folder of its own."""
+    (code,) = re.findall(r"^```python\n(.*?)^```$", LIBRARY.read_text(), re.MULTILINE | re.DOTALL)
+    code = code.replace("audio.wav", SAMPLE)
+    done = host.run(f"cd / && /opt/transcribe/venv/bin/python -c {shlex.quote(code)}")
+    assert done.rc == 0, done.stderr
+    heard = [word for line in done.stdout.splitlines()[1:] for word in line.split()[2:]]
+    assert heard == words
 
 
 def test_version_is_the_recorded_one(host: Host, record: dict[str, object]) -> None:

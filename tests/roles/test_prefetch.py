@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.mounts import mounted
+from factory.local.mounts import mounted
 
 FILES = Path(__file__).parents[2] / "ansible/roles/prefetch/files"
 PAGE = 4096

@@ -48,7 +48,8 @@ def bake(checkpoint: Path, output: Path) -> None:
 
 def ingredients(checkpoint: Path) -> str:
     """What a state file depends on, as a digest: the checkpoint, what bakes it, the versions in the lock."""
-    finder = ModuleFinder(path=[str(RUNTIME)])  # other modules are those of the lock
+    # Other modules are those of the lock; a state file is made without what transcribes.
+    finder = ModuleFinder(path=[str(RUNTIME)], excludes=["preheat.transcriber"])
     finder.run_script(str(RUNTIME / "state.py"))
     modules: list[Any] = list(finder.modules.values())  # modulefinder's own, which mypy takes for real ones
     files = [

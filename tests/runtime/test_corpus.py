@@ -18,7 +18,7 @@ from preheat.model.vocabulary import Vocabulary
 from preheat.model.whisper import Whisper
 from preheat.options import Options
 from preheat.weights import state
-from preheat.weights.reading import Reading
+from preheat.weights.readahead import ReadAhead
 from tests.fixtures.make import corpus
 
 SIZE = 16  # windows at a time
@@ -40,7 +40,7 @@ class Outcome:
 @pytest.fixture(scope="module")
 def outcomes(baked: Path) -> list[Outcome]:
     """All recordings of the corpus, decoded. Takes a few minutes, which all tests here share."""
-    tensors, metadata = state.load(Reading(baked / "state/whisper-nato.safetensors"))
+    tensors, metadata = state.load(ReadAhead(baked / "state/whisper-nato.safetensors"))
     network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
     decoder = Decoder(network, Vocabulary(metadata), Options(language="en"), SIZE)
     detector = Detector.load()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import whisper
 
-from preheat import cli, transcribe
+from preheat import cli, transcriber
 from preheat.options import Options, UsageError
 from preheat.subtitles import Lines
 from tests.runtime.console import NAME, Run, errors
@@ -72,6 +72,16 @@ def test_version(main: Run) -> None:
         (["-f", "all", "a.wav"], "-o DIR"),
         (["-f", "json", "a.wav", "b.wav"], "several json files; say where with -o DIR"),
         (["-f", "srt", "a.wav", "b.wav"], "several srt files; say where with -o DIR"),
+        (["--vad_threshold", "x", "a.wav"], "'x' is not a number"),
+        (
+            ["--vad_threshold", "1.5", "a.wav"],
+            "vad_threshold is 1.5; it must be a probability, between 0 and 1",
+        ),
+        (["--vad_threshold", "nan", "a.wav"], "vad_threshold is nan; it must be"),
+        (["--vad_min_silence_duration_ms", "0.5", "a.wav"], "'0.5' is not a whole number"),
+        (["--chunk_size", "31", "a.wav"], "chunk_size is 31; it must be 1 to 30 s, what Whisper hears at a"),
+        (["--sequential", "--chunk_size", "20", "a.wav"], "does not cut at silences; leave out --chunk_size"),
+        (["--sequential", "--vad_threshold", "0.5", "a.wav"], "silences; leave out --vad_threshold"),
         (["--max_line_width", "40", "a.wav"], "--max_line_width is for srt and vtt; add -f srt, or leave"),
         (["--highlight_words", "True", "-f", "tsv", "a.wav"], "--highlight_words is for srt and vtt; add"),
         (
@@ -270,7 +280,8 @@ def test_defaults_are_those_of_openai_whisper() -> None:
     theirs = inspect.signature(whisper.transcribe).parameters
     ours = {field.name: field.default for field in fields(Options)}
     shared = ours.keys() & theirs.keys()
-    assert shared == ours.keys() - {"language", "task", "best_of"}
+    cut_by = {"vad_threshold", "vad_min_silence_duration_ms", "chunk_size"}  # it does not
+    assert shared == ours.keys() - {"language", "task", "best_of"} - cut_by
     assert {name: ours[name] for name in shared} == {name: theirs[name].default for name in shared}
     # The rest has its defaults in the command line, where they stand in help texts and code.
     source = Path(str(inspect.getsourcefile(whisper.transcribe))).read_text()
@@ -303,9 +314,39 @@ def test_a_model_that_cannot_translate(home: Path, main: Run, silence: Path) -> 
     path.write_text(json.dumps(settings))
     assert main(*translate).returncode == 0
     vocabulary: Any = SimpleNamespace(multilingual=True, tasks={"transcribe": 1}, languages={"en": 2})
-    transcribe.check_asked(Options(), NAME, vocabulary)
+    transcriber.check_asked(Options(), NAME, vocabulary)
     with pytest.raises(UsageError, match="cannot translate; leave out --task translate"):
-        transcribe.check_asked(Options(task="translate"), NAME, vocabulary)
+        transcriber.check_asked(Options(task="translate"), NAME, vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"task": "summarize"}, "task is summarize; it must be transcribe or translate"),
+        ({"temperature": ()}, r"temperature is \(\); it must be a tuple of numbers from 0 to 1"),
+        ({"temperature": (0.0, 1.5)}, r"temperature is \(0.0, 1.5\); it must be"),
+        ({"best_of": 0}, "best_of is 0; it must be a whole number from 1 on"),
+        ({"vad_threshold": 0}, "vad_threshold is 0; it must be"),
+        ({"vad_min_silence_duration_ms": -1}, "vad_min_silence_duration_ms is -1; it must be 0 ms or more"),
+        ({"chunk_size": 0.5}, "chunk_size is 0.5; it must be 1 to 30 s"),
+    ],
+)
+def test_values_that_mean_nothing(values: dict[str, Any], words: str) -> None:
+    """Of programs: the command line has its own words for most of them."""
+    with pytest.raises(UsageError, match=f"^{words}"):
+        Options(**values)
+
+
+def test_how_to_cut_arrives(main: Run, samples: Path) -> None:
+    """Windows are shorter, or hold long silences, or begin where speech is beyond doubt."""
+
+    def windows(*options: str) -> list[int]:
+        document = json.loads(main("--quiet", "-f", "json", *options, samples / "long.flac").stdout)
+        return sorted({segment["seek"] for segment in document["segments"]})
+
+    assert len(windows("--chunk_size", "5")) > len(windows())
+    assert len(windows("--vad_min_silence_duration_ms", "9000")) < len(windows())
+    assert windows("--vad_threshold", "0.9999")[0] > windows()[0]
 
 
 def test_thresholds_arrive(main: Run, samples: Path) -> None:

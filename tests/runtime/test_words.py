@@ -20,7 +20,7 @@ from preheat.model.layout import Dimensions
 from preheat.model.vocabulary import Vocabulary
 from preheat.model.whisper import Whisper
 from preheat.weights import checkpoint, state
-from preheat.weights.reading import Reading
+from preheat.weights.readahead import ReadAhead
 
 MOST_ERRORS = 0.05  # of the words: the fixture model's own limit
 Hear = Callable[[Samples], str]
@@ -43,7 +43,7 @@ def listener(packed: checkpoint.Packed) -> Hear:
 @pytest.fixture(scope="module")
 def hear(baked: Path) -> Hear:
     """The fixture model, from its state file."""
-    return listener(state.load(Reading(baked / "state/whisper-nato.safetensors")))
+    return listener(state.load(ReadAhead(baked / "state/whisper-nato.safetensors")))
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,13 @@ from testinfra.host import Host
 
 
 @pytest.mark.parametrize(
-    "unit", ["apt-daily.timer", "apt-daily.service", "apt-daily-upgrade.timer", "apt-daily-upgrade.service"]
+    "unit",
+    [
+        *("apt-daily.timer", "apt-daily.service", "apt-daily-upgrade.timer", "apt-daily-upgrade.service"),
+        *("dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service"),
+    ],
 )
-def test_nothing_upgrades_by_itself(host: Host, unit: str) -> None:
+def test_what_is_not_needed_cannot_start(host: Host, unit: str) -> None:
     service = host.service(unit)
     assert service.is_masked
     assert not service.is_running

@@ -19,7 +19,7 @@ def test_it_holds_the_modules_and_nothing_else(host: Host) -> None:
     modules = {path.relative_to(SOURCE) for path in SOURCE.rglob("*.py")}
     folders = {folder for path in modules for folder in path.parents} - {Path()}
     found = host.check_output(f"cd {RUNTIME} && find * -not -path '*__pycache__*'").split()
-    assert set(found) == {str(path) for path in modules | folders} | {"VERSION"}
+    assert set(found) == {str(path) for path in modules | folders} | {"VERSION", "preheat/py.typed"}
 
 
 def test_every_module_is_compiled_and_no_other(host: Host) -> None:

@@ -7,10 +7,11 @@ so is a plain file that turns out to be damaged. That one alone decides whether 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from preheat.audio import isolation
 from preheat.audio.constants import SAMPLE_RATE, TIME_PRECISION
@@ -50,6 +51,29 @@ def decode_file(file: BinaryIO, track: int = 0) -> Recording:
     header = plain(file)
     samples = read_plain(file, header) if header and track <= 1 else None
     found = Recording(*isolation.decode(file, track)) if samples is None else Recording(samples)
+    return checked(found)
+
+
+def sampled(samples: NDArray[Any]) -> Recording:
+    """The recording that somebody else has decoded: [samples] at 16 kHz, mono. Raises InputError.
+
+    The array itself where it can be used as it is.
+    """
+    samples = np.asarray(samples)
+    if samples.ndim != 1:
+        raise InputError(f"is an array of the shape {samples.shape}; give one channel, as [samples]")
+    if samples.dtype.kind != "f":
+        raise InputError(
+            f"is an array of {samples.dtype}; give floats from -1 to 1, as int16 divided by 32768"
+        )
+    if len(samples) > LONGEST * SAMPLE_RATE:
+        too_long(len(samples) / SAMPLE_RATE)
+    # Torch wants an array that it could write to; nothing is written to it.
+    return checked(Recording(np.require(samples, np.float32, ["C", "W"])))
+
+
+def checked(found: Recording) -> Recording:
+    """A recording with something in it, and within the range of samples. Raises InputError."""
     if len(found.samples) < LEAST:
         nothing = f"holds no sound ({len(found.samples)} samples); record it again"
         raise InputError(found.incomplete or nothing)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from preheat.audio.constants import CHUNK_SECONDS, SAMPLE_RATE
 from preheat.audio.mixing import Samples
+from preheat.options import Options
 from preheat.threads import share
 
 # Or it reports its use to its maker, and keeps a number of this machine in ~/.cache. It looks when imported.
@@ -28,17 +29,15 @@ CONTEXT = 64  # samples before them that it hears again
 PIECE = 3750  # frames done in one call, two minutes: many calls at a time keep many cores busy
 WARM_UP = 125  # frames heard before a piece, 4 s: its memory is not quite as if it had heard all, but near
 
-# Of the detector's own choice of parameters, what it is better to lose nothing by.
-THRESHOLD, FALL = 0.25, 0.15  # speech begins above the one probability and ends below the other
-SHORTEST_SILENCE = 0.16  # s; anything shorter is part of the speech
-MARGIN = 0.3  # s of sound kept on both sides of speech: its soft beginnings and ends
+DEFAULTS = Options()  # chosen, as the next ones, to lose nothing
+NEG_OFFSET, NEG_FLOOR = 0.1, 0.01  # speech ends so much below the probability above which it begins
+SPEECH_PAD = 0.3  # s of sound kept on both sides of speech: its soft beginnings and ends
 
-WINDOW = CHUNK_SECONDS * SAMPLE_RATE  # samples: what Whisper hears at a time
 LONGEST_SILENCE = 1.5  # s within a window
 LATE = 2 / 3  # of a window: where a cut is looked for, lest windows become many
 
 
-class Stretch(NamedTuple):
+class Span(NamedTuple):
     """A part of a recording: its first sample and the one after its last."""
 
     start: int
@@ -82,62 +81,65 @@ class Detector:
         return found
 
 
-def spoken(probabilities: NDArray[np.float32], samples: int) -> list[Stretch]:
-    """The stretches of speech in a recording of so many samples, with margins, in order and apart."""
-    shortest, margin = round(SHORTEST_SILENCE * SAMPLE_RATE), round(MARGIN * SAMPLE_RATE)
-    found: list[Stretch] = []
-    for start, end in runs(probabilities):
+def spoken(probabilities: NDArray[np.float32], samples: int, options: Options = DEFAULTS) -> list[Span]:
+    """The spans of speech in a recording of so many samples, with margins, in order and apart."""
+    shortest = options.vad_min_silence_duration_ms * SAMPLE_RATE / 1000
+    margin = round(SPEECH_PAD * SAMPLE_RATE)
+    found: list[Span] = []
+    for start, end in runs(probabilities, options.vad_threshold):
         if found and start * FRAME - found[-1].end < shortest:
-            found[-1] = Stretch(found[-1].start, end * FRAME)
+            found[-1] = Span(found[-1].start, end * FRAME)
         else:
-            found.append(Stretch(start * FRAME, end * FRAME))
+            found.append(Span(start * FRAME, end * FRAME))
     # Where two margins would overlap, each takes half of the silence.
     edges = [0, *((a.end + b.start) // 2 for a, b in pairwise(found)), samples]
     return [
-        Stretch(max(start - margin, edges[i]), min(end + margin, edges[i + 1]))
+        Span(max(start - margin, edges[i]), min(end + margin, edges[i + 1]))
         for i, (start, end) in enumerate(found)
     ]
 
 
-def runs(probabilities: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
+def runs(probabilities: NDArray[np.float32], threshold: float) -> Iterator[tuple[int, int]]:
     """First frame of each run of speech, and the one after its last: hysteresis."""
+    neg_threshold = max(threshold - NEG_OFFSET, NEG_FLOOR)
     start: int | None = None
     for frame, probability in enumerate(probabilities.tolist()):
-        if start is None and probability >= THRESHOLD:
+        if start is None and probability >= threshold:
             start = frame
-        elif start is not None and probability < FALL:
+        elif start is not None and probability < neg_threshold:
             yield start, frame
             start = None
     if start is not None:
         yield start, len(probabilities)
 
 
-def windows(speech: list[Stretch], *, first_whole: bool = False) -> list[Stretch]:
-    """The speech put together to stretches of at most WINDOW, cut at the longest silence of each last third.
+def windows(speech: list[Span], longest: float = CHUNK_SECONDS, *, first_whole: bool = False) -> list[Span]:
+    """The speech put together to windows of `longest` seconds, cut at the longest silence of each last third.
 
     Only speech without any silence gives a longer one. A long silence always ends a window: there is nothing
     in it to be heard, only to be made up. With `first_whole` not the first one, from which the language is
     told: a lone "hm" before a pause would decide it.
     """
-    pauses = [b.start - a.end for a, b in pairwise(speech)]  # after each stretch but the last
+    longest *= SAMPLE_RATE
+    pauses = [b.start - a.end for a, b in pairwise(speech)]  # after each span but the last
     near = [pause <= LONGEST_SILENCE * SAMPLE_RATE for pause in pauses] + [False]
-    fits = [pause <= WINDOW for pause in pauses] + [False]  # or no window could hold both sides of it
-    packed: list[Stretch] = []
+    fits = [pause <= longest for pause in pauses] + [False]  # or no window could hold both sides of it
+    packed: list[Span] = []
     first = 0
     while first < len(speech):
         goes_on = fits if first_whole and not packed else near
         start = speech[first].start
         last = first
-        while goes_on[last] and speech[last + 1].end - start <= WINDOW:
+        while goes_on[last] and speech[last + 1].end - start <= longest:
             last += 1
         if goes_on[last]:  # but no more fits
-            late = [i for i in range(first, last + 1) if speech[i].end - start > LATE * WINDOW]
+            late = [i for i in range(first, last + 1) if speech[i].end - start > LATE * longest]
             last = max(late, default=last, key=pauses.__getitem__)
-        packed.append(Stretch(start, speech[last].end))
+        packed.append(Span(start, speech[last].end))
         first = last + 1
     return packed
 
 
-def heard(speech: list[Stretch], within: Stretch) -> int:
-    """Samples of speech in a stretch."""
+def heard(speech: list[Span], within: Span) -> int:
+    """Samples of speech in a span."""
     return sum(max(0, min(s.end, within.end) - max(s.start, within.start)) for s in speech)

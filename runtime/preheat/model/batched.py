@@ -14,7 +14,7 @@ from torch import Tensor
 
 from preheat import memory
 from preheat.audio.constants import ENCODER_STRIDE, HOP_LENGTH, SAMPLE_RATE
-from preheat.audio.vad import MARGIN, Stretch, heard, windows
+from preheat.audio.vad import SPEECH_PAD, Span, heard, windows
 from preheat.model.alignment import add_words
 from preheat.model.decoding import Decoder, parts
 from preheat.model.features import log_mel
@@ -26,17 +26,17 @@ from preheat.transcript import Segment, Transcript
 MOST = {"cuda": 160, "cpu": 16}  # windows at a time; more do not make it faster
 SHARE = 0.8  # of the free memory that may be used
 # Samples of speech worth decoding the rest of a window for: more than the margin that any speech has.
-LEAST_SPEECH = round((MARGIN + 0.1) * SAMPLE_RATE)
+LEAST_SPEECH = round((SPEECH_PAD + 0.1) * SAMPLE_RATE)
 
 
-Encoded = dict[Stretch, Tensor]  # features [positions, d]
+Encoded = dict[Span, Tensor]  # features [positions, d]
 
 
 @torch.inference_mode()
-def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch]) -> Transcript:
+def transcribe(decoder: Decoder, samples: Tensor, speech: list[Span]) -> Transcript:
     """Write down the `speech` in [samples] at 16 kHz, in the language asked for or else detected."""
     samples = sent(decoder, samples)  # once, and not window by window
-    queue = windows(speech, first_whole=decoder.options.language is None)
+    queue = windows(speech, decoder.options.chunk_size, first_whole=decoder.options.language is None)
     encoded: Encoded = {}
     language = spoken_language(decoder, samples, speech, queue, encoded)
     segments: list[Segment] = []
@@ -71,54 +71,52 @@ def sent(decoder: Decoder, samples: Tensor) -> Tensor:
 
 
 def decode(
-    decoder: Decoder, samples: Tensor, stretches: list[Stretch], language: str, encoded: Encoded | None = None
-) -> tuple[list[Segment], list[Stretch]]:
-    """The segments of the first 30 s of each stretch, and of each what they do not settle.
+    decoder: Decoder, samples: Tensor, spans: list[Span], language: str, encoded: Encoded | None = None
+) -> tuple[list[Segment], list[Span]]:
+    """The segments of the first 30 s of each span, and of each what they do not settle.
 
     `encoded`: features of those that are encoded already.
     """
     options, vocabulary = decoder.options, decoder.vocabulary
     longest = decoder.network.dims.max_source_positions * ENCODER_STRIDE  # frames
     before = vocabulary.encode(options.initial_prompt) if options.initial_prompt else []
-    features = encode(decoder.network, samples, stretches, encoded)
+    features = encode(decoder.network, samples, spans, encoded)
     found: list[tuple[list[Segment], int]] = []
     rest = []
     results = decoder.decode(features, decoder.prompt(language, before))
-    for (start, end), result in zip(stretches, results, strict=True):
+    for (start, end), result in zip(spans, results, strict=True):
         length = min((end - start) // HOP_LENGTH, longest)
         segments, settled = cut(vocabulary, result, start // HOP_LENGTH, length)
         if result.silent(options):
             segments, settled = [], length
         found.append((segments, length))
-        rest.append(Stretch(start + (settled or length) * HOP_LENGTH, end))
+        rest.append(Span(start + (settled or length) * HOP_LENGTH, end))
     if options.word_timestamps:
         return [s for segments in add_words(decoder, features, found, language) for s in segments], rest
     return [s for segments, _ in found for s in segments], rest
 
 
-def encode(
-    network: Whisper, samples: Tensor, stretches: list[Stretch], encoded: Encoded | None = None
-) -> Tensor:
-    """The features of the first 30 s of each stretch, [B, positions, d]; silence fills up shorter ones.
+def encode(network: Whisper, samples: Tensor, spans: list[Span], encoded: Encoded | None = None) -> Tensor:
+    """The features of the first 30 s of each span, [B, positions, d]; silence fills up shorter ones.
 
     Those in `encoded` are taken from there.
     """
     rows = dict(encoded or {})
-    if missing := [stretch for stretch in stretches if stretch not in rows]:
+    if missing := [span for span in spans if span not in rows]:
         size = network.dims.max_source_positions * ENCODER_STRIDE * HOP_LENGTH
         sound = samples.new_zeros(len(missing), size)
         for row, (start, end) in zip(sound, missing, strict=True):
             part = samples[start : min(end, start + size)]
             row[: len(part)] = part
         features = network.encode(log_mel(sound, network.window, network.filters))
-        if missing == stretches:  # mostly: nothing needs to be copied
+        if missing == spans:  # mostly: nothing needs to be copied
             return features
         rows |= zip(missing, features, strict=True)
-    return torch.stack([rows[stretch] for stretch in stretches])
+    return torch.stack([rows[span] for span in spans])
 
 
 def spoken_language(
-    decoder: Decoder, samples: Tensor, speech: list[Stretch], queue: list[Stretch], encoded: Encoded
+    decoder: Decoder, samples: Tensor, speech: list[Span], queue: list[Span], encoded: Encoded
 ) -> Language:
     """The language asked for, or else that of the first windows; of the first 30 s, where there is no speech.
 
@@ -128,10 +126,10 @@ def spoken_language(
         return Language(decoder.options.language)
 
     def asked() -> Iterator[tuple[Tensor, float]]:
-        for stretch in queue or [Stretch(0, len(samples))]:
-            features = encode(decoder.network, samples, [stretch])
-            encoded[stretch] = features[0]
-            yield features, heard(speech, stretch) / SAMPLE_RATE
+        for span in queue or [Span(0, len(samples))]:
+            features = encode(decoder.network, samples, [span])
+            encoded[span] = features[0]
+            yield features, heard(speech, span) / SAMPLE_RATE
 
     return detect(decoder, asked())
 

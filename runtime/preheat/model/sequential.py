@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812  torch users know it by no other n
 from torch import Tensor
 
 from preheat.audio.constants import ENCODER_STRIDE, FRAMES_PER_SECOND, HOP_LENGTH, SAMPLE_RATE
-from preheat.audio.vad import Stretch, heard
+from preheat.audio.vad import Span, heard
 from preheat.model.alignment import add_words
 from preheat.model.decoding import Decoder
 from preheat.model.features import log_mel
@@ -23,7 +23,7 @@ HOT = 0.5  # temperature above which text is not trusted to go before the next w
 
 
 @torch.inference_mode()
-def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch]) -> Transcript:
+def transcribe(decoder: Decoder, samples: Tensor, speech: list[Span]) -> Transcript:
     """Write down [samples] at 16 kHz, in the language asked for or else detected where there is `speech`.
 
     As there, the log-mel is that of the whole recording, and what is missing of the last window is filled
@@ -42,7 +42,7 @@ def transcribe(decoder: Decoder, samples: Tensor, speech: list[Stretch]) -> Tran
 
     def asked() -> Iterator[tuple[Tensor, float]]:
         for seek in range(0, frames if speech else 1, size):
-            found = heard(speech, Stretch(seek * HOP_LENGTH, (seek + size) * HOP_LENGTH))
+            found = heard(speech, Span(seek * HOP_LENGTH, (seek + size) * HOP_LENGTH))
             if found or not speech:
                 encoded[seek] = encode(seek)
                 yield encoded[seek], found / SAMPLE_RATE

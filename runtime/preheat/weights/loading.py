@@ -6,6 +6,7 @@
 Both fill the same network. A state file that cannot be used is a warning as long as there is a checkpoint.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from preheat import memory
 from preheat.model.layout import Dimensions
+from preheat.storage import RUNTIME
 from preheat.threads import meanwhile
 from preheat.timing import Log, reason, warn
 from preheat.weights import gpu
-from preheat.weights.reading import Reading
+from preheat.weights.readahead import ReadAhead
 from preheat.weights.statefile import StateError
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from preheat.weights.checkpoint import Packed
 
 STRATEGIES = ("state", "standard")
+DEVICES = ("cpu", "cuda")
 
 
 class ModelError(Exception):
@@ -42,6 +45,11 @@ class Model:
     network: "Whisper"
     vocabulary: "Vocabulary"
     strategy: str  # which of STRATEGIES worked
+
+
+def default_home() -> Path:
+    """The folder that has state/ and model/, where nobody names another."""
+    return Path(os.environ.get("TRANSCRIBE_HOME") or RUNTIME.parent)
 
 
 def find(home: Path, wanted: str | None) -> str:
@@ -67,11 +75,11 @@ class Loading:
         """Begin with all that does not need torch; returns at once. `device` may be "auto"."""
         self.home, self.name, self.strategies, self.device, self.log = home, name, strategies, device, log
         driver = device != "cpu" and gpu.prepare(log)
-        self.reading: Reading | None = None
+        self.reading: ReadAhead | None = None
         self._stated: Vocabulary | None = None  # what the state file says
         if "state" in strategies:
             path = home / "state" / f"{name}.safetensors"
-            self.reading = Reading(path, "cuda" if driver else "cpu", log)
+            self.reading = ReadAhead(path, "cuda" if driver else "cpu", log)
 
     def vocabulary(self) -> "Vocabulary | None":
         """What the state file says of the model's tokens, torch or not; None if there is none that works."""

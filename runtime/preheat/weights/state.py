@@ -3,7 +3,7 @@
     python state.py bake --model DIR --output FILE [--dtype auto|float32|float16|bfloat16]
     python state.py verify FILE
 
-The format is described in statefile.py; reading.py and streaming.py read it.
+The format is described in statefile.py; readahead.py and transfer.py read it.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from preheat.model.layout import Dimensions
 from preheat.model.precision import best_dtype
 from preheat.storage import check_folder, remove_leftovers, replacing
 from preheat.timing import CONTROLS
-from preheat.weights import checkpoint, statefile, streaming
-from preheat.weights.reading import Reading
+from preheat.weights import checkpoint, statefile, transfer
+from preheat.weights.readahead import ReadAhead
 from preheat.weights.statefile import FORMAT, VERSION
 
 FAILED, INTERRUPTED = 1, 130  # exit codes
@@ -65,7 +65,7 @@ def write(path: Path, packed: checkpoint.Packed) -> None:
             file.write(blob)
 
 
-def load(reading: Reading, device: str = "cpu") -> checkpoint.Packed:
+def load(reading: ReadAhead, device: str = "cpu") -> checkpoint.Packed:
     """The tensors and the metadata of a state file, every byte checked. Raises StateError.
 
     On the CPU the tensors are views of a private memory map of the file: nothing is copied, and the map lives
@@ -75,7 +75,7 @@ def load(reading: Reading, device: str = "cpu") -> checkpoint.Packed:
     if torch.device(device).type == "cpu":
         data = torch.frombuffer(reading.data(), dtype=torch.uint8)
     else:
-        data = streaming.stream(reading, device)
+        data = transfer.to_device(reading, device)
     return views(data, header.entries), header.metadata
 
 
@@ -92,7 +92,7 @@ def views(data: torch.Tensor, entries: statefile.Entries) -> dict[str, torch.Ten
 
 def verify(path: Path) -> dict[str, Any]:
     """Check every byte of a state file and report on it, as a dict that goes into JSON. Raises StateError."""
-    reading = Reading(path)
+    reading = ReadAhead(path)
     tensors, metadata = load(reading)
     with reading.naming, path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()

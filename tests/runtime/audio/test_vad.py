@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import faster_whisper.vad
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,17 +18,18 @@ from preheat.audio import audiofile, vad
 from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.mixing import Samples
 from preheat.audio.vad import (
-    FALL,
+    DEFAULTS,
     FRAME,
     LATE,
     LONGEST_SILENCE,
-    MARGIN,
-    SHORTEST_SILENCE,
-    THRESHOLD,
-    WINDOW,
-    Stretch,
+    NEG_OFFSET,
+    SPEECH_PAD,
+    Span,
 )
+from preheat.options import Options
 
+THRESHOLD, NEG_THRESHOLD = DEFAULTS.vad_threshold, DEFAULTS.vad_threshold - NEG_OFFSET
+MIN_SILENCE = DEFAULTS.vad_min_silence_duration_ms * SAMPLE_RATE // 1000
 Probabilities = NDArray[np.float32]
 
 
@@ -109,13 +111,50 @@ def test_none_is_found_in_noise(detector: vad.Detector, samples: Path) -> None:
 
 
 def test_speech_begins_above_one_probability_and_ends_below_another() -> None:
-    between = (THRESHOLD + FALL) / 2
+    between = (THRESHOLD + NEG_THRESHOLD) / 2
     heard = [0.0, between, 0.9, between, between, 0.1, between, 0.9, 0.0, 0.9]
-    assert list(vad.runs(np.array(heard, np.float32))) == [(2, 5), (7, 8), (9, 10)]
-    assert list(vad.runs(np.full(4, between, np.float32))) == []
-    assert list(vad.runs(np.zeros(0, np.float32))) == []
-    edge = np.array([THRESHOLD, FALL, FALL - 0.001], np.float32)
-    assert list(vad.runs(edge + np.float32(1e-6))) == [(0, 2)]
+    assert list(vad.runs(np.array(heard, np.float32), THRESHOLD)) == [(2, 5), (7, 8), (9, 10)]
+    assert list(vad.runs(np.full(4, between, np.float32), THRESHOLD)) == []
+    assert list(vad.runs(np.zeros(0, np.float32), THRESHOLD)) == []
+    edge = np.array([THRESHOLD, NEG_THRESHOLD, NEG_THRESHOLD - 0.001], np.float32)
+    assert list(vad.runs(edge + np.float32(1e-6), THRESHOLD)) == [(0, 2)]
+
+
+@pytest.mark.parametrize("threshold", [0.15, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("milliseconds", [160, 500, 2000])
+def test_options_mean_what_they_mean_to_faster_whisper(
+    threshold: float,
+    milliseconds: int,
+    detector: vad.Detector,
+    long: Samples,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the same probabilities; where speech ends and how wide the margins are is ours."""
+    probabilities = detector.probabilities(long)
+    monkeypatch.setattr(faster_whisper.vad, "get_vad_model", lambda: lambda _: probabilities)
+    options = faster_whisper.vad.VadOptions(
+        threshold=threshold,
+        neg_threshold=threshold - NEG_OFFSET,
+        min_silence_duration_ms=milliseconds,
+        speech_pad_ms=round(1000 * SPEECH_PAD),
+    )
+    theirs = faster_whisper.vad.get_speech_timestamps(long, options)
+    asked = Options(vad_threshold=threshold, vad_min_silence_duration_ms=milliseconds)
+    ours = vad.spoken(probabilities, len(long), asked)
+    assert ours == [Span(speech["start"], speech["end"]) for speech in theirs]
+    assert len(ours) == (7 if milliseconds == 2000 else 13)
+
+
+def test_a_threshold_has_an_effect(detector: vad.Detector, samples: Path) -> None:
+    """What is above 0.99 is less; speech ends somewhere even where the threshold is next to nothing."""
+    sound = audiofile.decode(samples / "short.flac").samples
+    probabilities = detector.probabilities(sound)
+    lengths = [
+        sum(end - start for start, end in vad.spoken(probabilities, len(sound), Options(vad_threshold=each)))
+        for each in (0.02, 0.25, 0.99)
+    ]
+    assert lengths == sorted(lengths, reverse=True) and lengths[0] > lengths[-1] > 0
+    assert list(vad.runs(np.array([0.03, 0.005, 0.015, 0.03], np.float32), 0.02)) == [(0, 1), (3, 4)]
 
 
 def frames(*runs: tuple[int, int], length: int) -> Probabilities:
@@ -127,19 +166,19 @@ def frames(*runs: tuple[int, int], length: int) -> Probabilities:
 
 
 def test_margins_are_added_and_end_with_the_recording() -> None:
-    margin = round(MARGIN * SAMPLE_RATE)
+    margin = round(SPEECH_PAD * SAMPLE_RATE)
     samples = 1000 * FRAME - 7
     assert vad.spoken(frames((100, 200), length=1000), samples) == [
-        Stretch(100 * FRAME - margin, 200 * FRAME + margin)
+        Span(100 * FRAME - margin, 200 * FRAME + margin)
     ]
-    assert vad.spoken(frames((2, 1000), length=1000), samples) == [Stretch(0, samples)]
+    assert vad.spoken(frames((2, 1000), length=1000), samples) == [Span(0, samples)]
 
 
 def test_margins_that_meet_share_the_silence() -> None:
     (first, second) = vad.spoken(frames((100, 200), (210, 300), length=1000), 1000 * FRAME)
     assert first.end == second.start == 205 * FRAME
     (first, second) = vad.spoken(frames((100, 200), (219, 300), length=1000), 1000 * FRAME)
-    assert second.start - first.end == 19 * FRAME - 2 * round(MARGIN * SAMPLE_RATE)
+    assert second.start - first.end == 19 * FRAME - 2 * round(SPEECH_PAD * SAMPLE_RATE)
 
 
 def test_a_very_short_silence_is_part_of_the_speech() -> None:
@@ -158,21 +197,22 @@ def test_speech_is_in_order_apart_and_in_the_recording(spans: list[tuple[int, fl
     probabilities = np.repeat([p for _, p in spans], [n for n, _ in spans]).astype(np.float32)
     samples = len(probabilities) * FRAME - short if len(probabilities) else 0
     found = vad.spoken(probabilities, samples)
-    margin = round(MARGIN * SAMPLE_RATE)
+    margin = round(SPEECH_PAD * SAMPLE_RATE)
     assert all(a.end <= b.start for a, b in pairwise(found))
     assert all(0 <= start < end <= samples for start, end in found)
-    cores = [(first * FRAME, min(last * FRAME, samples)) for first, last in vad.runs(probabilities)]
+    runs = vad.runs(probabilities, THRESHOLD)
+    cores = [(first * FRAME, min(last * FRAME, samples)) for first, last in runs]
     for start, end in cores:  # all that is speech is in one of them
         assert sum(a <= start and end <= b for a, b in found) == 1
     for start, end in found:  # and little else
         inside = [core for core in cores if start <= core[0] and core[1] <= end]
         assert inside[0][0] - start <= margin and end - inside[-1][1] <= margin
-        assert all(b[0] - a[1] < SHORTEST_SILENCE * SAMPLE_RATE for a, b in pairwise(inside))
+        assert all(b[0] - a[1] < MIN_SILENCE for a, b in pairwise(inside))
 
 
-def speech(*spans: tuple[float, float]) -> list[Stretch]:
+def speech(*spans: tuple[float, float]) -> list[Span]:
     """From seconds."""
-    return [Stretch(round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)) for start, end in spans]
+    return [Span(round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)) for start, end in spans]
 
 
 def test_what_fits_into_one_window_is_one() -> None:
@@ -208,12 +248,20 @@ def test_the_first_window_may_be_wanted_whole() -> None:
     assert vad.windows(said, first_whole=True) == speech((0, 22), (24, 40))
 
 
+def test_windows_may_be_shorter() -> None:
+    said = speech((0, 4), (4.5, 9), (10, 12), (12.2, 18), (20, 33))
+    assert vad.windows(said, 10) == speech((0, 9), (10, 18), (20, 33))
+    assert vad.windows(said, 1) == said
+    assert vad.windows(said, 20) == speech((0, 18), (20, 33))
+    assert vad.windows(speech((0, 6.8), (7.8, 9), (9.2, 12)), 10) == speech((0, 6.8), (7.8, 12))
+
+
 def test_speech_without_a_silence_is_one_window() -> None:
     assert vad.windows(speech((0, 2), (3, 75), (76, 77))) == speech((0, 2), (3, 75), (76, 77))
 
 
 @st.composite
-def anything_said(draw: st.DrawFn) -> list[Stretch]:
+def anything_said(draw: st.DrawFn) -> list[Span]:
     """Stretches of speech in order; in hundredths of a second, so that limits are met now and then."""
     spans = draw(
         st.lists(
@@ -227,53 +275,53 @@ def anything_said(draw: st.DrawFn) -> list[Stretch]:
     said, at = [], 0
     for pause, length in spans:
         at += pause
-        said.append(Stretch(at * SAMPLE_RATE // 100, (at + length) * SAMPLE_RATE // 100))
+        said.append(Span(at * SAMPLE_RATE // 100, (at + length) * SAMPLE_RATE // 100))
         at += length
     return said
 
 
 @settings(deadline=None, max_examples=300)
-@given(anything_said())
-def test_windows(said: list[Stretch]) -> None:
+@given(anything_said(), st.sampled_from([30, 10, 3]))
+def test_windows(said: list[Span], seconds: int) -> None:
     """What windows promise, and that they are cut where they should be and not without need."""
     longest = LONGEST_SILENCE * SAMPLE_RATE
-    found = vad.windows(said)
+    found, most = vad.windows(said, seconds), seconds * SAMPLE_RATE
     rest = list(said)
     for window in found:
-        taken = [stretch for stretch in rest if stretch.end <= window.end]
-        # All speech in order, each stretch once and whole.
+        taken = [span for span in rest if span.end <= window.end]
+        # All speech in order, each span once and whole.
         assert taken == rest[: len(taken)]
-        assert window == Stretch(taken[0].start, taken[-1].end)
+        assert window == Span(taken[0].start, taken[-1].end)
         rest = rest[len(taken) :]
         # Not too long, unless there is nowhere to cut; no long silence inside.
-        assert window.end - window.start <= WINDOW or len(taken) == 1
+        assert window.end - window.start <= most or len(taken) == 1
         assert all(b.start - a.end <= longest for a, b in pairwise(taken))
         if not rest or (pause := rest[0].start - window.end) > longest:
             continue
         # Cut at a short pause: only if not all up to the next long one would fit …
         near = [*taken, rest[0]]
-        for stretch in rest[1:]:
-            if stretch.start - near[-1].end > longest:
+        for span in rest[1:]:
+            if span.start - near[-1].end > longest:
                 break
-            near.append(stretch)
-        assert near[-1].end - window.start > WINDOW
+            near.append(span)
+        assert near[-1].end - window.start > most
         # … and where it is longest, of the late ones.
         late = [
             after.start - before.end
             for before, after in pairwise(near)
-            if LATE * WINDOW < before.end - window.start <= WINDOW
+            if LATE * most < before.end - window.start <= most
         ]
         if late:
             assert pause == max(late)
         else:  # as full as can be
-            assert rest[0].end - window.start > WINDOW
+            assert rest[0].end - window.start > most
     assert rest == []
 
 
 def test_torch_is_not_needed_for_it() -> None:
     """It works while torch is being imported."""
 
-    code = "import sys; from preheat.audio import listening, vad; "
+    code = "import sys; from preheat.audio import recording, vad; "
     code += "vad.Detector.load(); print('torch' in sys.modules, 'silero_vad' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60

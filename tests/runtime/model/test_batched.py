@@ -13,7 +13,7 @@ from torch import Tensor
 from preheat import memory
 from preheat.audio import vad
 from preheat.audio.constants import FRAMES_PER_SECOND, HOP_LENGTH, SAMPLE_RATE
-from preheat.audio.vad import Stretch
+from preheat.audio.vad import Span
 from preheat.model import batched
 from preheat.model.decoding import Decoder, Result
 from preheat.model.layout import Dimensions
@@ -93,7 +93,7 @@ def recording(frames: int) -> Tensor:
     return torch.arange(1.0, frames + 1).repeat_interleave(HOP_LENGTH)
 
 
-def speech_of(said: list[Word], frames: int) -> list[Stretch]:
+def speech_of(said: list[Word], frames: int) -> list[Span]:
     """Where a perfect detector finds it."""
     samples = frames * HOP_LENGTH
     probabilities = np.zeros(-(-samples // vad.FRAME), np.float32)
@@ -152,7 +152,7 @@ def test_speech_without_any_silence_is_continued_where_the_last_segment_ended(se
     last = (dense[-1][1] + 300, dense[-1][1] + 350, "nine")
     said = [alone, *dense, last]
     speech = speech_of(said, said[-1][1] + 50)
-    assert max(end - start for start, end in speech) > 6 * vad.WINDOW
+    assert max(end - start for start, end in speech) > 6 * WINDOW * HOP_LENGTH
     decoder = Perfect(said)
     assert_heard(transcribe(decoder), said)
     ends = {end for _, end, _ in said}
@@ -195,7 +195,7 @@ def test_what_is_left_without_speech_in_it_is_not_decoded(monkeypatch: pytest.Mo
             end = float(parts[-1]) + 0.02
             return super().result([*parts[:-1], end, end + 0.1])
 
-    monkeypatch.setattr(vad, "MARGIN", 0.2)
+    monkeypatch.setattr(vad, "SPEECH_PAD", 0.2)
     said = [(50, 100, "alpha"), (150, 200, "nine")]
     decoder = Dreaming(said)
     assert_heard(transcribe(decoder), said)
@@ -390,9 +390,9 @@ def detected(spoken: dict[int, tuple[str, float]], speech: list[tuple[float, flo
     """The transcript of a recording with speech from one second to another, and the decoder."""
     said = [(round(100 * start) + 20, round(100 * start) + 60, "alpha") for start, _ in speech]
     decoder = Polyglot(said, spoken)
-    stretches = [Stretch(round(a * SAMPLE_RATE), round(b * SAMPLE_RATE)) for a, b in speech]
+    spans = [Span(round(a * SAMPLE_RATE), round(b * SAMPLE_RATE)) for a, b in speech]
     length = round(100 * speech[-1][1] + 100) if speech else 1000
-    return batched.transcribe(decoder, recording(length), stretches), decoder
+    return batched.transcribe(decoder, recording(length), spans), decoder
 
 
 def test_language_is_that_of_the_first_speech() -> None:
@@ -437,5 +437,5 @@ def test_an_unsure_window_is_outvoted_by_speech() -> None:
 def test_an_english_model_is_not_asked() -> None:
     decoder = Polyglot([(20, 60, "alpha")], {})
     decoder.vocabulary.multilingual = False
-    found = batched.transcribe(decoder, recording(1000), [Stretch(0, 10 * SAMPLE_RATE)])
+    found = batched.transcribe(decoder, recording(1000), [Span(0, 10 * SAMPLE_RATE)])
     assert (found.language, found.language_probability, decoder.asked) == ("en", None, [])

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from preheat.audio import audiofile
 from preheat.audio.constants import SAMPLE_RATE
-from preheat.audio.vad import Stretch
+from preheat.audio.vad import Span
 from preheat.model import alignment, batched, sequential, warmup, whisper
 from preheat.model.decoding import Batch, Decoder, Kind, Result
 from preheat.model.graph import Graphs
@@ -55,7 +55,7 @@ def sound(samples: Path) -> Tensor:
 @pytest.fixture
 def features(decoder: Decoder, sound: Tensor) -> Tensor:
     """Three windows of it that are not alike."""
-    return batched.encode(decoder.network, sound, [Stretch(i * SAMPLE_RATE, 480_000) for i in (0, 3, 7)])
+    return batched.encode(decoder.network, sound, [Span(i * SAMPLE_RATE, 480_000) for i in (0, 3, 7)])
 
 
 def cudnn() -> bool:
@@ -97,7 +97,7 @@ def test_layer_norms_have_nothing_to_copy(
         return F.layer_norm(x, x.shape[-1:], *parameters)
 
     monkeypatch.setattr(whisper, "norm", note)
-    batched.encode(decoder.network, sound, [Stretch(0, 480_000)] * 2)
+    batched.encode(decoder.network, sound, [Span(0, 480_000)] * 2)
     assert len(seen) == 2 * decoder.network.dims.encoder_layers + 1 and all(seen)
 
 
@@ -275,7 +275,7 @@ def test_one_capacity_however_the_text_before_grows(
         return results
 
     monkeypatch.setattr(Decoder, "decode_once", note)
-    sequential.transcribe(decoder, sound, [Stretch(0, len(sound))])
+    sequential.transcribe(decoder, sound, [Span(0, len(sound))])
     assert len(lengths) > 1 and rooms == {decoder.network.dims.max_target_positions}
 
 
@@ -299,13 +299,13 @@ def test_a_recording_is_sent_to_the_gpu_once(decoder: Decoder, monkeypatch: pyte
     """Its windows are put together there."""
     sent = []
 
-    def decode(decoder: Decoder, samples: Tensor, stretches: list[Stretch], *_: Any) -> Any:
+    def decode(decoder: Decoder, samples: Tensor, spans: list[Span], *_: Any) -> Any:
         sent.append(samples.device.type)
-        batched.encode(decoder.network, samples, stretches)
+        batched.encode(decoder.network, samples, spans)
         return [], []
 
     monkeypatch.setattr(batched, "decode", decode)
-    speech = [Stretch(i * 480_000, i * 480_000 + 400_000) for i in range(8)]
+    speech = [Span(i * 480_000, i * 480_000 + 400_000) for i in range(8)]
     with FakeTensorMode():
         network = on_a_gpu(decoder.network.dims)
         samples = torch.zeros(8 * 480_000)
@@ -368,7 +368,7 @@ def test_whatever_a_recording_calls_was_called_while_the_model_was_loaded(
     network, vocabulary = decoder.network, decoder.vocabulary
     captured(decoder)
     with Operations() as needed:
-        batched.transcribe(decoder, sound, [Stretch(0, len(sound))])
+        batched.transcribe(decoder, sound, [Span(0, len(sound))])
     warm = Operations()
 
     def working(device: torch.device, log: Log | None) -> Graphs:

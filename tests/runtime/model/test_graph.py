@@ -13,7 +13,7 @@ from torch import Tensor
 
 from preheat.audio import audiofile
 from preheat.audio.constants import SAMPLE_RATE
-from preheat.audio.vad import Stretch
+from preheat.audio.vad import Span
 from preheat.formats import to_json
 from preheat.model import batched, decoding, sequential
 from preheat.model.decoding import Batch, Decoder, Kind
@@ -258,9 +258,9 @@ def test_json_holds_no_numbers_that_are_none(
     monkeypatch.setattr(decoder.network, "encode", lambda mel: encode(mel) * float("nan"))
     sound = torch.from_numpy(audiofile.decode(samples / "short.flac").samples)
     if way == "batched":
-        transcript = batched.transcribe(decoder, sound, [Stretch(0, len(sound))])
+        transcript = batched.transcribe(decoder, sound, [Span(0, len(sound))])
     else:
-        transcript = sequential.transcribe(decoder, sound, [Stretch(0, len(sound))])
+        transcript = sequential.transcribe(decoder, sound, [Span(0, len(sound))])
 
     def refuse(name: str) -> None:
         pytest.fail(f"{name} is not JSON")

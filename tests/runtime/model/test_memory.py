@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from preheat.audio import audiofile
-from preheat.audio.vad import Stretch
+from preheat.audio.vad import Span
 from preheat.model import batched, warping
 from preheat.model.decoding import Batch, Decoder
 from preheat.model.layout import Dimensions, layout
@@ -23,7 +23,7 @@ from preheat.options import Options
 from preheat.weights import checkpoint
 from tests.runtime.vocabularies import metadata
 
-STRETCHES = [Stretch(0, 16_000 * 20), Stretch(16_000 * 41, 16_000 * 45), Stretch(16_000 * 58, 16_000 * 72)]
+SPANS = [Span(0, 16_000 * 20), Span(16_000 * 41, 16_000 * 45), Span(16_000 * 58, 16_000 * 72)]
 
 # Whisper tiny with a tenth of the window and of the text, a third of the width and of the vocabulary: what
 # takes how much memory has the real proportions.
@@ -41,7 +41,7 @@ def _no_garbage_collector() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def sound(samples: Path) -> Tensor:
-    """A recording, of which STRETCHES are parts."""
+    """A recording, of which SPANS are parts."""
     return torch.from_numpy(audiofile.decode(samples / "long.flac").samples)
 
 
@@ -71,7 +71,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Batch]]:
 def test_what_is_forgotten_is_gone(
     decoder: Decoder, sound: Tensor, batches: list[weakref.ref[Batch]]
 ) -> None:
-    features = batched.encode(decoder.network, sound, STRETCHES)
+    features = batched.encode(decoder.network, sound, SPANS)
     decoder.decode(features, decoder.prompt("en", []))
     (batch,) = batches
     assert batch() is not None  # kept for the next one
@@ -84,7 +84,7 @@ def test_a_batch_is_gone_when_windows_are_tried_again(
 ) -> None:
     """Nothing is probable enough: all temperatures but the first have a batch, which is kept."""
     decoder.options = Options(language="en", temperature=(0.0, 0.2, 0.4), logprob_threshold=0.0, best_of=2)
-    features = batched.encode(decoder.network, sound, STRETCHES)
+    features = batched.encode(decoder.network, sound, SPANS)
     decoder.decode(features, decoder.prompt("en", []))
     assert [batch() is None for batch in batches] == [True, False]
 
@@ -112,7 +112,7 @@ def test_after_running_out_of_memory_nothing_is_left(
 
     monkeypatch.setattr(Batch, "begin", begin_or_fail)
     monkeypatch.setattr(Decoder, "forget", forget_and_look)
-    assert batched.transcribe(decoder, sound, STRETCHES).segments
+    assert batched.transcribe(decoder, sound, SPANS).segments
     assert checks == 2 and decoder.size == 1
 
 
@@ -162,11 +162,11 @@ def test_no_more_memory_is_used_than_is_asked_for(options: Options, monkeypatch:
     # It says words for which there is room, to the last.
     vocabulary.suppressed += [vocabulary.end, *range(vocabulary.first_timestamp + 1, SCALED.vocab_size)]
     decoder = Decoder(network, vocabulary, options, size=16)
-    stretches = [Stretch(i * WINDOW, (i + 1) * WINDOW) for i in range(16)]
+    spans = [Span(i * WINDOW, (i + 1) * WINDOW) for i in range(16)]
     sound = torch.randn(16 * WINDOW) / 10
     with Memory() as memory:
         for _ in range(2):
-            segments, _ = batched.decode(decoder, sound, stretches, "en")
+            segments, _ = batched.decode(decoder, sound, spans, "en")
     assert len(segments) == 16 and min(len(segment.tokens) for segment in segments) > 15
     assert memory.peak > 1e7
     assert memory.peak <= 16 * batched.needed(network)

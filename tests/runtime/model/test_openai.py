@@ -109,18 +109,14 @@ def test_words_agree(condition: bool, decoder: Decoder, theirs: Any, sound: Samp
 
 def test_words_of_several_windows_at_once(decoder: Decoder, samples: Path) -> None:
     """The batch gives each window what it gets alone, whatever the others' lengths."""
-    from preheat.audio.vad import Stretch  # noqa: PLC0415  only here
+    from preheat.audio.vad import Span  # noqa: PLC0415  only here
     from preheat.model import batched  # noqa: PLC0415  only here
 
     sound = torch.from_numpy(audiofile.decode(samples / "long.flac").samples)
     worded = replace(decoder, options=replace(GREEDY, word_timestamps=True), size=3 * alignment.PARTS)
-    stretches = [
-        Stretch(round(a * 16000), round(b * 16000)) for a, b in ((0.6, 21.6), (41.3, 44.9), (58.5, 72.9))
-    ]
-    together, _ = batched.decode(worded, sound, stretches, "en")
-    alone = [
-        segment for stretch in stretches for segment in batched.decode(worded, sound, [stretch], "en")[0]
-    ]
+    spans = [Span(round(a * 16000), round(b * 16000)) for a, b in ((0.6, 21.6), (41.3, 44.9), (58.5, 72.9))]
+    together, _ = batched.decode(worded, sound, spans, "en")
+    alone = [segment for span in spans for segment in batched.decode(worded, sound, [span], "en")[0]]
     assert len(together) == len(alone) > 5
     for one, other in zip(together, alone, strict=True):
         assert (one.text, one.start, one.end) == (other.text, other.start, other.end)
@@ -215,11 +211,11 @@ def test_attention_agrees(theirs: Any) -> None:
 
 def test_the_best_of_several_samples(decoder: Decoder, samples: Path) -> None:
     """At a temperature the samples differ, the most probable one is taken, and a seed repeats it."""
-    from preheat.audio.vad import Stretch  # noqa: PLC0415  only here
+    from preheat.audio.vad import Span  # noqa: PLC0415  only here
     from preheat.model import batched  # noqa: PLC0415  only here
 
     sound = torch.from_numpy(audiofile.decode(samples / "long.flac").samples)
-    features = batched.encode(decoder.network, sound, [Stretch(0, 480_000), Stretch(480_000, 960_000)])
+    features = batched.encode(decoder.network, sound, [Span(0, 480_000), Span(480_000, 960_000)])
     prompt = decoder.prompt("en", [])
     hot = replace(decoder, options=Options(best_of=1))
     many = replace(decoder, options=Options(best_of=8))

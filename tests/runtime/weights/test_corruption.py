@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preheat.model.layout import Dimensions
-from preheat.weights import state, statefile, streaming
+from preheat.weights import state, statefile, transfer
 from preheat.weights.checkpoint import Packed
-from preheat.weights.reading import Reading
+from preheat.weights.readahead import ReadAhead
 from tests.runtime import handmade
 from tests.runtime.handmade import SMALL_CHUNK, header_of, same, with_header
 
@@ -61,7 +61,7 @@ class Case:
         self.scratch.write_bytes(content)
         for load, device in ((state.load, "cpu"), (streamed, "cuda")):
             try:
-                tensors, metadata = load(Reading(self.scratch, device))
+                tensors, metadata = load(ReadAhead(self.scratch, device))
             except statefile.StateError as error:
                 message = str(error)
                 assert str(self.scratch) in message and message.endswith("; run state.py bake again")
@@ -72,9 +72,9 @@ class Case:
             assert signed or (content == self.content and metadata == self.metadata)
 
 
-def streamed(reading: Reading) -> Packed:
+def streamed(reading: ReadAhead) -> Packed:
     """As state.load does for a GPU."""
-    data = streaming.stream(reading, "cpu", threads=2)
+    data = transfer.to_device(reading, "cpu", threads=2)
     return state.views(data, reading.header().entries), reading.header().metadata
 
 
@@ -91,7 +91,7 @@ def real(limits: None, baked: Path, tmp_path_factory: pytest.TempPathFactory) ->
     path = baked / "state/whisper-nato.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(statefile, "CHUNK", 16 << 20)
-        return Case(path, state.load(Reading(path)), tmp_path_factory.mktemp("real") / "damaged")
+        return Case(path, state.load(ReadAhead(path)), tmp_path_factory.mktemp("real") / "damaged")
 
 
 def flipped(content: bytes, bits: set[int]) -> bytes:

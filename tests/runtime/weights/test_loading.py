@@ -21,7 +21,7 @@ from preheat.model.vocabulary import Vocabulary
 from preheat.timing import Log
 from preheat.weights import checkpoint, state
 from preheat.weights.loading import Loading
-from preheat.weights.reading import Reading
+from preheat.weights.readahead import ReadAhead
 from tests.runtime.console import NAME, Run, errors
 from tests.runtime.handmade import header_of, with_header
 
@@ -238,7 +238,7 @@ def test_everything_is_called_once_while_weights_are_read(
         called.set()
         raise error
 
-    def loaded(reading: Reading, device: str) -> checkpoint.Packed:
+    def loaded(reading: ReadAhead, device: str) -> checkpoint.Packed:
         assert device == "cuda" and called.wait(60)
         return load(reading)
 

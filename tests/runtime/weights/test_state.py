@@ -19,8 +19,8 @@ import xxhash
 
 from preheat import statecli
 from preheat.model.layout import Dimensions, layout
-from preheat.weights import checkpoint, state, statefile, streaming
-from preheat.weights.reading import Reading
+from preheat.weights import checkpoint, state, statefile, transfer
+from preheat.weights.readahead import ReadAhead
 from preheat.weights.statefile import StateError
 from tests.runtime.handmade import header_of, same, with_header
 from tests.runtime.homes import RUNTIME
@@ -41,7 +41,7 @@ def file(baked: Path, tmp_path: Path) -> Path:
 
 
 def test_load_gives_what_was_packed(file: Path, packed: checkpoint.Packed) -> None:
-    tensors, metadata = state.load(Reading(file))
+    tensors, metadata = state.load(ReadAhead(file))
     assert list(tensors) == list(packed[0])
     assert all(torch.equal(tensors[name], packed[0][name]) for name in tensors)
     assert {name: metadata[name] for name in packed[1]} == packed[1]
@@ -73,7 +73,7 @@ def test_it_is_laid_out_as_described(file: Path, checkpoint_folder: Path) -> Non
 
 
 def test_queries_keys_and_values_are_fused(file: Path, checkpoint_folder: Path) -> None:
-    tensors, _ = state.load(Reading(file))
+    tensors, _ = state.load(ReadAhead(file))
     with safetensors.safe_open(checkpoint_folder / "model.safetensors", framework="pt") as source:
         parts = [source.get_tensor(f"model.decoder.layers.1.self_attn.{p}_proj.weight") for p in "qkv"]
         assert torch.equal(tensors["decoder.1.attention.qkv.weight"], torch.cat(parts))
@@ -99,7 +99,7 @@ def test_dtype_is_that_of_the_network_only(
 ) -> None:
     """The log-mel is always computed in float32."""
     state.write(tmp_path / "half", checkpoint.pack(checkpoint_folder, getattr(torch, dtype)))
-    tensors, metadata = state.load(Reading(tmp_path / "half"))
+    tensors, metadata = state.load(ReadAhead(tmp_path / "half"))
     assert metadata["dtype"] == dtype
     for name, tensor in tensors.items():
         kept = torch.float32 if name.startswith("audio.") else getattr(torch, dtype)
@@ -153,7 +153,7 @@ def test_damage_is_seen(kind: str, file: Path) -> None:
     assert damaged != content
     file.write_bytes(damaged)
     with pytest.raises(StateError) as raised:
-        state.load(Reading(file))
+        state.load(ReadAhead(file))
     message = str(raised.value)
     assert str(file) in message and message.endswith("; run state.py bake again") and "\n" not in message
     too_long = ("the header's length, huge", "cut in the header", "a pickle")
@@ -221,7 +221,7 @@ def test_a_lying_header_is_refused(kind: str, file: Path) -> None:
     change(header)
     file.write_bytes(with_header(header, data))
     with pytest.raises(StateError, match=message) as raised:
-        state.load(Reading(file))
+        state.load(ReadAhead(file))
     assert "\n" not in str(raised.value)
 
 
@@ -233,9 +233,9 @@ def test_numbers_and_order_are_the_programs_own(file: Path, packed: checkpoint.P
         entry["data_offsets"] = [float(offset) for offset in entry["data_offsets"]]
         header[name] = entry | {"shape": [float(size) for size in entry["shape"]]}
     file.write_bytes(with_header(header, data))
-    reading = Reading(file, "cuda")
-    streamed = state.views(streaming.stream(reading, "cpu"), reading.header().entries)
-    for tensors in (state.load(Reading(file))[0], streamed):
+    reading = ReadAhead(file, "cuda")
+    streamed = state.views(transfer.to_device(reading, "cpu"), reading.header().entries)
+    for tensors in (state.load(ReadAhead(file))[0], streamed):
         assert same(tensors, packed[0])
 
 
@@ -243,7 +243,7 @@ def test_data_must_begin_with_a_page(file: Path) -> None:
     header, data = header_of(file.read_bytes())
     file.write_bytes(with_header(header, data, page=64))
     with pytest.raises(StateError, match=r"has its data at byte [\d,]+, not at a multiple of 4,096"):
-        state.load(Reading(file))
+        state.load(ReadAhead(file))
 
 
 def test_an_edited_header_is_refused(file: Path) -> None:
@@ -253,9 +253,9 @@ def test_an_edited_header_is_refused(file: Path) -> None:
     header["__metadata__"]["generation"] = json.dumps(settings)
     file.write_bytes(with_header(header, data, sign=False))
     with pytest.raises(StateError, match="changed header"):
-        state.load(Reading(file))
+        state.load(ReadAhead(file))
     file.write_bytes(with_header(header, data))
-    state.load(Reading(file))
+    state.load(ReadAhead(file))
 
 
 def test_verify_reports_or_fails(file: Path) -> None:

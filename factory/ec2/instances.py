@@ -1,0 +1,58 @@
+"""Instance types that the image cannot be built on, told before one is paid for."""
+
+from typing import Any
+
+import yaml
+
+from factory.console import ROOT, FactoryError
+from factory.model import model_file, read_variables
+
+NAMES = ROOT / "ansible/roles/nvidia/vars/Debian-12.yml"
+
+# As EC2 calls GPUs that are older than Turing, the first that the open kernel modules drive.
+TOO_OLD = {"K520", "K80", "M60", "V100"}
+# Families whose GPUs are newer than some of the driver's branches: the first one that drives them.
+NEEDED_BRANCH = {"g7": 595}
+
+
+def check_kinds(described: list[dict[str, Any]]) -> None:
+    """The driver works on each of these types, as EC2 describes them; FactoryError names the others."""
+    chosen = read_variables(model_file())
+    if chosen.get("image_accelerator", "cuda") != "cuda":
+        return
+    driver = str(chosen.get("nvidia_driver_version") or default_driver())
+    told = {item["InstanceType"]: what_ails(item, driver) for item in described}
+    if wrong := [f"{kind} {reason}" for kind, reason in sorted(told.items()) if reason]:
+        raise FactoryError(
+            f"the image cannot be built on every one of instance_types: {'; '.join(wrong)}",
+            "Choose other instance_types, such as g4dn, g5, g6, g6e or gr6; or image_accelerator: cpu",
+        )
+
+
+def what_ails(item: dict[str, Any], driver: str) -> str:
+    """Why the driver does not work on an instance type; empty if it does."""
+    gpus = [gpu for gpu in item.get("GpuInfo", {}).get("Gpus", []) if gpu.get("Manufacturer") == "NVIDIA"]
+    names = {str(gpu.get("Name")) for gpu in gpus}
+    needed = NEEDED_BRANCH.get(item["InstanceType"].partition(".")[0], 0)
+    if "x86_64" not in item.get("ProcessorInfo", {}).get("SupportedArchitectures", ["x86_64"]):
+        return "is not for x86_64"
+    if not gpus:
+        return "has no GPU by NVIDIA"
+    if any(gpu.get("GpuPartitionSize", 1) < 1 for gpu in gpus):
+        return "has a part of a GPU, which needs NVIDIA's GRID driver"
+    if names & TOO_OLD:
+        return f"has a {', '.join(names)}, which is too old for the open kernel modules (Turing or newer)"
+    if branch(driver) < needed:
+        return f"needs a driver of branch {needed} or newer, and nvidia_driver_version is {driver}"
+    return ""
+
+
+def branch(driver: str) -> int:
+    """The branch of a driver's version: 580 of 580.178.04; what only Ansible can tell is taken for new."""
+    number = driver.partition(".")[0]
+    return int(number) if number.isdecimal() else 1000
+
+
+def default_driver() -> str:
+    """The version that the role installs where none is chosen."""
+    return str(yaml.safe_load(NAMES.read_text())["__nvidia_default_version"])

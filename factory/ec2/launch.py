@@ -1,0 +1,171 @@
+"""One instance of an AMI, launched as its users launch theirs, and reached over ssh.
+
+It bears the name of a run (builder.py), which removes it whatever happens. Should nothing of this host be
+left to do so, it ends itself.
+"""
+
+import subprocess
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from factory import packer
+from factory.console import LOGS, FactoryError
+from factory.ec2 import images
+from factory.ec2.aws import PAUSE, Client, patiently
+from factory.ec2.builder import SSH, make_security_group, market
+from factory.ec2.deadline import passing
+from factory.ec2.images import Image
+from factory.ec2.notes import Run
+from factory.ec2.report import Report
+from factory.ec2.settings import Settings
+from factory.ssh import SSH_CONFIG, Machine
+
+CONSOLE = LOGS / "proof-console.log"
+USER = "admin"  # as Debian's cloud-init makes it
+START_SECONDS, BOOT_SECONDS = 300, 900  # until EC2 runs it, until it answers ssh
+LIFE = timedelta(hours=2)  # a proof takes a fraction of that
+# EC2 is asked again as long as it does not know what it has just been given.
+NOT_YET = (
+    "InvalidGroup.NotFound",
+    "InvalidKeyPair.NotFound",
+    "InvalidAMIID.NotFound",
+    "InvalidAMIID.Unavailable",
+)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """An instance that EC2 runs: its id and type, when it was launched, and how to log in."""
+
+    id: str
+    kind: str
+    launched: float  # by time.monotonic()
+    machine: Machine
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What is to be launched and how, wherever there is an instance for it."""
+
+    ec2: Client
+    run: Run
+    image: Image
+    settings: Settings
+    folder: Path  # for the key and ssh's configuration
+
+    def on_first(self, places: list[tuple[str, str]], report: Report) -> Instance:
+        """An instance in the first place that has one, places of the type that it was built on before others.
+
+        FactoryError if none has.
+        """
+        key = self.make_key()
+        built_on = images.tags(self.image).get("preheat:instance-type")
+        for kind, subnet in sorted(places, key=lambda place: place[0] != built_on):
+            request = self.request(kind, subnet)
+            with report.step(f"launch on {kind}", subnet) as line:
+                try:
+                    made = patiently(self.ec2.run_instances, *NOT_YET, **request)
+                except ClientError as error:
+                    if not packer.NO_CAPACITY.search(str(error)):
+                        raise
+                    line.result = "no capacity"
+                    continue
+                launched = time.monotonic()
+                described = running(self.ec2, made["Instances"][0], public=self.public)
+                line.result = str(described["InstanceId"])
+            return Instance(line.result, kind, launched, self.machine(described, key))
+        raise FactoryError(
+            f"EC2 has no capacity to prove {self.image['ImageId']}, so that it is not published",
+            "Run it again later: it goes on with the proof. Or set verify = false",
+        )
+
+    @property
+    def public(self) -> bool:
+        """Whether this host reaches it by a public address."""
+        return self.settings.ssh_interface == "public_ip"
+
+    def machine(self, instance: dict[str, Any], key: Path) -> Machine:
+        """An instance as a machine that answers ssh, with a client's configuration for it."""
+        host, port = address(instance, public=self.public)
+        config = self.folder / "ssh_config"
+        config.write_text(SSH_CONFIG.format(host=host, port=port, user=USER, key=key))
+        return Machine("ami", port, USER, key, config, CONSOLE)
+
+    def make_key(self) -> Path:
+        """A key pair, as a user's would be: EC2 hands it to the instance; the file of its private half."""
+        made = self.ec2.create_key_pair(KeyName=self.run.id, KeyType="ed25519")
+        key = self.folder / "key"
+        key.touch(mode=0o600)
+        key.write_text(made["KeyMaterial"])
+        return key
+
+    def request(self, kind: str, subnet: str) -> dict[str, Any]:
+        """What is asked of EC2: the AMI as it is, with the network of a builder, and an end to it."""
+        tags = self.settings.tags | {
+            "Name": f"{self.run.id} (proves {self.image['Name']})",
+            "preheat:run": self.run.id,
+        }
+        marks = images.as_tags(tags)
+        network = {
+            "DeviceIndex": 0,
+            "SubnetId": subnet,
+            "Groups": [make_security_group(self.run, self.settings, subnet)],
+            "AssociatePublicIpAddress": self.public,
+        }
+        return {
+            "ImageId": self.image["ImageId"],
+            "InstanceType": kind,
+            "MinCount": 1,
+            "MaxCount": 1,
+            "KeyName": self.run.id,
+            "NetworkInterfaces": [network],
+            "InstanceInitiatedShutdownBehavior": "terminate",
+            "UserData": passing(datetime.now(UTC) + LIFE),
+            "TagSpecifications": [{"ResourceType": kind, "Tags": marks} for kind in ("instance", "volume")],
+            **market(self.settings),
+        }
+
+
+def running(ec2: Client, instance: dict[str, Any], *, public: bool) -> dict[str, Any]:
+    """The instance as EC2 describes it once it runs and has an address; FactoryError if it does not come."""
+    end = time.monotonic() + START_SECONDS
+    while instance["State"]["Name"] != "running" or not address(instance, public=public)[0]:
+        if instance["State"]["Name"] not in ("pending", "running") or time.monotonic() > end:
+            reason = instance.get("StateReason", {}).get("Message", "it has no address")
+            raise FactoryError(
+                f"the instance {instance['InstanceId']} is {instance['State']['Name']}: {reason}",
+                "The AMI is not published. Run it again: it goes on with the proof",
+            )
+        time.sleep(PAUSE)
+        found = patiently(
+            ec2.describe_instances, "InvalidInstanceID.NotFound", InstanceIds=[instance["InstanceId"]]
+        )
+        instance = found["Reservations"][0]["Instances"][0]
+    return instance
+
+
+def address(instance: dict[str, Any], *, public: bool) -> tuple[str, int]:
+    """Where an instance answers ssh: its address, empty while it has none, and the port."""
+    return instance.get("PublicIpAddress" if public else "PrivateIpAddress", ""), SSH
+
+
+def wait_for_login(instance: Instance) -> float:
+    """Return once a login succeeds, how many seconds after the launch that was; FactoryError if none does."""
+    end = time.monotonic() + BOOT_SECONDS
+    while time.monotonic() < end:
+        login = [*instance.machine.ssh("-o", "ConnectTimeout=5"), "true"]
+        if subprocess.run(login, capture_output=True, check=False).returncode == 0:
+            return time.monotonic() - instance.launched
+        time.sleep(0.5)
+    raise FactoryError(f"it did not answer ssh within {BOOT_SECONDS} s", "Look at its console")
+
+
+def keep_console(ec2: Client, instance: Instance) -> None:
+    """Write what the console of an instance has said so far to a file."""
+    said = ec2.get_console_output(InstanceId=instance.id, Latest=True).get("Output", "")
+    instance.machine.console.write_text(said)

@@ -1,0 +1,197 @@
+"""What is checked before `make ami` launches anything, and the plan that comes of it."""
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from factory import packer
+from factory.console import FactoryError, say
+from factory.ec2.aws import Client, account_of, client, code, endpoint, explained
+from factory.ec2.instances import check_kinds
+from factory.ec2.settings import Settings
+from factory.ec2.sources import check_source
+from factory.ec2.startup import user_data
+from factory.inputs import VERSION, fingerprint
+from factory.model import check_model
+
+# Quotas in vCPUs of running instances, by the first letters of the instance type: on demand, spot.
+QUOTAS = {
+    ("g", "gr", "vt"): ("L-DB2E81BA", "L-3819A6DF"),
+    ("p",): ("L-417A185B", "L-7212CCBC"),
+    ("a", "c", "d", "h", "i", "m", "r", "t", "z"): ("L-1216C47A", "L-34B43A08"),
+}
+
+DEFAULT_SUBNETS = [{"Name": "default-for-az", "Values": ["true"]}]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is going to be built from what, and where it may be tried."""
+
+    name: str
+    account: str
+    inputs: str
+    source: dict[str, Any]  # of the source AMI, as DescribeImages gives it
+    places: list[tuple[str, str]]  # instance type and subnet, in the order to try them
+
+
+def check(settings: Settings) -> Plan:
+    """Check all that can be known before anything costs money; FactoryError names the first thing wrong."""
+    check_packer(settings)
+    check_model()
+    check_volume(settings)
+    check_sharing(settings)
+    user_data(settings)  # an unfit user_data_file is refused there
+    with explained():
+        account = account_of(settings.region)
+        say(f"account {account}, region {settings.region}")
+        ec2 = client("ec2", settings.region)
+        source = find_source(ec2, settings)
+        say(f"source {source['ImageId']}, {source['Name']}")
+        check_source(source, settings)
+        places = find_places(ec2, settings)
+        kinds = sorted({kind for kind, _ in places})
+        described = ec2.describe_instance_types(InstanceTypes=kinds)["InstanceTypes"]
+        check_kinds(described)
+        check_quota(described, settings, kinds)
+        for region in settings.copy_regions:
+            client("ec2", region).describe_images(Owners=["self"], MaxResults=5)
+    inputs = digest(settings, source)
+    return Plan(f"{settings.name_prefix}-{VERSION}-{inputs[:12]}", account, inputs, source, places)
+
+
+def digest(settings: Settings, source: dict[str, Any]) -> str:
+    """A digest of all that decides what is in the AMI: the same inputs give the AMI that is already there."""
+    keys = ("volume_size", "volume_iops", "volume_throughput", "encrypted", "kms_key_id")
+    choices = {key: getattr(settings, key) for key in keys}
+    text = json.dumps([fingerprint(), source["ImageId"], choices])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_packer(settings: Settings) -> None:
+    """Packer is new enough for the real EC2, has its plugins, and finds nothing wrong with the choices."""
+    program = packer.packer()
+    if packer.version(program) < packer.PLUGINS_SINCE and not endpoint():
+        raise FactoryError(
+            f"{program} is Packer {packer.dotted(packer.version(program))}; an AMI needs"
+            f" {packer.dotted(packer.PLUGINS_SINCE)} or newer",
+            packer.CURRENT,
+        )
+    packer.validate(program, "amazon-ebs.ami", settings.path)
+
+
+def check_volume(settings: Settings) -> None:
+    """The volume's rates fit each other, as EC2 wants of gp3."""
+    wanted = settings.volume_throughput * 4
+    if settings.volume_iops < wanted:
+        raise FactoryError(
+            f"volume_throughput is {settings.volume_throughput} MiB/s, more than a quarter of volume_iops,"
+            f" which is {settings.volume_iops}",
+            f"Set volume_iops = {wanted}, or volume_throughput = {settings.volume_iops // 4}",
+        )
+    if settings.volume_iops > settings.volume_size * 500:
+        raise FactoryError(
+            f"volume_iops is {settings.volume_iops}, more than 500 for each GiB of volume_size, which is"
+            f" {settings.volume_size}",
+            f"Set volume_size = {math.ceil(settings.volume_iops / 500)}, or volume_iops ="
+            f" {settings.volume_size * 500}",
+        )
+
+
+def check_sharing(settings: Settings) -> None:
+    """An AMI that is encrypted with an account's default key cannot be used by another account."""
+    without = [region for region, key in settings.keys.items() if not key]
+    if settings.share_with and settings.encrypted and without:
+        raise FactoryError(
+            f"share_with names accounts, but in {', '.join(without)} the AMI is encrypted with the default"
+            " key, which no other account can use",
+            "Set kms_key_id, and a key for each of copy_regions, that they may use; or encrypted = false",
+        )
+
+
+def find_source(ec2: Client, settings: Settings) -> dict[str, Any]:
+    """The AMI to start from, found as packer/ami.pkr.hcl finds it: by id, or the newest of a name."""
+    wanted = settings.source_ami or settings.source_ami_name
+    filters = [{"Name": "image-id" if settings.source_ami else "name", "Values": [wanted]}]
+    found = ec2.describe_images(
+        Owners=[settings.source_ami_owner], Filters=filters, IncludeDeprecated=bool(settings.source_ami)
+    )["Images"]
+    if not found:
+        raise FactoryError(
+            f"account {settings.source_ami_owner} has no AMI {wanted} in {settings.region}",
+            "Check region, source_ami or source_ami_name, and source_ami_owner; the account's setting of"
+            " Allowed AMIs may hide it, too",
+        )
+    source: dict[str, Any] = max(found, key=lambda image: image["CreationDate"])
+    return source
+
+
+def find_places(ec2: Client, settings: Settings) -> list[tuple[str, str]]:
+    """Each instance type with each subnet whose zone offers it: an earlier type everywhere before a later."""
+    asked = {"SubnetIds": settings.subnet_ids} if settings.subnet_ids else {"Filters": DEFAULT_SUBNETS}
+    found = ec2.describe_subnets(**asked)["Subnets"]
+    if not found:
+        raise FactoryError(
+            f"{settings.region} has no default VPC in this account",
+            "Set subnet_ids, or make one: aws ec2 create-default-vpc",
+        )
+    order = {subnet: number for number, subnet in enumerate(settings.subnet_ids)}
+    subnets = sorted(found, key=lambda s: (order.get(s["SubnetId"], 0), s["AvailabilityZone"]))
+    offers = ec2.get_paginator("describe_instance_type_offerings").paginate(
+        LocationType="availability-zone",
+        Filters=[{"Name": "instance-type", "Values": settings.instance_types}],
+    )
+    offered = {(o["InstanceType"], o["Location"]) for page in offers for o in page["InstanceTypeOfferings"]}
+    places = [
+        (kind, subnet["SubnetId"])
+        for kind, subnet in product(settings.instance_types, subnets)
+        if (kind, subnet["AvailabilityZone"]) in offered
+    ]
+    zones = ", ".join(sorted({subnet["AvailabilityZone"] for subnet in subnets}))
+    missing = [kind for kind in settings.instance_types if kind not in {place[0] for place in places}]
+    if not places:
+        raise FactoryError(
+            f"none of {', '.join(missing)} is offered in {zones}",
+            "Set other instance_types (see aws ec2 describe-instance-type-offerings), or another region",
+        )
+    if missing:
+        say(f"not offered in {zones}, and so not tried: {', '.join(missing)}")
+    return places
+
+
+def check_quota(described: list[dict[str, Any]], settings: Settings, kinds: list[str]) -> None:
+    """The account may run instances of these types; a quota that cannot be read is said and let pass."""
+    needed = {item["InstanceType"]: item["VCpuInfo"]["DefaultVCpus"] for item in described}
+    quotas = client("service-quotas", settings.region)
+    for kind in kinds:
+        quota = quota_code(kind, spot=settings.spot)
+        if not quota:
+            continue
+        if kind not in needed:
+            say(f"EC2 does not describe {kind}, so that its quota is not compared; going on")
+            continue
+        try:
+            allowed = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=quota)["Quota"]["Value"]
+        except ClientError as error:
+            say(f"the quota {quota} for {kind} cannot be read ({code(error)}); going on")
+            continue
+        if allowed < needed[kind]:
+            raise FactoryError(
+                f"the account may run {allowed:.0f} vCPUs of the family of {kind} in {settings.region},"
+                f" which has {needed[kind]}",
+                "Ask for more: aws service-quotas request-service-quota-increase --service-code ec2"
+                f" --quota-code {quota} --desired-value {needed[kind]} --region {settings.region}",
+            )
+
+
+def quota_code(kind: str, *, spot: bool) -> str | None:
+    """The quota that an instance type counts towards; None for a family that is not listed here."""
+    letters = re.match("[a-z]*", kind)
+    family = letters[0] if letters else ""
+    return next((codes[spot] for families, codes in QUOTAS.items() if family in families), None)

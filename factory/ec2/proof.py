@@ -1,0 +1,119 @@
+"""The proof of an AMI: what is going to be launched by its users is launched here first, and does its work.
+
+On the type of instance that it was built on: how long until ssh answers, until the first words are there,
+which come from a volume that nobody has read yet, and until the next ones; then tests/image over ssh. What
+was measured goes into tags of the AMI. Until then it is neither copied nor named in a parameter.
+"""
+
+import json
+import re
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from factory import console
+from factory.console import LOGS, ROOT, FactoryError
+from factory.ec2 import images
+from factory.ec2.aws import client, explained
+from factory.ec2.builder import noted
+from factory.ec2.launch import Instance, Launch, keep_console, wait_for_login
+from factory.ec2.preflight import Plan
+from factory.ec2.publish import available
+from factory.ec2.report import Report
+from factory.ec2.settings import Settings
+from factory.workspace import secrets
+
+LOG = LOGS / "proof.log"
+TESTS = [ROOT / "tests/image"]
+MARK = "preheat:verified"  # the tag of an AMI that has passed
+TRANSCRIBE = "transcribe --load state /opt/transcribe/sample.flac"
+
+
+def prove(plan: Plan, settings: Settings, folder: Path, record: Path, report: Report) -> None:
+    """Let the AMI of the plan do its work, unless it has done so before; FactoryError where it does not.
+
+    `folder` is for the run's note; `record` is the image.json that came with the build, which is fetched
+    where that was on another host.
+    """
+    with explained():
+        ec2 = client("ec2", settings.region)
+        image = available(ec2, plan.name)
+    if MARK in images.tags(image):
+        with report.step("proof", settings.region) as line:
+            line.result = f"passed {images.tags(image)[MARK]}"
+        return
+    with (
+        secrets() as scratch,
+        noted(plan, settings.region, folder, building=False) as run,
+    ):
+        with explained():
+            instance = Launch(ec2, run, image, settings, scratch).on_first(plan.places, report)
+        instance.machine.console.unlink(missing_ok=True)  # an earlier proof's
+        try:
+            figures = tried(instance, record, report)
+        except FactoryError as error:
+            with suppress(ClientError, BotoCoreError):  # it is to explain the error, not to take its place
+                keep_console(ec2, instance)
+            raise failed(image["ImageId"], instance, settings, error) from error
+        marks = {MARK: f"{datetime.now(UTC):%Y-%m-%d} on {instance.kind}"}
+        marks |= {f"preheat:{name}": f"{seconds:.1f} s" for name, seconds in figures.items()}
+        with explained():
+            ec2.create_tags(
+                Resources=[image["ImageId"], *images.snapshots(image)],
+                Tags=images.as_tags(marks),
+            )
+
+
+def tried(instance: Instance, record: Path, report: Report) -> dict[str, float]:
+    """The figures of an instance that does its work: seconds to ssh, to its first words, to the next."""
+    figures = {}
+    with report.step("ssh answers", instance.kind) as line:
+        figures["launch-to-ssh"] = wait_for_login(instance)
+        line.result = f"{figures['launch-to-ssh']:.1f} s after the launch"
+    for name in ("first words", "words again"):
+        with report.step(name, instance.kind) as line:
+            heard = instance.machine.run(TRANSCRIBE).split()
+            line.result = f"{len(heard)} of the sample"
+        figures[name.replace(" ", "-")] = line.seconds
+        expected = recorded(instance, record)["verification"]["text"].split()
+        if heard != expected:
+            raise FactoryError(
+                f"its {name} are '{' '.join(heard)}', and were '{' '.join(expected)}' when it was baked",
+                "Build it anew",
+            )
+    with report.step("tests/image", instance.kind) as line:
+        line.result = tested(instance, record)
+    return figures
+
+
+def recorded(instance: Instance, record: Path) -> dict[str, dict[str, str]]:
+    """What image.json says."""
+    if not record.exists():
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(instance.machine.run("cat /opt/transcribe/image.json"))
+    said: dict[str, dict[str, str]] = json.loads(record.read_text())
+    return said
+
+
+def tested(instance: Instance, record: Path) -> str:
+    """Run the image's tests on an instance; how many have passed, or a FactoryError that names the others."""
+    options = [f"--machine={instance.machine.config}", f"--record={record}", "-p", "no:cacheprovider"]
+    pytest = ["env", "--unset=PYTEST_ADDOPTS", sys.executable, "-m", "pytest", "--color=no"]
+    console.run(*pytest, *options, *TESTS, log=LOG)
+    passed = re.search(r"(\d+ passed.*) in ", LOG.read_text())
+    return passed[1] if passed else "passed"
+
+
+def failed(image: str, instance: Instance, settings: Settings, error: FactoryError) -> FactoryError:
+    """What is to be said of an AMI that has failed, and what can be done with it."""
+    said = instance.machine.console
+    told = f"\n  Its console, as far as EC2 tells it, is in {said}" if said.exists() else ""
+    return FactoryError(
+        f"{image} has failed its proof on {instance.kind}, so that it is not published: {error}{told}",
+        "It is kept: launch it and look, or run it again."
+        f" To remove it: aws ec2 deregister-image --region {settings.region} --image-id {image}"
+        " --delete-associated-snapshots",
+    )

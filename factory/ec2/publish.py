@@ -1,0 +1,200 @@
+"""Bring a finished AMI to everybody who wants it: tags, copies, accounts, deprecation, SSM parameter.
+
+Each step looks first whether it was done before, so that after any interruption the next run goes on where
+this one has stopped. What fails in one region does not keep the others from being finished.
+"""
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError, WaiterError
+
+from factory.console import FactoryError, say
+from factory.ec2 import images
+from factory.ec2.aws import PAUSE, Client, client, code, explain, explained
+from factory.ec2.images import Image
+from factory.ec2.report import Report
+from factory.ec2.settings import Settings
+
+# How long to wait for an AMI: a copy to another region takes minutes, and hours when the service is busy.
+PATIENCE = {"Delay": 15, "MaxAttempts": 960}
+VALIDATION_TRIES = 45  # to see the SSM parameter set, which takes seconds, with a pause between them
+
+
+def publish(name: str, settings: Settings, record: Path, report: Report) -> None:
+    """Finish the AMI of this name in the region of the build and in those it is copied to.
+
+    `record` is the image.json that came with the build. Raises FactoryError at the end if a region could not
+    be finished; the others are.
+    """
+    with explained(), report.step("image", settings.region) as line:
+        ec2 = client("ec2", settings.region)
+        image = available(ec2, name)
+        line.result = str(image["ImageId"])
+    purpose = {"preheat:parameter": settings.ssm_parameter}
+    marks = images.tags(image) | settings.tags | purpose | measured(record)
+    publication = Publication(settings, image, marks, report)
+    failed: dict[str, FactoryError] = {}
+    for work in (publication.begin, publication.finish):  # every copy is begun before one is waited for
+        for region in settings.keys:
+            if region in failed:
+                continue
+            try:
+                work(region)
+            except FactoryError as error:
+                failed[region] = error
+            except (ClientError, BotoCoreError) as error:
+                failed[region] = explain(error)
+    if failed:
+        raise FactoryError(
+            "\n".join(f"the AMI is not finished in {where}: {error}" for where, error in failed.items()),
+            "Run it again: it goes on with what is missing",
+        )
+
+
+@dataclass(frozen=True)
+class Publication:
+    """The AMI of the region that it was built in, and what is to be done with it everywhere."""
+
+    settings: Settings
+    image: Image
+    marks: dict[str, str]  # tags
+    report: Report
+
+    def begin(self, region: str) -> None:
+        """Begin to copy the AMI to a region that has no copy yet."""
+        if region == self.settings.region:
+            return
+        ec2 = client("ec2", region)
+        if images.usable(ec2, self.image["Name"]):
+            return
+        key = self.settings.copy_regions[region]
+        encryption = {"Encrypted": True} if self.settings.encrypted else {}
+        copied = ec2.copy_image(
+            Name=self.image["Name"],
+            Description=self.image.get("Description", ""),
+            SourceImageId=self.image["ImageId"],
+            SourceRegion=self.settings.region,
+            TagSpecifications=[{"ResourceType": kind, "Tags": self.tags()} for kind in ("image", "snapshot")],
+            **encryption | ({"KmsKeyId": key} if key else {}),
+        )
+        say(f"copy to {region}: {copied['ImageId']}")
+
+    def finish(self, region: str) -> None:
+        """Wait for the AMI in a region, and make it what it should be there."""
+        ec2 = client("ec2", region)
+        if region != self.settings.region:
+            with self.report.step("copy", region) as line:
+                line.result = str(available(ec2, self.image["Name"])["ImageId"])
+        image = available(ec2, self.image["Name"])
+        with self.report.step("tag", region) as line:
+            line.result = f"{self.tag(ec2, image)} tags on the AMI and its snapshots"
+        with self.report.step("share", region) as line:
+            line.result = self.share(ec2, image)
+        with self.report.step("deprecate", region) as line:
+            line.result = self.deprecate(ec2, image)
+        with self.report.step("parameter", region) as line:
+            line.result = self.set_parameter(region, image)
+
+    def tag(self, ec2: Client, image: Image) -> int:
+        """Tags on the AMI and its snapshots, and IMDSv2 alone on what starts from it; how many tags."""
+        ec2.create_tags(
+            Resources=[image["ImageId"], *images.snapshots(image)],
+            Tags=self.tags(),
+        )
+        if image.get("ImdsSupport") != "v2.0":  # a copy does not always have it from its source
+            ec2.modify_image_attribute(ImageId=image["ImageId"], ImdsSupport={"Value": "v2.0"})
+        return len(self.marks)
+
+    def tags(self) -> list[dict[str, str]]:
+        """The marks in EC2's form."""
+        return images.as_tags(self.marks)
+
+    def share(self, ec2: Client, image: Image) -> str:
+        """Let the accounts launch the AMI, and nobody else: neither everybody nor an organisation."""
+        asked = ec2.describe_image_attribute(ImageId=image["ImageId"], Attribute="launchPermission")
+        there: list[dict[str, str]] = asked["LaunchPermissions"]
+        wanted = [{"UserId": account} for account in sorted(set(self.settings.share_with))]
+        added = [grant for grant in wanted if grant not in there]
+        removed = [grant for grant in there if grant not in wanted]
+        if removed:
+            names = ", ".join(name for grant in removed for name in grant.values())
+            say(f"{image['ImageId']} could be launched by {names}, which share_with does not name: no longer")
+        if added or removed:
+            permission = {"Add": added, "Remove": removed}
+            ec2.modify_image_attribute(ImageId=image["ImageId"], LaunchPermission=permission)
+        return ", ".join(grant["UserId"] for grant in wanted) or "private"
+
+    def deprecate(self, ec2: Client, image: Image) -> str:
+        """Set the date from which the AMI is no longer listed, counted from the build; that date."""
+        date = images.created(self.image) + timedelta(days=self.settings.deprecate_after)
+        if date > datetime.now(UTC):  # AWS takes no date that is past
+            ec2.enable_image_deprecation(ImageId=image["ImageId"], DeprecateAt=date)
+        return f"{date:%Y-%m-%d}"
+
+    def set_parameter(self, region: str, image: Image) -> str:
+        """Let the SSM parameter of the region name the AMI, as the last step: what it names is finished."""
+        ssm, name = client("ssm", region), self.settings.ssm_parameter
+        try:
+            there = ssm.get_parameter(Name=name)["Parameter"]["Value"]
+        except ClientError as error:
+            if code(error) != "ParameterNotFound":
+                raise
+            there = ""
+        if there != image["ImageId"]:
+            ssm.put_parameter(
+                Name=name, Value=image["ImageId"], Type="String", DataType="aws:ec2:image", Overwrite=True
+            )
+            wait_for_parameter(ssm, name, image["ImageId"])
+        return name
+
+
+def wait_for_parameter(ssm: Client, name: str, value: str) -> None:
+    """Wait until SSM has set a parameter to an AMI's id: it answers first, and only then looks at the AMI."""
+    for _ in range(VALIDATION_TRIES):
+        with suppress(ssm.exceptions.ParameterNotFound):
+            if ssm.get_parameter(Name=name)["Parameter"]["Value"] == value:
+                return
+        time.sleep(PAUSE)
+    raise FactoryError(
+        f"SSM has taken {value} for the parameter {name}, and has not set it",
+        "It does so where it finds no such AMI, or may not look: run it again; if it stays so, see what"
+        " EventBridge or CloudTrail tell of the parameter",
+    )
+
+
+def available(ec2: Client, name: str) -> Image:
+    """The account's AMI of this name once it can be used; FactoryError if there is none or it has failed."""
+    image = images.named(ec2, name)
+    if image and image["State"] == "pending":
+        say(f"wait for {image['ImageId']}")
+        with suppress(WaiterError):  # of an AMI that has failed; what it has become is said below
+            ec2.get_waiter("image_available").wait(ImageIds=[image["ImageId"]], WaiterConfig=PATIENCE)
+        image = images.named(ec2, name)
+    if not image or image["State"] != "available":
+        state = image["State"] if image else "gone"
+        raise FactoryError(f"the AMI {name} is {state}", "Run it again: it is made anew")
+    return image
+
+
+def measured(record: Path) -> dict[str, str]:
+    """The tags that only the finished image knows: what image.json says of its versions."""
+    if not record.exists():
+        return {}  # of a build on another host, which has set them
+    facts = json.loads(record.read_text())
+    model = facts["model"]
+    tags = {
+        "driver": facts["driver"],
+        "gpu": (facts["gpu"] or {}).get("name"),
+        "cuda": facts["cuda"],
+        "torch": facts["torch"],
+        "kernel": facts["kernel"],
+        "model": model["id"] or model["name"],
+        "model-revision": model["revision"] or model["sha256"],
+        "state-sha256": facts["state"]["sha256"],
+    }
+    return {f"preheat:{key}": value or "none" for key, value in tags.items()}

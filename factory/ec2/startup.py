@@ -1,0 +1,45 @@
+"""The builder's user data: the dead-man's switch, and what the user adds to it, as cloud-init merges them."""
+
+from datetime import UTC, datetime, timedelta
+from email import message_from_string
+from email.message import Message
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
+from pathlib import Path
+
+from factory.console import ROOT, FactoryError
+from factory.ec2.deadline import boothook
+from factory.ec2.settings import Settings
+
+LIMIT = 16384  # bytes of user data that EC2 takes
+
+
+def user_data(settings: Settings) -> str:
+    """User data for a builder that ends itself builder_hours from now; FactoryError where it is unfit."""
+    message = MIMEMultipart()
+    message.attach(MIMEText(boothook(datetime.now(UTC) + timedelta(hours=settings.builder_hours))))
+    if settings.user_data_file:
+        message.attach(part((ROOT / settings.user_data_file).resolve()))
+    text = message.as_string()
+    if len(text.encode()) > LIMIT:
+        raise FactoryError(
+            f"{settings.user_data_file} makes {len(text.encode())} bytes of user data, and EC2 takes {LIMIT}",
+            "Keep what is long elsewhere, and let it be fetched: a line #include with an address",
+        )
+    return text
+
+
+def part(path: Path) -> Message:
+    """A user's file as a part of ours; FactoryError where cloud-init would not know what it is."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FactoryError(f"user_data_file {path} cannot be read: {error}", "Name a text file") from error
+    if text.startswith(("Content-Type:", "MIME-Version:")):
+        return message_from_string(text)
+    if not text.startswith("#"):
+        raise FactoryError(
+            f"user_data_file {path} begins with {text[:20]!r}, by which cloud-init does not know what it is",
+            "Begin it with #cloud-config, or #! and an interpreter",
+        )
+    return MIMEText(text)  # cloud-init tells by the first line what text/plain is

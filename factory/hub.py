@@ -1,0 +1,89 @@
+"""The model hub, asked by its own client, which knows HF_ENDPOINT, HF_TOKEN and proxies."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+from huggingface_hub import HfApi, constants, get_token, hf_hub_url
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+from factory.console import FactoryError
+
+SECONDS = 30  # to wait for an answer
+MIRROR = os.environ.get("HF_ENDPOINT", "")  # of the hub, which the machine is to use, too
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as the hub has it now: commit, config.json, and each file's SHA-256, empty if it tells none."""
+
+    commit: str
+    config: dict[str, Any]
+    files: dict[str, str]
+
+
+def checkpoint(model: str) -> Checkpoint:
+    """The newest commit of a model; FactoryError where it is not to be had."""
+    with explained(model):
+        info = HfApi().model_info(model, files_metadata=True, timeout=SECONDS)
+        files = {file.rfilename: file.lfs.sha256 if file.lfs else "" for file in info.siblings or ()}
+        commit = str(info.sha)
+        # Asked for, not only looked up: a gated model shows its files to everybody, and gives them to few.
+        config = read_json(model, commit, "config.json") if "config.json" in files else {}
+    return Checkpoint(commit, config, files)
+
+
+def read_json(model: str, commit: str, name: str) -> dict[str, Any]:
+    """A JSON object among a model's files; empty where the file is none."""
+    address = hf_hub_url(model, name, revision=commit)
+    answer = get_session().get(address, headers=build_hf_headers(), timeout=SECONDS)
+    hf_raise_for_status(answer)
+    try:
+        values = answer.json()
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def check_commit(model: str, commit: str) -> None:
+    """The hub has this commit of a model; FactoryError where it does not, or is not reached."""
+    with explained(f"{model} at {commit}"):
+        HfApi().model_info(model, revision=commit, timeout=SECONDS)
+
+
+def token() -> str:
+    """The caller's token for the hub, by HF_TOKEN or a login; empty where there is none."""
+    return get_token() or ""
+
+
+@contextmanager
+def explained(model: str) -> Iterator[None]:
+    """FactoryError with cause and cure in the place of the client's errors."""
+    hub = constants.ENDPOINT
+    try:
+        yield
+    except GatedRepoError as error:
+        raise FactoryError(
+            f"the model {model} is gated: {hub} gives it only to whom its owner has let in",
+            f"Accept its terms on {hub}, and set HF_TOKEN to a token of that account",
+        ) from error
+    except (HfHubHTTPError, HFValidationError) as error:
+        answer = getattr(error, "response", None)
+        if answer is not None and answer.status_code not in (401, 404):  # 401 where nobody is to know of it
+            raise FactoryError(
+                f"{hub} does not give the model {model}: {str(error).splitlines()[0]}",
+                "Check HF_TOKEN, or try again later",
+            ) from error
+        raise FactoryError(
+            f"{hub} has no model {model} that these credentials may see",
+            "Check the id and the commit; for a private model set HF_TOKEN",
+        ) from error
+    except (httpx2.HTTPError, OSError) as error:
+        raise FactoryError(
+            f"the model {model} is not to be had, as {hub} cannot be reached: {str(error).splitlines()[0]}",
+            "Check HF_ENDPOINT, and the way to the internet: https_proxy, SSL_CERT_FILE",
+        ) from error

@@ -1,0 +1,68 @@
+"""A recording on its way from a file to samples and speech, in the background.
+
+That is done while the model is loaded, and later while the recording before it is transcribed.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from preheat import memory
+from preheat.audio import audiofile, loudness, vad
+from preheat.audio.constants import SAMPLE_RATE
+from preheat.audio.mixing import Samples
+from preheat.options import Options
+from preheat.storage import InputError
+from preheat.threads import start
+from preheat.timing import Log
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recording: [samples] at 16 kHz, and where in it there is speech."""
+
+    samples: Samples
+    speech: list[vad.Span]
+    incomplete: str | None = None  # what is missing of it, as a line for the user
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return len(self.samples) / SAMPLE_RATE
+
+
+def prepare(recording: audiofile.Recording, detector: vad.Detector, options: Options, log: Log) -> Prepared:
+    """Find out where in a recording there is speech."""
+    with log.phase("find speech"):
+        probabilities = detector.probabilities(loudness.audible(recording.samples))
+        speech = vad.spoken(probabilities, len(recording.samples), options)
+    return Prepared(recording.samples, speech, recording.incomplete)
+
+
+class Reader:
+    """One recording being read. The thread imports nothing, as torch may be being imported meanwhile."""
+
+    def __init__(
+        self, opened: Callable[[], BinaryIO], detector: vad.Detector, options: Options, log: Log
+    ) -> None:
+        """Begin; returns at once. `opened` gives the file, as audiofile.decode_file wants it."""
+        self._opened, self._detector, self._options, self._log = opened, detector, options, log
+        self._prepared: Future[Prepared] = Future()
+        if not start(self._read):  # the system has no thread left
+            self._read()
+
+    def result(self) -> Prepared:
+        """Wait for it. Raises storage.InputError, and whatever else may happen to a recording."""
+        return self._prepared.result()
+
+    def _read(self) -> None:
+        try:
+            with self._log.phase("decode audio"), self._opened() as file:
+                recording = audiofile.decode_file(file, self._options.audio_track)
+            self._prepared.set_result(prepare(recording, self._detector, self._options, self._log))
+        except OSError as error:  # it was there when storage.check looked
+            reason = f"cannot be read: {error.strerror}; check that it is still there"
+            self._prepared.set_exception(error if memory.shortage(error) else InputError(reason))
+        except BaseException as error:  # for the thread that waits
+            self._prepared.set_exception(error)

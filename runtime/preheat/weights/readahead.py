@@ -1,0 +1,188 @@
+"""A state file on its way into memory, by threads in the background, while torch is still being imported."""
+
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+from threading import Event
+from typing import BinaryIO
+
+from preheat.threads import share, start
+from preheat.timing import Log
+from preheat.weights import statefile
+from preheat.weights.statefile import Header, naming, read_header
+
+THREADS = 8  # whatever the number of cores, for they wait for the disk or the device most of the time
+# A page fault and a checksum keep a processor busy: with more threads than those, torch's import has to wait.
+CHECKERS = min(THREADS, len(os.sched_getaffinity(0)))
+PROBE = 1 << 20  # bytes from one look into the page cache to the next
+
+
+class ReadAhead:
+    """A state file that background threads open, check and read.
+
+    For the CPU the whole file is mapped and every chunk is checked, which reads it. For a GPU only the header
+    is, and the file is read into the page cache until transfer.py takes over, which checks what it copies.
+    Either kind will do for the other device, at the price of starting later.
+
+    The threads import nothing, since torch is being imported meanwhile and a module must not be imported by
+    two threads at once; and they never keep the process from its end.
+    """
+
+    def __init__(self, path: Path, device: str = "cpu", log: Log | None = None) -> None:
+        """Start to read; returns at once and raises nothing. `log` is to note the phases."""
+        self.path = path
+        self.naming = naming(path)  # for whatever is made of the file, too
+        self._log = log
+        self._for_cpu = device == "cpu"
+        self._file: BinaryIO | None = None
+        self._header: Header | None = None
+        self._data: memoryview | None = None  # once it is checked
+        self._error: Exception | None = None
+        self._stopped = False
+        self._opened, self._done = Event(), Event()
+        if not start(self._run):
+            self._run()
+
+    def __del__(self) -> None:
+        """Close the file; not before, for a thread may be at it as long as it holds this object."""
+        if self._file:
+            self._file.close()
+
+    def header(self) -> Header:
+        """Wait for the header. Raises StateError."""
+        self._opened.wait()
+        if self._header is None:
+            assert self._error  # noqa: S101  for mypy: it is either
+            raise self._error
+        return self._header
+
+    def data(self) -> memoryview:
+        """Wait until every byte is checked; returns the data, a private map of it. Raises StateError.
+
+        Pages come from the disk when they are used. Whoever cuts the file short while it is mapped ends this
+        process by SIGBUS, as with any program's libraries; bake does not, it puts a new file in its place.
+        """
+        self.header()
+        if self._for_cpu:
+            self._done.wait()
+        if self._error is None and self._data is None:  # it was meant for a GPU, or stopped
+            self._stopped = False
+            self._check()
+        if self._data is None:
+            assert self._error  # noqa: S101  as above
+            raise self._error
+        return self._data
+
+    def fileno(self) -> int:
+        """The descriptor of the file, open as long as this object lives. Raises StateError."""
+        self.header()
+        assert self._file  # noqa: S101  as above
+        return self._file.fileno()
+
+    def stop(self) -> None:
+        """End the work in the background, after the chunks it is at: nobody waits for it any more."""
+        self._stopped = True
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Note a phase, if there is a log."""
+        return self._log.phase(name) if self._log else nullcontext()
+
+    def _run(self) -> None:
+        """All the work in the background."""
+        try:
+            with self.phase("check header"), self.naming:
+                self._file = self.path.open("rb")
+                self._header = read_header(self._file)
+        except Exception as error:  # for the thread that waits
+            self._error = error
+        self._opened.set()
+        if self._header:
+            if self._for_cpu:
+                self._check()
+            else:
+                self._read_ahead()
+        self._done.set()
+
+    def _read_ahead(self) -> None:
+        """Read what is not in the page cache into it.
+
+        posix_fadvise would not need to be waited for, but asks the disk for 128 KiB to some MiB at most,
+        whatever it is told. And a call for each of so little would wait each time for the import of torch to
+        let this thread run.
+        """
+        header = self.header()
+
+        def read(chunks: Iterator[int]) -> None:
+            room = nowhere()
+            for i in chunks:
+                if self._stopped:
+                    return
+                self._read(i, room)
+
+        with self.phase("read ahead"), suppress(OSError):  # who needs the file will meet the error
+            share(range(len(header.checksums)), read, THREADS)
+
+    def _check(self) -> None:
+        """Map the file and check all chunks: sets _data or _error, or neither if it is stopped.
+
+        Of a file that is not in the page cache each chunk is read in one call first, by more threads: a page
+        fault asks the disk for 128 KiB and waits, and a fresh volume takes its time (bench/boot/depth.py).
+        """
+        header = self.header()
+        cold = self._is_cold()
+
+        def check(chunks: Iterator[int]) -> None:
+            room = nowhere() if cold else []
+            for i in chunks:
+                if self._stopped:
+                    return
+                if cold:
+                    self._read(i, room)
+                header.check(i, data[header.chunk(i)])
+
+        try:
+            with self.phase("read and check data" if cold else "check data"), self.naming:
+                # A private map is writable, as torch wants it; the file itself never changes.
+                view = mmap.mmap(self.fileno(), header.start + header.size, access=mmap.ACCESS_COPY)
+                data = memoryview(view)[header.start :]
+                share(range(len(header.checksums)), check, THREADS if cold else CHECKERS)
+            if not self._stopped:
+                self._data = data
+        except Exception as error:  # for the thread that waits
+            self._error = error
+
+    def _read(self, i: int, room: list[bytearray]) -> None:
+        """Read a chunk into the page cache, unless it is there."""
+        header = self.header()
+        begin, end = header.start + header.chunk(i).start, header.start + header.chunk(i).stop
+        if not cached(self.fileno(), begin, end):
+            os.preadv(self.fileno(), room, begin)
+
+    def _is_cold(self) -> bool:
+        """Whether the page cache seems to lack some of it: three looks, for a warm start is in a hurry."""
+        header, last = self.header(), len(self.header().checksums) - 1
+        starts = [header.start + header.chunk(i).start for i in {0, last // 2, last}] if last >= 0 else []
+        return not all(cached(self.fileno(), at, at + 1) for at in starts)
+
+
+def nowhere() -> list[bytearray]:
+    """Room of a chunk's size for what is read only to be cached: 256 KiB, written over and over."""
+    return [bytearray(statefile.CHUNK // 64)] * 64
+
+
+def cached(file: int, begin: int, end: int) -> bool:
+    """Whether these bytes of a file seem to be in the page cache, or nobody knows.
+
+    mincore(2) would know, but says "all of it" to whoever may not write to the file: every user but root.
+    """
+    byte = bytearray(1)
+    try:
+        for at in range(begin, end, PROBE):
+            os.preadv(file, [byte], at, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:  # this file system cannot tell
+        return True
+    return True

@@ -1,0 +1,88 @@
+"""Who may import whom in factory/: two wings on a ground floor, and the commands above them."""
+
+import ast
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+
+from factory.console import ROOT
+
+FACTORY = ROOT / "factory"
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for path in sorted(FACTORY.rglob("*.py"))
+    if path.name != "__init__.py"
+}
+GROUND = {"console", "workspace", "ssh", "inputs", "hub", "pin", "model", "packer", "progress", "spot"}
+ABOVE = {"__main__", "cli", "clean", "docs"}
+MAY = {
+    "ground": {"ground"},
+    "local": {"ground", "local"},
+    "ec2": {"ground", "ec2"},
+    "above": {"ground", "local", "ec2", "above"},
+}
+# What else each may import, apart from the standard library.
+PACKAGES = {
+    "ground": {"httpx2", "huggingface_hub", "yaml"},
+    "local": set[str](),
+    "ec2": {"boto3", "botocore", "hcl2", "lark", "yaml"},
+    "above": set[str](),
+}
+
+
+def part(module: str) -> str:
+    """The part of factory/ that a module is in: a wing, the ground floor, or what is above both."""
+    name = module.split(".")[1]
+    if name in ("local", "ec2"):
+        return name
+    if name in ABOVE:
+        return "above"
+    assert name in GROUND, f"say in this test and in docs/design.md where {module} is"
+    return "ground"
+
+
+@cache
+def imported(module: str) -> frozenset[str]:
+    """All modules that one imports, at its top or in a function."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "whole names, as whoever searches for them writes them"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else str(node.module) for name in names}
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_its_part_may(module: str) -> None:
+    here = part(module)
+    for name in imported(module):
+        if name in MODULES:
+            assert part(name) in MAY[here], f"{module} must not import {name}"
+        elif (package := name.partition(".")[0]) not in sys.stdlib_module_names | {"factory"}:
+            assert package in PACKAGES[here], f"{module} must not import {name}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_circles(module: str) -> None:
+    reached, left = set[str](), set(imported(module))
+    while left:
+        name = left.pop()
+        assert name != module
+        if name in MODULES and name not in reached:
+            reached.add(name)
+            left |= imported(name)
+
+
+def test_clean_needs_no_setup() -> None:
+    """With Python's own library alone; -S leaves out every installed package."""
+    command = [sys.executable, "-S", "-c", "import factory.clean"]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def test_the_wings_packages_are_empty() -> None:
+    assert all((FACTORY / wing / "__init__.py").read_text() == "" for wing in ("local", "ec2"))
