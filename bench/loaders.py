@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.device import settle
+
 WORD = 8  # bytes: summed as int64, where a tensor's bytes and its place allow it
 
 Load = Callable[[], Iterable[Tensor]]  # the tensors; what they lie in must live as long as they do
@@ -115,12 +117,6 @@ def touch(every: Iterable[Tensor]) -> int:
         flat.sum()
         count += tensor.nbytes
     return count
-
-
-def settle(device: str) -> None:
-    """Wait for what a GPU was told to do."""
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 def main() -> None:

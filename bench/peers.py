@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.device import settle
 from preheat.audio.constants import CHUNK_SECONDS, SAMPLE_RATE
 from preheat.timing import Log, now
 
@@ -229,14 +230,6 @@ def counter(model: Any) -> list[int]:
 
     encoder.register_forward_hook(count)
     return windows
-
-
-def settle(device: str) -> None:
-    """Wait for what a GPU was told to do."""
-    if device == "cuda":
-        import torch
-
-        torch.cuda.synchronize()
 
 
 def threads() -> int:

@@ -21,9 +21,9 @@ import transformers
 from numpy.typing import NDArray
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
+from bench.trials import ROOT
 from preheat.audio.constants import CHUNK_SECONDS, SAMPLE_RATE
 
-ROOT = Path(__file__).resolve().parent.parent
 FIXTURES = ROOT / "tests" / "fixtures"
 CHECKPOINT = FIXTURES / "whisper-nato"
 BATCH_SIZE = 16

@@ -43,7 +43,7 @@ def remove_noted(folder: Path) -> None:
     except ImportError as error:
         raise FactoryError(
             f"{folder} notes what may still run on EC2, and cost; here is nothing to remove it with: {error}",
-            "Run: make setup clean",
+            "Run: make setup-ami clean",
         ) from error
     if others := remove_all_noted(folder):
         where = ", ".join(f"{run.id} in account {run.account}, {run.region}" for run in others)

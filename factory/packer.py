@@ -51,7 +51,7 @@ def packer() -> Path:
     wanted = os.environ.get("PACKER") or "packer"
     found = shutil.which(wanted)
     if not found:
-        raise FactoryError(f"{wanted} is not installed", "Run: make setup")
+        raise FactoryError(f"{wanted} is not installed", CURRENT)
     known = version(Path(found))
     if known < OLDEST or PLUGIN_BLOCKS_SINCE <= known < PLUGINS_SINCE:
         wanted = f"{dotted(OLDEST)}, as Debian's, or {dotted(PLUGINS_SINCE)} and newer"
@@ -195,7 +195,7 @@ def no_ansible(log: Path) -> FactoryError:
     )  # fmt: skip
     return FactoryError(
         f"ansible-playbook does not start:\n{tail(done.stderr)}",
-        f"If its venv is damaged: rm -r .venv; make setup. The whole log is {log}",
+        f"If its venv is damaged: rm -r .venv, and run it again. The whole log is {log}",
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 FILES = ("machine-id", "hostname", "hosts")
 root, items = Path(sys.argv[1]), json.loads(sys.argv[2])
 for item in items:
-    path = root / item["path"].lstrip("/").replace("*", "planted")
+    path = root / item["path"].replace("~", "/home/*").lstrip("/").replace("*", "planted")
     # A folder, where the system has one or the state is about what is in it.
     if path.is_dir() or (item["state"] != "absent" and not path.is_file() and path.name not in FILES):
         path = path / "planted" / "planted"

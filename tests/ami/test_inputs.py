@@ -65,8 +65,13 @@ def test_the_commit_of_a_checkout_that_is_another_users(
 
 def test_the_workflow_runs_what_ci_runs_with_actions_that_cannot_change() -> None:
     text = (ROOT / ".github/workflows/ci.yml").read_text()
-    jobs = yaml.safe_load(text)["jobs"]
-    assert jobs["test"]["steps"][-1]["run"] == ".ci/run"
+    workflow = yaml.safe_load(text)
+    runs = {name: [step.get("run") for step in job["steps"]] for name, job in workflow["jobs"].items()}
+    assert set(runs) == {"lint", "fast", "full"}
+    assert "make lint" in runs["lint"]
+    assert "make test-fast" in runs["fast"]
+    assert ".ci/run" in runs["full"]
+    assert workflow[True]["schedule"], "once a week; YAML takes `on` for true"
     used = re.findall(r"uses: *(\S+)", text)
     assert used
     for action in used:

@@ -70,6 +70,15 @@ def test_it_gets_as_far_as_packer_and_then_is_quick(installed: Path) -> None:
     assert "does not tell its version" in again.stdout
 
 
+def test_with_packer_it_gets_as_far_as_the_credentials(installed: Path) -> None:
+    """A stand-in's address lets Debian's old Packer pass; nobody answers there, and nobody is asked."""
+    done = run(
+        installed, "make", "ami", AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_EC2_METADATA_DISABLED="true"
+    )
+    assert "error: there are no AWS credentials" in done.stdout, done.stdout
+    assert "Traceback" not in done.stdout
+
+
 def test_nothing_is_installed_that_only_the_image_needs(installed: Path) -> None:
     packages = {path.name for path in installed.glob(".venv/lib/python3*/site-packages/*")}
     assert {"ansible", "boto3", "hcl2", "huggingface_hub", "lark", "httpx2", "testinfra"} <= packages

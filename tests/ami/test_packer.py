@@ -126,7 +126,7 @@ def test_an_ansible_that_does_not_start_is_told_in_its_own_words(
     program = tmp_path / ".venv/bin/ansible-playbook"
     program.write_text("#!/bin/sh\necho 'No module named ansible' >&2; exit 1\n")
     program.chmod(0o755)
-    with pytest.raises(FactoryError, match=r"does not start:\n  \| No module named ansible\n.* make setup"):
+    with pytest.raises(FactoryError, match=r"does not start:\n  \| No module named ansible\n.* rm -r \.venv"):
         packer.build("null.local", {}, log)
 
 
@@ -192,3 +192,9 @@ def test_packers_that_cannot_fetch_plugins_are_refused_for_any_image(
     monkeypatch.setenv("PACKER", str(program))
     with nullcontext() if usable else pytest.raises(FactoryError, match=f"is Packer {number}, and preheat"):
         assert packer.packer() == program
+
+
+def test_a_host_without_packer_is_told_where_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PACKER", "/nowhere/packer")
+    with pytest.raises(FactoryError, match=r"/nowhere/packer is not installed\n.*HashiCorp's apt repository"):
+        packer.packer()

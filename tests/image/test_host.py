@@ -192,7 +192,7 @@ def test_clean_needs_nothing_installed(tmp_path: Path) -> None:
     )
     assert done.returncode
     assert "notes what may still run on EC2" in done.stderr
-    assert "make setup clean" in done.stderr
+    assert "make setup-ami clean" in done.stderr
 
 
 def only_begin_setup(folder: Path) -> Path:

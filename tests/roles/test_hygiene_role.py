@@ -56,6 +56,14 @@ def test_each_item_is_found_and_removed(root: Path, item: dict[str, str]) -> Non
     assert (green.returncode, green.stdout) == (0, "")
 
 
+def test_a_home_is_roots_and_everybodys(root: Path) -> None:
+    for home in ("root", "home/admin", "home/.hidden"):
+        (root / home / ".aws").mkdir(parents=True)
+    assert len(hygiene("check", root).stdout.splitlines()) == 3
+    hygiene("clean", root)
+    assert list(root.rglob(".aws")) == []
+
+
 def test_cleaning_leaves_what_must_stay(root: Path) -> None:
     plant(root, ITEMS)
     (root / "home/admin/notes").write_text("kept")
@@ -93,6 +101,6 @@ def test_the_check_changes_nothing(root: Path) -> None:
 @pytest.mark.parametrize("item", ITEMS, ids=lambda item: item["path"])
 def test_an_item_says_what_and_why(item: dict[str, str]) -> None:
     assert set(item) == {"path", "state", "reason"}
-    assert item["path"].startswith("/")
+    assert item["path"].startswith(("/", "~/"))
     assert item["state"] in ("absent", "empty", "folders", "localhost")
     assert item["reason"]

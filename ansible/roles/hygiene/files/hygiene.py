@@ -16,17 +16,24 @@ from pathlib import Path
 
 Item = dict[str, str]
 
+HOMES = ("/root", "/home/*")
 LOCALHOST = b"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 
 
 def findings(root: Path, items: list[Item]) -> Iterator[tuple[Item, Path]]:
     """Each path that is not as its item demands, with the item."""
     for item in items:
-        pattern = item["path"].lstrip("/")
-        names = glob.glob(pattern, root_dir=root, include_hidden=True)  # noqa: PTH207  Path's skips broken links
-        for name in sorted(names):
-            for path in offenders(root / name, item["state"]):
-                yield item, path
+        for pattern in patterns(item["path"]):
+            # Path.glob passes over broken links.
+            names = glob.glob(pattern, root_dir=root, include_hidden=True)  # noqa: PTH207
+            for name in sorted(names):
+                for path in offenders(root / name, item["state"]):
+                    yield item, path
+
+
+def patterns(path: str) -> list[str]:
+    """An item's path as globs below the root folder; ~ is every home."""
+    return [path.replace("~", home, 1).lstrip("/") for home in (HOMES if path.startswith("~/") else [""])]
 
 
 def offenders(path: Path, state: str) -> list[Path]:
