@@ -10,13 +10,11 @@ Only light modules are imported up here: what costs time comes when nothing chea
 import argparse
 import itertools
 from dataclasses import fields
-from pathlib import Path
 from typing import TypeVar
 
 from preheat import memory, peers, timing
-from preheat.delivery import IF_EXISTS
-from preheat.formats import FORMATS, SUBTITLES
-from preheat.groups import add_cutting, add_decoding, add_lines, add_model
+from preheat.formats import SUBTITLES
+from preheat.groups import add_cutting, add_decoding, add_lines, add_model, add_places
 from preheat.model import languages
 from preheat.options import Options, UsageError
 from preheat.signals import Interrupted, Interruptions
@@ -24,7 +22,7 @@ from preheat.storage import version
 from preheat.subtitles import Lines
 from preheat.timing import Log, warn
 from preheat.transcribe import FAULT, Job, fault, run
-from preheat.values import formats, negated
+from preheat.values import negated
 from preheat.weights.loading import ModelError
 
 USAGE, NO_MODEL, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141  # exit codes
@@ -79,59 +77,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add(
-        "words",
-        nargs="*",
-        metavar="FILE",
-        help="a recording, a folder of them, s3://bucket/key or prefix/, https://…, or - for standard input",
-    )
-    add(
-        "--files_from",
-        action="append",
-        default=[],
-        metavar="LIST",
-        help="a file with further ones, one a line, or with null bytes between; - for standard input",
-    )
+    add_places(parser)
     add("-V", "--version", action="version", version=f"transcribe {version()}")
-    add(
-        "-o",
-        "--output_dir",
-        dest="outputs",
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="write to files there, a folder or s3://bucket/prefix/; -o twice: to both (default: to stdout)",
-    )
-    add(
-        "--if_exists",
-        choices=IF_EXISTS,
-        default="replace",
-        help="what to do with a recording whose results are there (default: replace them)",
-    )
-    add(
-        "--skip_existing",
-        dest="if_exists",
-        action="store_const",
-        const="skip",
-        help="as --if_exists skip: go on where an earlier run has stopped",
-    )
-    add(
-        "-f",
-        "--output_format",
-        dest="formats",
-        type=formats,
-        action="extend",
-        metavar="FORMAT[,FORMAT…]",
-        help=f"{', '.join(FORMATS)} or all (default: txt)",
-    )
     add("--timings", choices=("text", "json"), help="print each phase; --timings=json: as one line of JSON")
-    add("--summary", type=Path, metavar="FILE", help="write there, as JSON, what became of each recording")
-    add(
-        "--log_format",
-        choices=("text", "json"),
-        default="text",
-        help="of what is told on stderr (default: text)",
-    )
     add("--quiet", action="store_true", help="on stderr, warnings and errors only")
     add("--verbose", "--print_progress", dest="quiet", type=negated, metavar="False", help="as --quiet")
     for names in peers.OTHERS:

@@ -1,12 +1,15 @@
-"""The options that say how to transcribe, in the groups in which --help shows them."""
+"""The options: what to transcribe, how, and where to write it; in the groups in which --help shows them."""
 
 import argparse
 from pathlib import Path
 
+from preheat.delivery import IF_EXISTS
+from preheat.formats import FORMATS
 from preheat.options import Options
 from preheat.values import (
     boolean,
     count,
+    formats,
     increment,
     language,
     negated,
@@ -16,6 +19,69 @@ from preheat.values import (
     utf8,
 )
 from preheat.weights.loading import DEVICES, STRATEGIES, default_home
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """What to transcribe, and where the results go."""
+    add = parser.add_argument
+    add(
+        "words",
+        nargs="*",
+        metavar="FILE",
+        help="a recording, a folder of them, s3://bucket/key or prefix/, https://…, or - for standard input",
+    )
+    add(
+        "--files_from",
+        action="append",
+        default=[],
+        metavar="LIST",
+        help="a file with further ones, one a line, or with null bytes between; - for standard input",
+    )
+    add(
+        "--audio_track",
+        type=count,
+        default=0,
+        metavar="N",
+        help="which one of several, as in videos, from 1 on (default: the main one)",
+    )
+    add(
+        "-o",
+        "--output_dir",
+        dest="outputs",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="write to files there, a folder or s3://bucket/prefix/; -o twice: to both (default: to stdout)",
+    )
+    add(
+        "--if_exists",
+        choices=IF_EXISTS,
+        default="replace",
+        help="what to do with a recording whose results are there (default: replace them)",
+    )
+    add(
+        "--skip_existing",
+        dest="if_exists",
+        action="store_const",
+        const="skip",
+        help="as --if_exists skip: go on where an earlier run has stopped",
+    )
+    add(
+        "-f",
+        "--output_format",
+        dest="formats",
+        type=formats,
+        action="extend",
+        metavar="FORMAT[,FORMAT…]",
+        help=f"{', '.join(FORMATS)} or all (default: txt)",
+    )
+    add("--summary", type=Path, metavar="FILE", help="write there, as JSON, what became of each recording")
+    add(
+        "--log_format",
+        choices=("text", "json"),
+        default="text",
+        help="of what is told on stderr (default: text)",
+    )
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,7 @@ class Options:
     logprob_threshold: float | None = -1.0  # below it, text is too improbable
     no_speech_threshold: float | None = 0.6  # above it, and with improbable text, there is no speech
     word_timestamps: bool = False
+    audio_track: int = 0  # of a recording with several, from 1 on; 0: the main one
     # How a recording is cut into windows, which the sequential way does by itself.
     vad_threshold: float = 0.25  # probability above which speech begins
     vad_min_silence_duration_ms: int = 160  # a shorter silence is part of the speech
@@ -38,6 +39,7 @@ class Options:
             ("task", self.task in ("transcribe", "translate"), "transcribe or translate"),
             ("temperature", degrees and all(0 <= t <= 1 for t in degrees), "a tuple of numbers from 0 to 1"),
             ("best_of", self.best_of >= 1, "a whole number from 1 on"),
+            ("audio_track", self.audio_track >= 0, "a whole number from 1 on, or 0 for the main one"),
             ("vad_threshold", 0 < self.vad_threshold < 1, "a probability, between 0 and 1"),
             ("vad_min_silence_duration_ms", self.vad_min_silence_duration_ms >= 0, "0 ms or more"),
             ("chunk_size", 1 <= self.chunk_size <= CHUNK_SECONDS, "1 to 30 s, what Whisper hears at a time"),

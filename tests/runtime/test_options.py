@@ -280,8 +280,8 @@ def test_defaults_are_those_of_openai_whisper() -> None:
     theirs = inspect.signature(whisper.transcribe).parameters
     ours = {field.name: field.default for field in fields(Options)}
     shared = ours.keys() & theirs.keys()
-    cut_by = {"vad_threshold", "vad_min_silence_duration_ms", "chunk_size"}  # it does not
-    assert shared == ours.keys() - {"language", "task", "best_of"} - cut_by
+    alone = {"vad_threshold", "vad_min_silence_duration_ms", "chunk_size", "audio_track"}  # it has none
+    assert shared == ours.keys() - {"language", "task", "best_of"} - alone
     assert {name: ours[name] for name in shared} == {name: theirs[name].default for name in shared}
     # The rest has its defaults in the command line, where they stand in help texts and code.
     source = Path(str(inspect.getsourcefile(whisper.transcribe))).read_text()
@@ -326,6 +326,10 @@ def test_a_model_that_cannot_translate(home: Path, main: Run, silence: Path) -> 
         ({"temperature": ()}, r"temperature is \(\); it must be a tuple of numbers from 0 to 1"),
         ({"temperature": (0.0, 1.5)}, r"temperature is \(0.0, 1.5\); it must be"),
         ({"best_of": 0}, "best_of is 0; it must be a whole number from 1 on"),
+        (
+            {"audio_track": -1},
+            "audio_track is -1; it must be a whole number from 1 on, or 0 for the main one",
+        ),
         ({"vad_threshold": 0}, "vad_threshold is 0; it must be"),
         ({"vad_min_silence_duration_ms": -1}, "vad_min_silence_duration_ms is -1; it must be 0 ms or more"),
         ({"chunk_size": 0.5}, "chunk_size is 0.5; it must be 1 to 30 s"),

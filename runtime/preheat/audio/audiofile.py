@@ -42,12 +42,15 @@ def decode(path: Path) -> Recording:
         return decode_file(file)
 
 
-def decode_file(file: BinaryIO) -> Recording:
-    """The same of an open file, unbuffered, so that its descriptor stands where the file does."""
+def decode_file(file: BinaryIO, track: int = 0) -> Recording:
+    """The same of an open file, unbuffered, so that its descriptor stands where the file does.
+
+    `track`: which one of several, from 1 on; 0: the main one.
+    """
     # Handed on by descriptor: from the name libsndfile would guess, and take any *.mp3 for one.
     header = plain(file)
-    samples = read_plain(file, header) if header else None
-    found = Recording(*isolation.decode(file)) if samples is None else Recording(samples)
+    samples = read_plain(file, header) if header and track <= 1 else None
+    found = Recording(*isolation.decode(file, track)) if samples is None else Recording(samples)
     return checked(found)
 
 

@@ -159,10 +159,11 @@ av.logging.set_level(av.logging.WARNING)
 av.logging.set_skip_repeated(False)  # or of several parts only the first would be known to be guessed
 
 
-def decode(file: BinaryIO, output: BinaryIO, alive: Callable[[], None]) -> dict[str, Any]:
+def decode(file: BinaryIO, output: BinaryIO, alive: Callable[[], None], track: int = 0) -> dict[str, Any]:
     """Write the samples of a recording to `output`; reports what is `incomplete` of it, None if nothing is.
 
-    `alive` is called now and then as long as it goes on. Raises InputError if there is nothing to decode.
+    `alive` is called now and then as long as it goes on. `track`: which one of several, from 1 on; 0: the one
+    that FFmpeg takes for the main one. Raises InputError if there is nothing to decode.
     """
     sink = Sink(output, alive)
     errors: list[InputError] = []
@@ -170,7 +171,7 @@ def decode(file: BinaryIO, output: BinaryIO, alive: Callable[[], None]) -> dict[
     for part in parts(file):
         before = sink.seconds
         try:
-            course = decode_part(View(file, part), sink)
+            course = decode_part(View(file, part), sink, track)
         except InputError as error:
             errors.append(error)
             course = Course(cut=True)
@@ -182,7 +183,7 @@ def decode(file: BinaryIO, output: BinaryIO, alive: Callable[[], None]) -> dict[
     return {"incomplete": found and f"{found}; copy it again, or export it from its source"}
 
 
-def decode_part(view: View, sink: Sink) -> Course:
+def decode_part(view: View, sink: Sink, track: int) -> Course:
     """Decode one recording into `sink`. Raises InputError."""
     course = Course(cut=view.part.cut, damaged=view.part.damaged)
     before = sink.seconds
@@ -192,7 +193,11 @@ def decode_part(view: View, sink: Sink) -> Course:
         except av.FFmpegError as error:
             raise InputError(NO_START if course.cut else NO_RECORDING) from error
         with container:
-            stream = container.streams.best("audio")
+            tracks = container.streams.audio
+            if track > len(tracks) > 0:
+                has = "one audio track" if len(tracks) == 1 else f"{len(tracks)} audio tracks"
+                raise InputError(f"has {has}; give --audio_track another number, or leave it out")
+            stream = tracks[track - 1] if track and tracks else container.streams.best("audio")
             if not isinstance(stream, AudioStream):
                 raise InputError(NO_START if course.cut else "holds no sound; give a recording that does")
             if stream.codec_context is None:

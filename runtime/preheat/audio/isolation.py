@@ -46,8 +46,10 @@ class Helper:
         self._lock = Lock()
         self._socket: socket.socket | None = None
 
-    def send(self, files: list[int]) -> None:
+    def send(self, files: list[int], track: int) -> None:
         """Have the recording files[0] decoded into the memory files[1], and a report written to files[2].
+
+        `track`: as of containers.decode, up to 255.
 
         Raises OSError, and FaultError where the helper does not start.
         """
@@ -55,10 +57,10 @@ class Helper:
             if self._socket is None:
                 self._socket = self._start()
             try:
-                socket.send_fds(self._socket, [b"."], files)
+                socket.send_fds(self._socket, [bytes([track])], files)
             except OSError:  # it was killed; another one may live
                 self._socket = self._start()
-                socket.send_fds(self._socket, [b"."], files)
+                socket.send_fds(self._socket, [bytes([track])], files)
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -82,8 +84,10 @@ class Helper:
 HELPER = Helper()
 
 
-def decode(file: BinaryIO) -> tuple[Samples, str | None]:
+def decode(file: BinaryIO, track: int = 0) -> tuple[Samples, str | None]:
     """[samples] of a recording at 16 kHz, mono, and what is missing of it, None if nothing is.
+
+    `track`: as of containers.decode.
 
     Raises InputError, OSError, and FaultError.
     """
@@ -91,7 +95,7 @@ def decode(file: BinaryIO) -> tuple[Samples, str | None]:
     reader, writer = os.pipe()
     try:
         try:
-            HELPER.send([file.fileno(), memory, writer])
+            HELPER.send([file.fileno(), memory, writer], min(track, 255))
         finally:
             os.close(writer)
         with os.fdopen(reader, "rb", closefd=False) as pipe:
@@ -117,13 +121,13 @@ def serve() -> None:
     with socket.socket(fileno=0) as requests:
         requests.send(b".")  # to say that it lives
         while (received := socket.recv_fds(requests, 1, 3))[0]:
-            files = received[1]
+            (track,), files = received[:2]
             if os.fork() == 0:
                 die_with_parent()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 recording, memory, writer = files
                 with os.fdopen(recording, "rb") as file, os.fdopen(memory, "wb") as output:
-                    report = limited(lambda: containers.decode(file, output, alive))
+                    report = limited(lambda: containers.decode(file, output, alive, track))  # noqa: B023
                 os.write(writer, json.dumps(report).encode())
                 os._exit(0)
             for descriptor in files:

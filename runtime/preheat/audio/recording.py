@@ -59,7 +59,7 @@ class Reader:
     def _read(self) -> None:
         try:
             with self._log.phase("decode audio"), self._opened() as file:
-                recording = audiofile.decode_file(file)
+                recording = audiofile.decode_file(file, self._options.audio_track)
             self._prepared.set_result(prepare(recording, self._detector, self._options, self._log))
         except OSError as error:  # it was there when storage.check looked
             reason = f"cannot be read: {error.strerror}; check that it is still there"

@@ -6,6 +6,7 @@ commit mark.
 """
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -174,9 +175,13 @@ class Bucket:
 
     def put(self, stem: str, texts: dict[str, str], of: Made, guard: Guard) -> None:
         """As of any target; the JSON is the last, and without it nothing counts as there."""
-        for name, text in texts.items():
-            if name != MARK:
-                s3.put(self._at(stem, name), text.encode(), name)
+
+        def write(name: str) -> None:
+            s3.put(self._at(stem, name), texts[name].encode(), name)
+
+        if others := [name for name in texts if name != MARK]:
+            with ThreadPoolExecutor(len(others)) as pool:
+                list(pool.map(write, others))
         only: dict[str, str] = {}
         if not guard.replace:
             only = {"IfMatch": guard.there.tag} if guard.there else {"IfNoneMatch": "*"}

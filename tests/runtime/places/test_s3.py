@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from preheat.audio import audiofile
 from tests.runtime.console import Run, errors
 from tests.runtime.places.conftest import Bucket
 from tests.runtime.places.proxy import Proxy, Trouble
+from tests.runtime.soundfiles import WRITERS
 
 ALL = ["txt", "srt", "vtt", "tsv", "json"]
 TYPES = {
@@ -34,13 +36,26 @@ def texts(folder: Path) -> dict[str, str]:
 
 def test_all_formats_in_both_places(run: Run, bucket: Bucket, samples: Path, tmp_path: Path) -> None:
     """A process of its own finds bucket and credentials where all of AWS's tools do."""
-    out = tmp_path / "out"
-    done = run("-f", "all", "-o", out, "-o", "s3://recordings/out", samples / "short.flac")
+    out, folder = tmp_path / "out", tmp_path / "in"
+    sound = audiofile.decode(samples / "short.flac").samples
+    for name in ("short.wav", "phone/call.m4a", "phone/film.mp4"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(WRITERS[Path(name).suffix[1:]](sound))
+    done = run("-f", "all", "-o", out, "-o", "s3://recordings/out", folder)
     assert (done.returncode, done.stdout, errors(done)) == (0, "", [])
     assert texts(out) == bucket.contents("out/")
-    assert sorted(texts(out)) == sorted(TYPES)
+    stems = ("short", "phone/call", "phone/film")
+    assert sorted(texts(out)) == sorted(f"{stem}.{name}" for stem in stems for name in ALL)
+    assert all("zero" in texts(out)[f"{stem}.txt"] for stem in stems)
     assert {name: bucket.get(f"out/{name}")["ContentType"] for name in TYPES} == TYPES
-    assert "zero" in texts(out)["short.txt"]
+
+
+def test_formats_are_written_side_by_side(main: Run, bucket: Bucket, proxy: Proxy, samples: Path) -> None:
+    """All but the JSON, so that a slow network costs its time twice, and not five times."""
+    proxy.trouble = lambda method, *_: Trouble(wait=0.5) if method == "PUT" else None
+    assert main("-f", "all", "-o", "s3://recordings", samples / "short.flac").returncode == 0
+    assert proxy.most == 4
+    assert sorted(bucket.contents()) == sorted(TYPES)
 
 
 def test_a_recording_and_a_prefix(
@@ -170,3 +185,22 @@ def test_one_place_fails_and_the_other_gets_it(
     )
     assert sorted(texts(tmp_path)) == ["noise.txt", "short.txt"]
     assert bucket.contents() == {}
+
+
+def test_names_that_are_no_keys(main: Run, bucket: Bucket, samples: Path, tmp_path: Path) -> None:
+    """They fail before the work, and alone; what S3 takes, it gets as it is."""
+    long = tmp_path / ("d" * 200) / ("e" * 200) / ("f" * 200)
+    names = [
+        "caf\udce9.flac",
+        "two lines, ü & +%20.flac",
+        f"{long.relative_to(tmp_path)}/{'g' * 200}/{'h' * 240}.flac",
+    ]
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).symlink_to(samples / "short.flac")
+    done = main("-o", "s3://recordings/out/", tmp_path / "in")
+    assert done.returncode == 1
+    first, second = errors(done)
+    assert first.endswith(".flac: its name is not UTF-8, as a key of S3 has to be; rename it")
+    assert second.endswith(".flac: its key is longer than 1024 bytes; rename it")
+    assert sorted(bucket.contents("out/")) == ["two lines, ü & +%20.json", "two lines, ü & +%20.txt"]
