@@ -89,7 +89,7 @@ for name in IMPORTS:
         wrong.append(f"{name} cannot be imported: {error}")
 wrong += [
     f"{module} is not compiled"
-    for module in Path(sys.prefix).rglob("*.py")
+    for module in Path(sys.prefix, "lib").rglob("*.py")  # programs in bin/ are not imported
     if not Path(cache_from_source(str(module))).exists() and is_python(module)
 ]
 if sys.argv[1] == "cuda" and "torch" in sys.modules and (ailment := what_ails_the_gpu()):
