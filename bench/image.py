@@ -13,7 +13,7 @@ import os
 import statistics
 import time
 
-from bench.trials import processor
+from bench.harness import processor
 from factory.local.image import ARTIFACT, image
 from factory.local.machine import booted
 from factory.ssh import Machine

@@ -18,8 +18,7 @@ import os
 import sys
 from pathlib import Path
 
-from bench.forms import Models
-from bench.trials import (
+from bench.harness import (
     RESULTS,
     ROOT,
     Facts,
@@ -36,6 +35,7 @@ from bench.trials import (
     table,
     warm,
 )
+from bench.models import Models
 
 THREADED = ("state", "fastsafetensors", "runai")
 TITLES = {

@@ -85,7 +85,7 @@ def fastsafetensors(path: Path, device: str, threads: int) -> Load:
 
 
 def runai(path: Path, device: str, _threads: int) -> Load:
-    """Several threads, as many as RUNAI_STREAMER_CONCURRENCY says (trials.call sets it)."""
+    """Several threads, as many as RUNAI_STREAMER_CONCURRENCY says (harness.call sets it)."""
     library: Any = importlib.import_module("runai_model_streamer")  # it has no types
 
     def load() -> Iterable[Tensor]:

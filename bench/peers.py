@@ -3,7 +3,7 @@
     .venv/bin/python -m bench.peers transformers --model DIR --checkpoint DIR --dtype float32 short.flac
 
 prints the text, and on stderr what `transcribe --timings=json` prints, by the same clock, and how many
-windows were decoded and tokens generated. `--model` is in the form that the program loads (forms.py),
+windows were decoded and tokens generated. `--model` is in the form that the program loads (models.py),
 `--checkpoint` the folder with tokenizer and feature settings.
 
 All are asked for the same: greedy, English given, timestamps on, no text of the window before, no second

@@ -22,7 +22,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from bench.trials import ROOT, SAMPLES, describe, machine, table
+from bench.harness import ROOT, SAMPLES, describe, machine, table
 from preheat.audio import audiofile
 from preheat.audio.constants import SAMPLE_RATE
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from bench.trials import ROOT, describe, machine, table
+from bench.harness import ROOT, describe, machine, table
 from preheat.audio import audiofile, loudness, vad
 from preheat.model import batched
 from preheat.model.decoding import Decoder, Result

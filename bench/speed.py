@@ -23,9 +23,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from bench.forms import Models
-from bench.systems import Job, System, has_option, possible
-from bench.trials import (
+from bench.harness import (
     RESULTS,
     ROOT,
     SAMPLES,
@@ -40,6 +38,8 @@ from bench.trials import (
     table,
     warm,
 )
+from bench.models import Models
+from bench.systems import Job, System, has_option, possible
 
 TOKENS = 100  # in a window of a model with random weights
 BASE = "transformers"  # what ratios are to

@@ -20,9 +20,7 @@ import os
 import sys
 
 from bench.chart import Panel, draw
-from bench.forms import Models
-from bench.systems import Job, System, possible
-from bench.trials import (
+from bench.harness import (
     RESULTS,
     ROOT,
     SAMPLES,
@@ -39,6 +37,8 @@ from bench.trials import (
     table,
     warm,
 )
+from bench.models import Models
+from bench.systems import Job, System, possible
 
 SHAPES = ["tiny", "turbo", "large-v3"]
 CACHES = ["warm", "dropped"]

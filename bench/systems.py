@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.forms import Models
-from bench.trials import ROOT, Facts, TrialError, call, measure
+from bench.harness import ROOT, Facts, TrialError, call, measure
+from bench.models import Models
 
 TRANSCRIBE = ROOT / "runtime" / "transcribe.py"
 OURS = "preheat"
@@ -24,7 +24,7 @@ class System:
     files: list[Path]  # of the model, that it reads
 
     def run(self, threads: int) -> Facts:
-        """One fresh process: its timings, and `text`, `windows` and `tokens`. Raises trials.Failure."""
+        """One fresh process: its timings, and `text`, `windows` and `tokens`. Raises harness.TrialError."""
         output, facts = measure(self.command, threads)
         if self.name.startswith(OURS):
             # Peers that search for speech do so in their model time.

@@ -21,7 +21,7 @@ import transformers
 from numpy.typing import NDArray
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from bench.trials import ROOT
+from bench.harness import ROOT
 from preheat.audio.constants import CHUNK_SECONDS, SAMPLE_RATE
 
 FIXTURES = ROOT / "tests" / "fixtures"

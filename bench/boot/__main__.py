@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.boot.picture import BLOCK, draw
-from bench.trials import RESULTS, describe, machine, median, save, table
+from bench.harness import RESULTS, describe, machine, median, save, table
 from factory.console import FactoryError, say
 from factory.local import mounts
 from factory.local.basedisk import ROOT_OFFSET

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.boot.__main__ import mounted, volume
-from bench.forms import Models
+from bench.harness import describe, machine, save, table
 from bench.load import numbers
-from bench.trials import describe, machine, save, table
+from bench.models import Models
 from factory.console import run, say
 from factory.local import mounts
 from factory.local.basedisk import ROOT_OFFSET

@@ -12,7 +12,7 @@ import argparse
 from contextlib import ExitStack
 from typing import Any
 
-from bench.trials import RESULTS, describe, machine, median, save, table
+from bench.harness import RESULTS, describe, machine, median, save, table
 from factory.local.basedisk import ROOT_OFFSET
 from factory.local.image import ARTIFACT
 from factory.local.machine import overlaid, running

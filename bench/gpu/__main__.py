@@ -21,7 +21,7 @@ from pathlib import Path
 from bench.gpu import prepare, report
 from bench.gpu.place import Place
 from bench.gpu.steps import STEPS, run
-from bench.trials import RESULTS, machine, names
+from bench.harness import RESULTS, machine, names
 
 TOTAL = 480.0  # seconds
 PATIENCE = 10  # times as long without a GPU: nothing is measured there, and others may use the machine

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bench.gpu.place import Place
-from bench.trials import drop_caches
+from bench.harness import drop_caches
 
 
 def drop(place: Place, path: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.gpu.place import Place
-from bench.trials import ROOT, SAMPLES, Facts
+from bench.harness import ROOT, SAMPLES, Facts
 from preheat import timing
 
 TRANSCRIBE = ROOT / "runtime" / "transcribe.py"

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bench.gpu.place import Place, Row
-from bench.trials import ROOT
+from bench.harness import ROOT
 
 GRAPH, TRANSFER = "tests/runtime/model/test_graph.py", "tests/runtime/weights/test_transfer.py"
 GPU_ONLY = [f"{GRAPH}::test_captured_steps_say_what_eager_ones_do", f"{TRANSFER}::test_to_a_gpu"]

@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 
-from bench.trials import ROOT
+from bench.harness import ROOT
 
 HOME = ROOT / "build" / "gpu"
 WORDS = HOME / "vocabulary.json"

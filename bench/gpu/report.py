@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.gpu.place import Row
-from bench.trials import RESULTS, describe, table
+from bench.harness import RESULTS, describe, table
 
 ASIDE = ("table", "told", "problem", "list")  # keys of a row that are no columns of its table
 WHOLE = 100  # numbers from here on are shown without decimals

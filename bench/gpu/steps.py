@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench.gpu.place import Place, Row
-from bench.trials import ROOT
+from bench.harness import ROOT
 
 TAIL = 2000  # characters of a failed step's output that are kept
 

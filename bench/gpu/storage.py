@@ -16,7 +16,7 @@ from xxhash import xxh3_64_hexdigest
 from bench.gpu import ours
 from bench.gpu.cache import drop
 from bench.gpu.place import Place, Row
-from bench.trials import warm
+from bench.harness import warm
 from preheat.weights import readahead, transfer
 
 

@@ -65,12 +65,12 @@ def is_there(plan: Plan, settings: Settings) -> bool:
 def build(run: Run, plan: Plan, settings: Settings, report: Report) -> None:
     """Build the AMI on the first instance that is to be had; FactoryError if none is, or the build fails."""
     file_of(plan, "manifest").unlink(missing_ok=True)  # Packer would add to it
-    for kind, subnet in plan.places:
-        with report.step(f"build on {kind}", subnet) as line:
+    for instance_type, subnet in plan.candidates:
+        with report.step(f"build on {instance_type}", subnet) as line:
             try:
                 with explained():
                     group = make_security_group(run, settings, subnet)
-                values = variables(run, plan, kind, subnet, group)
+                values = variables(run, plan, instance_type, subnet, group)
                 values["startup_file"] = str(startup_file(plan, settings))
                 packer.build("amazon-ebs.ami", values, LOG, settings.path)
             except packer.NoCapacityError:
@@ -78,16 +78,16 @@ def build(run: Run, plan: Plan, settings: Settings, report: Report) -> None:
                 continue
             line.result = plan.name
         return
-    tried = ", ".join(f"{kind} in {subnet}" for kind, subnet in plan.places)
+    tried = ", ".join(f"{instance_type} in {subnet}" for instance_type, subnet in plan.candidates)
     raise FactoryError(
         f"EC2 has no capacity for any of: {tried}",
         "Try again later, or set more instance_types, subnets in more zones, or another region",
     )
 
 
-def file_of(plan: Plan, kind: str) -> Path:
+def file_of(plan: Plan, instance_type: str) -> Path:
     """The file beside the AMI: `image` for image.json, `manifest` for Packer's, `facts` for the play's."""
-    return RECORDS / f"{plan.name}.{kind}.json"
+    return RECORDS / f"{plan.name}.{instance_type}.json"
 
 
 def startup_file(plan: Plan, settings: Settings) -> Path:
@@ -98,7 +98,7 @@ def startup_file(plan: Plan, settings: Settings) -> Path:
     return file
 
 
-def variables(run: Run, plan: Plan, kind: str, subnet: str, group: str) -> dict[str, str | int]:
+def variables(run: Run, plan: Plan, instance_type: str, subnet: str, group: str) -> dict[str, str | int]:
     """Packer's variables for one try."""
     facts = {
         "image_source_id": plan.source["ImageId"],
@@ -114,7 +114,7 @@ def variables(run: Run, plan: Plan, kind: str, subnet: str, group: str) -> dict[
         "source_ami": plan.source["ImageId"],
         "source_ami_owner": plan.source["OwnerId"],
         "root_device": plan.source["RootDeviceName"],
-        "instance_type": kind,
+        "instance_type": instance_type,
         "subnet_id": subnet,
         "security_group_id": group,
         "ami_name": plan.name,

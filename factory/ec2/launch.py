@@ -43,7 +43,7 @@ class Instance:
     """An instance that EC2 runs: its id and type, when it was launched, and how to log in."""
 
     id: str
-    kind: str
+    instance_type: str
     launched: float  # by time.monotonic()
     machine: Machine
 
@@ -58,16 +58,16 @@ class Launch:
     settings: Settings
     folder: Path  # for the key and ssh's configuration
 
-    def on_first(self, places: list[tuple[str, str]], report: Report) -> Instance:
-        """An instance in the first place that has one, places of the type that it was built on before others.
+    def on_first(self, candidates: list[tuple[str, str]], report: Report) -> Instance:
+        """An instance in the first place that has one, the type that it was built on before others.
 
         FactoryError if none has.
         """
         key = self.make_key()
         built_on = images.tags(self.image).get("preheat:instance-type")
-        for kind, subnet in sorted(places, key=lambda place: place[0] != built_on):
-            request = self.request(kind, subnet)
-            with report.step(f"launch on {kind}", subnet) as line:
+        for instance_type, subnet in sorted(candidates, key=lambda candidate: candidate[0] != built_on):
+            request = self.request(instance_type, subnet)
+            with report.step(f"launch on {instance_type}", subnet) as line:
                 try:
                     made = patiently(self.ec2.run_instances, *NOT_YET, **request)
                 except ClientError as error:
@@ -78,7 +78,7 @@ class Launch:
                 launched = time.monotonic()
                 described = running(self.ec2, made["Instances"][0], public=self.public)
                 line.result = str(described["InstanceId"])
-            return Instance(line.result, kind, launched, self.machine(described, key))
+            return Instance(line.result, instance_type, launched, self.machine(described, key))
         raise FactoryError(
             f"EC2 has no capacity to prove {self.image['ImageId']}, so that it is not published",
             "Run it again later: it goes on with the proof. Or set verify = false",
@@ -104,13 +104,13 @@ class Launch:
         key.write_text(made["KeyMaterial"])
         return key
 
-    def request(self, kind: str, subnet: str) -> dict[str, Any]:
+    def request(self, instance_type: str, subnet: str) -> dict[str, Any]:
         """What is asked of EC2: the AMI as it is, with the network of a builder, and an end to it."""
         tags = self.settings.tags | {
             "Name": f"{self.run.id} (proves {self.image['Name']})",
             "preheat:run": self.run.id,
         }
-        marks = images.as_tags(tags)
+        tag_list = images.as_tags(tags)
         network = {
             "DeviceIndex": 0,
             "SubnetId": subnet,
@@ -119,14 +119,16 @@ class Launch:
         }
         return {
             "ImageId": self.image["ImageId"],
-            "InstanceType": kind,
+            "InstanceType": instance_type,
             "MinCount": 1,
             "MaxCount": 1,
             "KeyName": self.run.id,
             "NetworkInterfaces": [network],
             "InstanceInitiatedShutdownBehavior": "terminate",
             "UserData": passing(datetime.now(UTC) + LIFE),
-            "TagSpecifications": [{"ResourceType": kind, "Tags": marks} for kind in ("instance", "volume")],
+            "TagSpecifications": [
+                {"ResourceType": made, "Tags": tag_list} for made in ("instance", "volume")
+            ],
             **market(self.settings),
         }
 

@@ -38,7 +38,7 @@ class Plan:
     account: str
     inputs: str
     source: dict[str, Any]  # of the source AMI, as DescribeImages gives it
-    places: list[tuple[str, str]]  # instance type and subnet, in the order to try them
+    candidates: list[tuple[str, str]]  # instance type and subnet, in the order to try them
 
 
 def check(settings: Settings) -> Plan:
@@ -55,15 +55,15 @@ def check(settings: Settings) -> Plan:
         source = find_source(ec2, settings)
         say(f"source {source['ImageId']}, {source['Name']}")
         check_source(source, settings)
-        places = find_places(ec2, settings)
-        kinds = sorted({kind for kind, _ in places})
-        described = ec2.describe_instance_types(InstanceTypes=kinds)["InstanceTypes"]
+        candidates = find_candidates(ec2, settings)
+        instance_types = sorted({instance_type for instance_type, _ in candidates})
+        described = ec2.describe_instance_types(InstanceTypes=instance_types)["InstanceTypes"]
         check_kinds(described)
-        check_quota(described, settings, kinds)
+        check_quota(described, settings, instance_types)
         for region in settings.copy_regions:
             client("ec2", region).describe_images(Owners=["self"], MaxResults=5)
     inputs = digest(settings, source)
-    return Plan(f"{settings.name_prefix}-{VERSION}-{inputs[:12]}", account, inputs, source, places)
+    return Plan(f"{settings.name_prefix}-{VERSION}-{inputs[:12]}", account, inputs, source, candidates)
 
 
 def digest(settings: Settings, source: dict[str, Any]) -> str:
@@ -132,7 +132,7 @@ def find_source(ec2: Client, settings: Settings) -> dict[str, Any]:
     return source
 
 
-def find_places(ec2: Client, settings: Settings) -> list[tuple[str, str]]:
+def find_candidates(ec2: Client, settings: Settings) -> list[tuple[str, str]]:
     """Each instance type with each subnet whose zone offers it: an earlier type everywhere before a later."""
     asked = {"SubnetIds": settings.subnet_ids} if settings.subnet_ids else {"Filters": DEFAULT_SUBNETS}
     found = ec2.describe_subnets(**asked)["Subnets"]
@@ -148,50 +148,51 @@ def find_places(ec2: Client, settings: Settings) -> list[tuple[str, str]]:
         Filters=[{"Name": "instance-type", "Values": settings.instance_types}],
     )
     offered = {(o["InstanceType"], o["Location"]) for page in offers for o in page["InstanceTypeOfferings"]}
-    places = [
-        (kind, subnet["SubnetId"])
-        for kind, subnet in product(settings.instance_types, subnets)
-        if (kind, subnet["AvailabilityZone"]) in offered
+    candidates = [
+        (instance_type, subnet["SubnetId"])
+        for instance_type, subnet in product(settings.instance_types, subnets)
+        if (instance_type, subnet["AvailabilityZone"]) in offered
     ]
     zones = ", ".join(sorted({subnet["AvailabilityZone"] for subnet in subnets}))
-    missing = [kind for kind in settings.instance_types if kind not in {place[0] for place in places}]
-    if not places:
+    offering = {instance_type for instance_type, _ in candidates}
+    missing = [instance_type for instance_type in settings.instance_types if instance_type not in offering]
+    if not candidates:
         raise FactoryError(
             f"none of {', '.join(missing)} is offered in {zones}",
             "Set other instance_types (see aws ec2 describe-instance-type-offerings), or another region",
         )
     if missing:
         say(f"not offered in {zones}, and so not tried: {', '.join(missing)}")
-    return places
+    return candidates
 
 
-def check_quota(described: list[dict[str, Any]], settings: Settings, kinds: list[str]) -> None:
+def check_quota(described: list[dict[str, Any]], settings: Settings, instance_types: list[str]) -> None:
     """The account may run instances of these types; a quota that cannot be read is said and let pass."""
     needed = {item["InstanceType"]: item["VCpuInfo"]["DefaultVCpus"] for item in described}
     quotas = client("service-quotas", settings.region)
-    for kind in kinds:
-        quota = quota_code(kind, spot=settings.spot)
+    for instance_type in instance_types:
+        quota = quota_code(instance_type, spot=settings.spot)
         if not quota:
             continue
-        if kind not in needed:
-            say(f"EC2 does not describe {kind}, so that its quota is not compared; going on")
+        if instance_type not in needed:
+            say(f"EC2 does not describe {instance_type}, so that its quota is not compared; going on")
             continue
         try:
             allowed = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=quota)["Quota"]["Value"]
         except ClientError as error:
-            say(f"the quota {quota} for {kind} cannot be read ({code(error)}); going on")
+            say(f"the quota {quota} for {instance_type} cannot be read ({code(error)}); going on")
             continue
-        if allowed < needed[kind]:
+        if allowed < needed[instance_type]:
             raise FactoryError(
-                f"the account may run {allowed:.0f} vCPUs of the family of {kind} in {settings.region},"
-                f" which has {needed[kind]}",
+                f"the account may run {allowed:.0f} vCPUs of the family of {instance_type} in"
+                f" {settings.region}, which has {needed[instance_type]}",
                 "Ask for more: aws service-quotas request-service-quota-increase --service-code ec2"
-                f" --quota-code {quota} --desired-value {needed[kind]} --region {settings.region}",
+                f" --quota-code {quota} --desired-value {needed[instance_type]} --region {settings.region}",
             )
 
 
-def quota_code(kind: str, *, spot: bool) -> str | None:
+def quota_code(instance_type: str, *, spot: bool) -> str | None:
     """The quota that an instance type counts towards; None for a family that is not listed here."""
-    letters = re.match("[a-z]*", kind)
+    letters = re.match("[a-z]*", instance_type)
     family = letters[0] if letters else ""
     return next((codes[spot] for families, codes in QUOTAS.items() if family in families), None)

@@ -50,7 +50,7 @@ def prove(plan: Plan, settings: Settings, folder: Path, record: Path, report: Re
         noted(plan, settings.region, folder, building=False) as run,
     ):
         with explained():
-            instance = Launch(ec2, run, image, settings, scratch).on_first(plan.places, report)
+            instance = Launch(ec2, run, image, settings, scratch).on_first(plan.candidates, report)
         instance.machine.console.unlink(missing_ok=True)  # an earlier proof's
         try:
             figures = tried(instance, record, report)
@@ -58,23 +58,23 @@ def prove(plan: Plan, settings: Settings, folder: Path, record: Path, report: Re
             with suppress(ClientError, BotoCoreError):  # it is to explain the error, not to take its place
                 keep_console(ec2, instance)
             raise failed(image["ImageId"], instance, settings, error) from error
-        marks = {MARK: f"{datetime.now(UTC):%Y-%m-%d} on {instance.kind}"}
-        marks |= {f"preheat:{name}": f"{seconds:.1f} s" for name, seconds in figures.items()}
+        tags = {MARK: f"{datetime.now(UTC):%Y-%m-%d} on {instance.instance_type}"}
+        tags |= {f"preheat:{name}": f"{seconds:.1f} s" for name, seconds in figures.items()}
         with explained():
             ec2.create_tags(
                 Resources=[image["ImageId"], *images.snapshots(image)],
-                Tags=images.as_tags(marks),
+                Tags=images.as_tags(tags),
             )
 
 
 def tried(instance: Instance, record: Path, report: Report) -> dict[str, float]:
     """The figures of an instance that does its work: seconds to ssh, to its first words, to the next."""
     figures = {}
-    with report.step("ssh answers", instance.kind) as line:
+    with report.step("ssh answers", instance.instance_type) as line:
         figures["launch-to-ssh"] = wait_for_login(instance)
         line.result = f"{figures['launch-to-ssh']:.1f} s after the launch"
     for name in ("first words", "words again"):
-        with report.step(name, instance.kind) as line:
+        with report.step(name, instance.instance_type) as line:
             heard = instance.machine.run(TRANSCRIBE).split()
             line.result = f"{len(heard)} of the sample"
         figures[name.replace(" ", "-")] = line.seconds
@@ -84,7 +84,7 @@ def tried(instance: Instance, record: Path, report: Report) -> dict[str, float]:
                 f"its {name} are '{' '.join(heard)}', and were '{' '.join(expected)}' when it was baked",
                 "Build it anew",
             )
-    with report.step("tests/image", instance.kind) as line:
+    with report.step("tests/image", instance.instance_type) as line:
         line.result = tested(instance, record)
     return figures
 
@@ -112,7 +112,8 @@ def failed(image: str, instance: Instance, settings: Settings, error: FactoryErr
     said = instance.machine.console
     told = f"\n  Its console, as far as EC2 tells it, is in {said}" if said.exists() else ""
     return FactoryError(
-        f"{image} has failed its proof on {instance.kind}, so that it is not published: {error}{told}",
+        f"{image} has failed its proof on {instance.instance_type}, so that it is not published:"
+        f" {error}{told}",
         "It is kept: launch it and look, or run it again."
         f" To remove it: aws ec2 deregister-image --region {settings.region} --image-id {image}"
         " --delete-associated-snapshots",

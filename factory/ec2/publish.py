@@ -36,8 +36,8 @@ def publish(name: str, settings: Settings, record: Path, report: Report) -> None
         image = available(ec2, name)
         line.result = str(image["ImageId"])
     purpose = {"preheat:parameter": settings.ssm_parameter}
-    marks = images.tags(image) | settings.tags | purpose | measured(record)
-    publication = Publication(settings, image, marks, report)
+    tags = images.tags(image) | settings.tags | purpose | version_tags(record)
+    publication = Publication(settings, image, tags, report)
     failed: dict[str, FactoryError] = {}
     for work in (publication.begin, publication.finish):  # every copy is begun before one is waited for
         for region in settings.keys:
@@ -62,7 +62,7 @@ class Publication:
 
     settings: Settings
     image: Image
-    marks: dict[str, str]  # tags
+    tags: dict[str, str]
     report: Report
 
     def begin(self, region: str) -> None:
@@ -79,7 +79,9 @@ class Publication:
             Description=self.image.get("Description", ""),
             SourceImageId=self.image["ImageId"],
             SourceRegion=self.settings.region,
-            TagSpecifications=[{"ResourceType": kind, "Tags": self.tags()} for kind in ("image", "snapshot")],
+            TagSpecifications=[
+                {"ResourceType": made, "Tags": self.tag_list()} for made in ("image", "snapshot")
+            ],
             **encryption | ({"KmsKeyId": key} if key else {}),
         )
         say(f"copy to {region}: {copied['ImageId']}")
@@ -104,15 +106,15 @@ class Publication:
         """Tags on the AMI and its snapshots, and IMDSv2 alone on what starts from it; how many tags."""
         ec2.create_tags(
             Resources=[image["ImageId"], *images.snapshots(image)],
-            Tags=self.tags(),
+            Tags=self.tag_list(),
         )
         if image.get("ImdsSupport") != "v2.0":  # a copy does not always have it from its source
             ec2.modify_image_attribute(ImageId=image["ImageId"], ImdsSupport={"Value": "v2.0"})
-        return len(self.marks)
+        return len(self.tags)
 
-    def tags(self) -> list[dict[str, str]]:
-        """The marks in EC2's form."""
-        return images.as_tags(self.marks)
+    def tag_list(self) -> list[dict[str, str]]:
+        """The tags in EC2's form."""
+        return images.as_tags(self.tags)
 
     def share(self, ec2: Client, image: Image) -> str:
         """Let the accounts launch the AMI, and nobody else: neither everybody nor an organisation."""
@@ -181,7 +183,7 @@ def available(ec2: Client, name: str) -> Image:
     return image
 
 
-def measured(record: Path) -> dict[str, str]:
+def version_tags(record: Path) -> dict[str, str]:
     """The tags that only the finished image knows: what image.json says of its versions."""
     if not record.exists():
         return {}  # of a build on another host, which has set them

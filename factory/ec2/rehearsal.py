@@ -20,15 +20,15 @@ TAGS = [{"Key": "preheat:run", "Value": NAME}]
 
 
 def rehearse(plan: Plan, settings: Settings) -> None:
-    """EC2 would launch the builder on the first of the places; FactoryError with its reason if not."""
-    ec2, (kind, subnet) = client("ec2", settings.region), plan.places[0]
+    """EC2 would launch the builder on the first of the candidates; FactoryError with its reason if not."""
+    ec2, (instance_type, subnet) = client("ec2", settings.region), plan.candidates[0]
     name = settings.iam_instance_profile
     profile: dict[str, Any] = {"IamInstanceProfile": {"Name": name}} if name else {}
     with explained():
         would(
             ec2.run_instances,
             ImageId=plan.source["ImageId"],
-            InstanceType=kind,
+            InstanceType=instance_type,
             SubnetId=subnet,
             MinCount=1,
             MaxCount=1,
@@ -41,7 +41,7 @@ def rehearse(plan: Plan, settings: Settings) -> None:
         would(
             ec2.create_launch_template,
             LaunchTemplateName=NAME,
-            LaunchTemplateData={"ImageId": plan.source["ImageId"], "InstanceType": kind, **profile},
+            LaunchTemplateData={"ImageId": plan.source["ImageId"], "InstanceType": instance_type, **profile},
         )
         would(
             ec2.create_fleet,

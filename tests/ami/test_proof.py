@@ -113,8 +113,8 @@ def made(
         Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
     )
     subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]]
-    places = [(kind, subnet) for kind in ("g5.xlarge", "g6.xlarge") for subnet in subnets[:2]]
-    plan = Plan(NAME, ACCOUNT, "0123", {"ImageId": SOURCE}, places)
+    candidates = [(kind, subnet) for kind in ("g5.xlarge", "g6.xlarge") for subnet in subnets[:2]]
+    plan = Plan(NAME, ACCOUNT, "0123", {"ImageId": SOURCE}, candidates)
     monkeypatch.setattr(ami, "check", lambda _: plan)
     monkeypatch.setattr(ami, "RECORDS", tmp_path)
     ami.file_of(plan, "image").write_text(ARTIFACT.record.read_text())

@@ -1,6 +1,6 @@
 """The same weights in the form that each system loads.
 
-    .venv/bin/python -m bench.forms pickled --model DIR --output FILE --dtype bfloat16
+    .venv/bin/python -m bench.models pickled --model DIR --output FILE --dtype bfloat16
 
 makes one of them. A folder of models, made once by `Models` and kept, looks like this; each form's own folder
 below the precision is also what `transcribe --home` wants:
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.trials import ROOT, call
+from bench.harness import ROOT, call
 
 CTRANSLATE2_COPIES = ["tokenizer.json", "preprocessor_config.json"]
 
@@ -72,7 +72,7 @@ class Models:
         source = self.state(name) if kind == "tensors" else self.checkpoint(name)
         path = self.home / kind / (name if kind == "ctranslate2" else f"{name}.pt")
         if not path.exists():
-            make("bench.forms", kind, "--model", str(source), "--dtype", self.dtype, output=path)
+            make("bench.models", kind, "--model", str(source), "--dtype", self.dtype, output=path)
         return path
 
 
