@@ -58,7 +58,7 @@ HEAD = ("system", "precision", *COUNTS, "model time", "RTFx", "wall", f"to {BASE
 
 
 def recording(minutes: float, folder: Path) -> tuple[Path, str]:
-    """A wav of about so many minutes, and what is said in it: the short recording, repeated."""
+    """A wav of about that many minutes, and what is said in it: the short recording, repeated."""
     audio, rate = soundfile.read(SAMPLES / "short.flac", dtype="int16")
     copies = max(1, round(minutes * 60 * rate / len(audio)))
     path = folder / f"short-{copies}.wav"

@@ -71,7 +71,7 @@ def decoder(place: Place, shape: str, size: int = 1, log: Log | None = None) -> 
 
 
 def features(place: Place, network: "Whisper", rows: int) -> "Tensor":
-    """Of so many windows, at random: these models say the same whatever they hear."""
+    """Of a number of windows, at random: these models say the same whatever they hear."""
     import torch
 
     dims = network.dims

@@ -1,7 +1,7 @@
 """`make ami`: the image as an AMI on EC2, in every region that wants it.
 
 Everything it does can be done again. The AMI's name says by a digest what it is made from, so an AMI or a
-copy that is there is not made anew; what an interrupted run has left is removed first.
+copy that is there is not made again; what an interrupted run has left is removed first.
 """
 
 from pathlib import Path

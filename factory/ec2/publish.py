@@ -179,7 +179,7 @@ def available(ec2: Client, name: str) -> Image:
         image = images.named(ec2, name)
     if not image or image["State"] != "available":
         state = image["State"] if image else "gone"
-        raise FactoryError(f"the AMI {name} is {state}", "Run it again: it is made anew")
+        raise FactoryError(f"the AMI {name} is {state}", "Run it again: a new one is made")
     return image
 
 

@@ -78,7 +78,7 @@ class Delivery:
         self._headed = False
 
     def prepare(self, count: int) -> None:
-        """Raise UsageError if the results of so many recordings have no place, or nothing can be written."""
+        """Raise UsageError if `count` recordings' results have no place, or nothing can be written."""
         self._headed = count > 1
         if not self._targets:
             if 1 in stdio.closed:

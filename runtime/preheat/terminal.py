@@ -18,7 +18,7 @@ from preheat.timing import CONTROLS, Log
 
 @contextmanager
 def bar(log: Log, total: int) -> Iterator[Callable[[Outcome], None]]:
-    """A bar of so many recordings; to be called with each that is done."""
+    """A progress bar for `total` recordings; to be called with each that is done."""
     columns = (
         BarColumn(),
         MofNCompleteColumn(),

@@ -23,7 +23,7 @@ from factory.console import BUILD, ROOT, FactoryError, run
 from factory.local import basedisk, image
 from factory.workspace import temporary, unmount_below
 
-# When to kill: so many seconds after the run has said this.
+# When to kill: after the run has said this, and how many seconds later.
 MOMENTS = [
     ("base system:", 4.0),
     ("base disk:", 0.3),

@@ -59,7 +59,7 @@ def by_av(form: str, codec: str, rate: int = SAMPLE_RATE, **options: str) -> Cal
 
 
 def patched(content: bytes, mark: bytes, skip: int, patch: bytes) -> bytes:
-    """The content with other bytes, so many behind the first mark."""
+    """The content with `patch` written `skip` bytes behind the first mark."""
     at = content.index(mark) + len(mark) + skip
     return content[:at] + patch + content[at + len(patch) :]
 
@@ -103,5 +103,5 @@ def piped() -> bytes:
 
 
 def wav_with(sound: Samples, length: int, *, behind: bytes = b"") -> bytes:
-    """A wav file whose header claims so many bytes of sound, with something behind the sound."""
+    """A wav file whose header claims a number of bytes of sound, with something behind the sound."""
     return patched(WRITERS["wav"](sound), b"data", 0, struct.pack("<I", length)) + behind

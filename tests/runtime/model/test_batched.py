@@ -118,7 +118,7 @@ def assert_heard(transcript: Transcript, said: list[Word]) -> None:
 
 
 def words(seed: int, frames: int, pauses: list[int]) -> list[Word]:
-    """At random times, so many frames apart."""
+    """At random times, a number of frames apart."""
     choose = np.random.default_rng(seed)
     said: list[Word] = []
     at = 0
@@ -277,7 +277,7 @@ def test_a_prompt_goes_before_every_window() -> None:
 
 
 class Small(Perfect):
-    """Has memory for so many windows."""
+    """Has memory for a number of windows."""
 
     room = 0
 
@@ -339,7 +339,7 @@ def test_out_of_memory_for_one_window_is_an_error(size: int) -> None:
 
 
 def affordable(monkeypatch: pytest.MonkeyPatch, free: float, device: str, dims: Dimensions = LARGE) -> int:
-    """With so many GiB of free memory; in half precision."""
+    """With a number of GiB of free memory; in half precision."""
     content = f"MemTotal: 99 kB\nMemFree: 5 kB\nMemAvailable:   {round(free * 2**20)} kB\nBuffers: 1 kB\n"
     monkeypatch.setattr(memory, "Path", lambda name: SimpleNamespace(read_text=lambda: content))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (round(free * 2**30), 80 * 2**30))
