@@ -39,6 +39,7 @@ class Cue(NamedTuple):
     start: float
     end: float
     text: str  # one or more lines
+    voice: str | None = None  # whose it is, if there are several
 
 
 @dataclass
@@ -53,14 +54,14 @@ class Piece:
     inner: bool  # a word that is not parted by spaces goes on with it
 
 
-def cues(segments: list[Segment]) -> list[Cue]:
+def cues(segments: list[Segment], columns: int = COLUMNS) -> list[Cue]:
     """What is said in segments, in cues in the same order that do not overlap.
 
-    None is longer than LONGEST; none has more than two lines, nor a line more than COLUMNS unless it is a
+    None is longer than LONGEST; none has more than two lines, nor a line more than `columns` unless it is a
     single word; and none goes faster than SPEED unless the next one follows at once. Times that overlap are
     put in order.
     """
-    passage = Passage(in_order(joined(pieces(segments))))
+    passage = Passage(in_order(joined(pieces(segments))), columns)
     return [
         Cue(
             passage.pieces[part.start].start / 1000,
@@ -121,9 +122,9 @@ def in_order(pieces: list[Piece]) -> list[Piece]:
 class Passage:
     """Pieces in a row. Parts of it, which may be cues or lines, are ranges of their numbers."""
 
-    def __init__(self, pieces: list[Piece]) -> None:
-        """Of pieces in order of time."""
-        self.pieces = pieces
+    def __init__(self, pieces: list[Piece], limit: int = COLUMNS) -> None:
+        """Of pieces in order of time; `limit`: columns in a line."""
+        self.pieces, self.limit = pieces, limit
         self.starts = [*(piece.start for piece in pieces), inf]  # ms
         self.columns = list(accumulate((width(p.text) + p.space for p in pieces), initial=0))
         self.endings = []  # by piece: the cost of a cue that ends with it
@@ -151,7 +152,7 @@ class Passage:
 
     def line(self, start: int) -> range:
         """The longest line that begins with a piece; one piece at least."""
-        limit = COLUMNS + self.columns[start] + self.pieces[start].space
+        limit = self.limit + self.columns[start] + self.pieces[start].space
         return range(start, max(bisect_right(self.columns, limit) - 1, start + 1))
 
     def shown_until(self, part: range) -> int:
@@ -199,11 +200,11 @@ class Passage:
             cost += BLINK * (1 - room / SHORTEST)
         if columns * 1000 > SPEED * room:
             cost += HASTE * (columns * 1000 / SPEED / room - 1)
-        return cost + FULL * (columns / (2 * COLUMNS)) ** 2
+        return cost + FULL * (columns / (2 * self.limit)) ** 2
 
     def lines(self, part: range) -> list[range]:
         """A cue's lines: where there are two, about as long, the upper one ending with a clause if it can."""
-        if self.width(part) <= COLUMNS or len(part) == 1:
+        if self.width(part) <= self.limit or len(part) == 1:
             return [part]
         pairs = [(range(part.start, at), range(at, part.stop)) for at in part[1:]]
         best = min((pair for pair in pairs if all(map(self.fits, pair))), key=self.unevenness)
@@ -211,7 +212,7 @@ class Passage:
 
     def fits(self, line: range) -> bool:
         """Whether a line is not too long, or cannot be shorter."""
-        return self.width(line) <= COLUMNS or len(line) == 1
+        return self.width(line) <= self.limit or len(line) == 1
 
     def unevenness(self, pair: tuple[range, range]) -> float:
         """How far from pleasing two lines are: in columns."""

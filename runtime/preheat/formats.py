@@ -19,13 +19,13 @@ def written(transcript: Transcript, formats: list[str], lines: Lines) -> dict[st
 
 def txt(transcript: Transcript) -> str:
     """One line for each segment; nothing at all if nothing was said."""
-    return "".join(f"{segment.text.strip()}\n" for segment in transcript.segments)
+    return "".join(f"{segment.line}\n" for segment in transcript.segments)
 
 
 def tsv(transcript: Transcript) -> str:
     """openai/whisper's: start and end in milliseconds, and text, of each segment."""
     rows = [
-        (round(1000 * segment.start), round(1000 * segment.end), segment.text.strip().replace("\t", " "))
+        (round(1000 * segment.start), round(1000 * segment.end), segment.line.replace("\t", " "))
         for segment in transcript.segments
     ]
     return "".join(f"{start}\t{end}\t{text}\n" for start, end, text in [("start", "end", "text"), *rows])
@@ -35,8 +35,9 @@ def to_json(transcript: Transcript) -> str:
     """openai/whisper's JSON, on one line, with `language_probability` and `complete`."""
     segments = [{"id": i, **asdict(segment)} for i, segment in enumerate(transcript.segments)]
     for segment in segments:
-        if segment["words"] is None:
-            del segment["words"]
+        for name in ("words", "channel"):
+            if segment[name] is None:
+                del segment[name]
     document = {
         "text": transcript.text,
         "segments": segments,

@@ -45,6 +45,11 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         help="which one of several, as in videos, from 1 on (default: the main one)",
     )
     add(
+        "--channels",
+        action="store_true",
+        help="each channel on its own, as of calls: left and right, or 1 to N",
+    )
+    add(
         "-o",
         "--output_dir",
         dest="outputs",

@@ -27,6 +27,7 @@ class Options:
     no_speech_threshold: float | None = 0.6  # above it, and with improbable text, there is no speech
     word_timestamps: bool = False
     audio_track: int = 0  # of a recording with several, from 1 on; 0: the main one
+    channels: bool = False  # each channel of a recording on its own
     # How a recording is cut into windows, which the sequential way does by itself.
     vad_threshold: float = 0.25  # probability above which speech begins
     vad_min_silence_duration_ms: int = 160  # a shorter silence is part of the speech

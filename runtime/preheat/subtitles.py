@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from preheat.cues import Cue, cues
+from preheat.cues import COLUMNS, Cue, cues
 from preheat.transcript import Segment, Transcript, Word
 
 LONG_PAUSE = 3.0  # s, from the start of one word to that of the next
@@ -31,19 +31,33 @@ class Subtitles(NamedTuple):
 
 
 def subtitles(transcript: Transcript, lines: Lines) -> Subtitles:
-    """By the rules of cues.py; openai/whisper's cues if `lines` are asked for, or there are no words."""
+    """By the rules of cues.py; openai/whisper's cues if `lines` are asked for, or there are no words.
+
+    Cues of one channel do not overlap; those of several may, as people do.
+    """
     segments = transcript.segments
-    if segments and segments[0].words is None:
-        return Subtitles(list(by_segments(segments)), openai=True)
-    if lines != Lines():
-        return Subtitles(list(by_words(segments, lines)), openai=True)
-    return Subtitles(cues(segments), openai=False)
+    wordless = bool(segments) and segments[0].words is None
+    openai = wordless or lines != Lines()
+    shown = []
+    for voice in dict.fromkeys(segment.channel for segment in segments):
+        own = [segment for segment in segments if segment.channel == voice]
+        if wordless:
+            made = list(by_segments(own))
+        elif openai:
+            made = list(by_words(own, lines))
+        else:
+            made = cues(own, COLUMNS - len(f"{voice}: ") if voice else COLUMNS)
+        shown += [cue._replace(voice=voice) for cue in made]
+    if any(cue.voice for cue in shown):
+        shown.sort(key=lambda cue: cue.start)
+    return Subtitles(shown, openai)
 
 
 def srt(shown: Subtitles) -> str:
     """SubRip, which has no way to write an arrow."""
     return "".join(
         f"{number}\n{clock(cue.start, ',')} --> {clock(cue.end, ',')}\n"
+        f"{f'{cue.voice}: ' if cue.voice else ''}"
         f"{cue.text if shown.openai else cue.text.replace('-->', '->')}\n\n"
         for number, cue in enumerate(shown.cues, start=1)
     )
@@ -53,6 +67,7 @@ def vtt(shown: Subtitles) -> str:
     """WebVTT; openai/whisper's has hours only where there are some, and nothing escaped."""
     return "WEBVTT\n\n" + "".join(
         f"{clock(cue.start, '.', hours=not shown.openai)} --> {clock(cue.end, '.', hours=not shown.openai)}\n"
+        f"{f'<v {cue.voice}>' if cue.voice else ''}"
         f"{cue.text if shown.openai else cue.text.translate(ENTITIES)}\n\n"
         for cue in shown.cues
     )

@@ -183,12 +183,12 @@ def transcribe(task: Task, reader: "Reader", decoder: "Decoder", job: Job, desk:
         return Outcome(task.name, FAULTY, problem=reason(error))
     return Outcome(
         task.name,
-        INCOMPLETE if prepared.incomplete else DONE,
-        seconds=prepared.seconds,
+        INCOMPLETE if transcript.incomplete else DONE,
+        seconds=prepared[0].seconds,
         spent=spent,
         words=sum(len(segment.text.split()) for segment in transcript.segments),
         language=transcript.language,
-        problem=prepared.incomplete and f"{prepared.incomplete}; what is there is transcribed",
+        problem=transcript.incomplete and f"{transcript.incomplete}; what is there is transcribed",
     )
 
 

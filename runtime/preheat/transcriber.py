@@ -15,7 +15,7 @@ from preheat.options import Options, UsageError
 from preheat.places.sources import File
 from preheat.storage import InputError, check
 from preheat.timing import Log
-from preheat.transcript import Transcript
+from preheat.transcript import Transcript, merged
 from preheat.weights.loading import DEVICES, STRATEGIES, Loading, default_home, enough_memory, find
 
 if TYPE_CHECKING:
@@ -102,15 +102,15 @@ class Transcriber:
             name = os.fspath(audio) if isinstance(audio, str | os.PathLike) else "the recording"
             raise InputError(f"{name}: {error}") from error
 
-    def _prepare(self, audio: "Audio", asked: Options) -> "Prepared":
-        """The recording and where in it there is speech. Raises InputError."""
+    def _prepare(self, audio: "Audio", asked: Options) -> "list[Prepared]":
+        """The recording, or its channels, and where in it there is speech. Raises InputError."""
         from preheat.audio import audiofile, recording  # noqa: PLC0415  there by now
 
         log = Log(quiet=True)
         if isinstance(audio, str | os.PathLike):
             check(path := Path(audio))
             return recording.Reader(File(path).open, self._detector, asked, log).result()
-        return recording.prepare(audiofile.sampled(audio), self._detector, asked, log)
+        return [recording.prepare(audiofile.sampled(audio), self._detector, asked, log)]
 
 
 def check_asked(asked: Options, name: str, vocabulary: "Vocabulary") -> None:
@@ -123,8 +123,13 @@ def check_asked(asked: Options, name: str, vocabulary: "Vocabulary") -> None:
         raise UsageError(f"{name} cannot translate; leave out --task translate")
 
 
-def write_down(prepared: "Prepared", decoder: "Decoder", *, sequentially: bool) -> Transcript:
-    """What is said in a recording. Raises InputError if there is not the memory for one window at a time."""
+def write_down(prepared: "list[Prepared]", decoder: "Decoder", *, sequentially: bool) -> Transcript:
+    """What is said in a recording, or in its channels. Raises InputError."""
+    return merged({each.channel: transcribed(each, decoder, sequentially=sequentially) for each in prepared})
+
+
+def transcribed(prepared: "Prepared", decoder: "Decoder", *, sequentially: bool) -> Transcript:
+    """What is said in one channel. Raises InputError if there is not the memory for one window at a time."""
     import torch  # noqa: PLC0415  there by now
 
     from preheat.model import batched, sequential  # noqa: PLC0415  there by now, or small

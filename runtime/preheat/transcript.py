@@ -1,6 +1,7 @@
 """What was said in a recording: words in segments in a transcript."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,13 @@ class Segment:
     compression_ratio: float  # of the window's text
     no_speech_prob: float  # of the window
     words: list[Word] | None = None  # if they were asked for
+    channel: str | None = None  # in which it is said, if each was transcribed on its own
+
+    @property
+    def line(self) -> str:
+        """Its text, and in front of it the channel, if there is one."""
+        text = self.text.strip()
+        return f"{self.channel}: {text}" if self.channel else text
 
 
 @dataclass(frozen=True)
@@ -47,3 +55,16 @@ class Transcript:
     def text(self) -> str:
         """All segments' text, as decoded, so mostly with a space in front."""
         return "".join(segment.text for segment in self.segments)
+
+
+def merged(channels: Mapping[str | None, Transcript]) -> Transcript:
+    """The transcripts of a recording's channels as one, by time; its language is that of the longest text."""
+    found = list(channels.values())
+    if len(found) == 1:
+        return found[0]
+    segments = [replace(segment, channel=name) for name in channels for segment in channels[name].segments]
+    return replace(
+        max(found, key=lambda transcript: len(transcript.text)),
+        segments=sorted(segments, key=lambda segment: segment.start),
+        incomplete=next((each.incomplete for each in found if each.incomplete), None),
+    )

@@ -280,7 +280,8 @@ def test_defaults_are_those_of_openai_whisper() -> None:
     theirs = inspect.signature(whisper.transcribe).parameters
     ours = {field.name: field.default for field in fields(Options)}
     shared = ours.keys() & theirs.keys()
-    alone = {"vad_threshold", "vad_min_silence_duration_ms", "chunk_size", "audio_track"}  # it has none
+    # What it has nothing of.
+    alone = {"vad_threshold", "vad_min_silence_duration_ms", "chunk_size", "audio_track", "channels"}
     assert shared == ours.keys() - {"language", "task", "best_of"} - alone
     assert {name: ours[name] for name in shared} == {name: theirs[name].default for name in shared}
     # The rest has its defaults in the command line, where they stand in help texts and code.

@@ -5,7 +5,7 @@ libsndfile in this process; everything else by FFmpeg's libraries in a process o
 so is a plain file that turns out to be damaged. That one alone decides whether a recording is whole.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,6 +31,7 @@ class Recording:
 
     samples: Samples  # [samples] at 16 kHz, mono, about -1 to 1
     incomplete: str | None = None  # what is missing, as a line for the user; None if nothing is
+    channels: int = 1  # of the file
 
 
 def decode(path: Path) -> Recording:
@@ -42,16 +43,17 @@ def decode(path: Path) -> Recording:
         return decode_file(file)
 
 
-def decode_file(file: BinaryIO, track: int = 0) -> Recording:
+def decode_file(file: BinaryIO, track: int = 0, channel: int = 0) -> Recording:
     """The same of an open file, unbuffered, so that its descriptor stands where the file does.
 
-    `track`: which one of several, from 1 on; 0: the main one.
+    `track`: which one of several, from 1 on; 0: the main one. `channel`: likewise; 0: all of them, mixed.
     """
     # Handed on by descriptor: from the name libsndfile would guess, and take any *.mp3 for one.
     header = plain(file)
-    samples = read_plain(file, header) if header and track <= 1 else None
-    found = Recording(*isolation.decode(file, track)) if samples is None else Recording(samples)
-    return checked(found)
+    samples = read_plain(file, header, channel) if header and track <= 1 else None
+    if header is None or samples is None:
+        return checked(Recording(*isolation.decode(file, track, channel)))
+    return checked(Recording(samples, channels=header.channels))
 
 
 def sampled(samples: NDArray[Any]) -> Recording:
@@ -77,15 +79,15 @@ def checked(found: Recording) -> Recording:
     if len(found.samples) < LEAST:
         nothing = f"holds no sound ({len(found.samples)} samples); record it again"
         raise InputError(found.incomplete or nothing)
-    return Recording(within_range(found.samples), found.incomplete)
+    return replace(found, samples=within_range(found.samples))
 
 
-def read_plain(file: BinaryIO, header: Plain) -> Samples | None:
+def read_plain(file: BinaryIO, header: Plain, channel: int = 0) -> Samples | None:
     """The samples of a plain file; None if libsndfile does not find what the header says.
 
-    Raises InputError for what no recording of speech has.
+    `channel`: as of Mixer. Raises InputError for what no recording of speech has.
     """
-    mixer = Mixer(header.rate, header.channels)
+    mixer = Mixer(header.rate, header.channels, channel)
     if header.frames / header.rate > LONGEST:
         too_long(header.frames / header.rate)
     file.seek(0)
@@ -100,7 +102,19 @@ def read_plain(file: BinaryIO, header: Plain) -> Samples | None:
                 blocks.append(mixer.mix(block))
     except soundfile.LibsndfileError:
         return None
-    return np.concatenate([*blocks, mixer.rest()]) if frames == header.frames else None
+    blocks.append(mixer.rest())
+    return joined(blocks) if frames == header.frames else None
+
+
+def joined(blocks: list[Samples]) -> Samples:
+    """The blocks in a row, each given back when it is copied: ten hours take 2.3 GB, not twice as much."""
+    samples = np.empty(sum(map(len, blocks)), np.float32)
+    at = 0
+    for i, block in enumerate(blocks):
+        samples[at : at + len(block)] = block
+        at += len(block)
+        blocks[i] = samples[:0]
+    return samples
 
 
 def within_range(samples: Samples) -> Samples:

@@ -113,6 +113,8 @@ class Sink:
 
     output: BinaryIO
     alive: Callable[[], None]  # to be told now and then that decoding goes on
+    channel: int = 0  # as of Mixer
+    channels: int = 0  # at most, so far
     samples: int = 0
     mixer: Mixer | None = None
     waiting: AudioFifo = field(default_factory=AudioFifo)  # less than a second
@@ -128,7 +130,8 @@ class Sink:
         found = (frame.sample_rate, frame.layout.nb_channels)
         if self.mixer is None or self.mixer.format != found or self.waiting.format.name != frame.format.name:
             self.end()
-            self.mixer = Mixer(*found)
+            self.mixer = Mixer(*found, self.channel)
+            self.channels = max(self.channels, found[1])
         frame.pts = None  # or where time jumps the queue refuses it
         self.waiting.write(frame)
         if self.waiting.samples >= frame.sample_rate:
@@ -159,13 +162,16 @@ av.logging.set_level(av.logging.WARNING)
 av.logging.set_skip_repeated(False)  # or of several parts only the first would be known to be guessed
 
 
-def decode(file: BinaryIO, output: BinaryIO, alive: Callable[[], None], track: int = 0) -> dict[str, Any]:
-    """Write the samples of a recording to `output`; reports what is `incomplete` of it, None if nothing is.
+def decode(
+    file: BinaryIO, output: BinaryIO, alive: Callable[[], None], track: int = 0, channel: int = 0
+) -> dict[str, Any]:
+    """Write the samples of a recording to `output`.
 
-    `alive` is called now and then as long as it goes on. `track`: which one of several, from 1 on; 0: the one
-    that FFmpeg takes for the main one. Raises InputError if there is nothing to decode.
+    Reports what is `incomplete` of it, None if nothing is, and how many `channels` it has. `alive` is called
+    now and then as long as it goes on. `track`: which one of several, from 1 on; 0: the one that FFmpeg takes
+    for the main one. `channel`: as of Mixer. Raises InputError if there is nothing to decode.
     """
-    sink = Sink(output, alive)
+    sink = Sink(output, alive, channel)
     errors: list[InputError] = []
     problems = []
     for part in parts(file):
@@ -180,7 +186,8 @@ def decode(file: BinaryIO, output: BinaryIO, alive: Callable[[], None], track: i
         raise errors[0]
     output.flush()
     found = next(filter(None, problems), None)
-    return {"incomplete": found and f"{found}; copy it again, or export it from its source"}
+    incomplete = found and f"{found}; copy it again, or export it from its source"
+    return {"incomplete": incomplete, "channels": sink.channels}
 
 
 def decode_part(view: View, sink: Sink, track: int) -> Course:

@@ -46,10 +46,10 @@ class Helper:
         self._lock = Lock()
         self._socket: socket.socket | None = None
 
-    def send(self, files: list[int], track: int) -> None:
+    def send(self, files: list[int], which: bytes) -> None:
         """Have the recording files[0] decoded into the memory files[1], and a report written to files[2].
 
-        `track`: as of containers.decode, up to 255.
+        `which`: track and channel, as of containers.decode.
 
         Raises OSError, and FaultError where the helper does not start.
         """
@@ -57,10 +57,10 @@ class Helper:
             if self._socket is None:
                 self._socket = self._start()
             try:
-                socket.send_fds(self._socket, [bytes([track])], files)
+                socket.send_fds(self._socket, [which], files)
             except OSError:  # it was killed; another one may live
                 self._socket = self._start()
-                socket.send_fds(self._socket, [bytes([track])], files)
+                socket.send_fds(self._socket, [which], files)
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -84,10 +84,10 @@ class Helper:
 HELPER = Helper()
 
 
-def decode(file: BinaryIO, track: int = 0) -> tuple[Samples, str | None]:
-    """[samples] of a recording at 16 kHz, mono, and what is missing of it, None if nothing is.
+def decode(file: BinaryIO, track: int = 0, channel: int = 0) -> tuple[Samples, str | None, int]:
+    """[samples] of a recording at 16 kHz, mono, what is missing of it, None if nothing is, and its channels.
 
-    `track`: as of containers.decode.
+    `track` and `channel`: as of containers.decode.
 
     Raises InputError, OSError, and FaultError.
     """
@@ -95,7 +95,7 @@ def decode(file: BinaryIO, track: int = 0) -> tuple[Samples, str | None]:
     reader, writer = os.pipe()
     try:
         try:
-            HELPER.send([file.fileno(), memory, writer], min(track, 255))
+            HELPER.send([file.fileno(), memory, writer], bytes([min(track, 255), channel]))
         finally:
             os.close(writer)
         with os.fdopen(reader, "rb", closefd=False) as pipe:
@@ -109,7 +109,7 @@ def decode(file: BinaryIO, track: int = 0) -> tuple[Samples, str | None]:
     finally:
         os.close(reader)
         os.close(memory)
-    return samples, report["incomplete"]
+    return samples, report["incomplete"], report["channels"]
 
 
 def serve() -> None:
@@ -120,14 +120,14 @@ def serve() -> None:
     os.dup2(1, 2)  # what libraries print from here on is nothing that a user could use
     with socket.socket(fileno=0) as requests:
         requests.send(b".")  # to say that it lives
-        while (received := socket.recv_fds(requests, 1, 3))[0]:
-            (track,), files = received[:2]
+        while (received := socket.recv_fds(requests, 2, 3))[0]:
+            which, files = received[:2]
             if os.fork() == 0:
                 die_with_parent()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 recording, memory, writer = files
                 with os.fdopen(recording, "rb") as file, os.fdopen(memory, "wb") as output:
-                    report = limited(lambda: containers.decode(file, output, alive, track))  # noqa: B023
+                    report = limited(lambda: containers.decode(file, output, alive, *which))  # noqa: B023
                 os.write(writer, json.dumps(report).encode())
                 os._exit(0)
             for descriptor in files:

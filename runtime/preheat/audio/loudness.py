@@ -6,35 +6,47 @@ second by how loud the half minute around it is, so that one loud stretch, or a 
 leaves nobody else unheard.
 """
 
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import NDArray
 
 from preheat.audio.constants import SAMPLE_RATE
-from preheat.audio.mixing import Samples
+from preheat.audio.mixing import Samples, Sound
 
 LEAST_LEVEL = 0.01  # root mean square of the louder seconds, -40 dBFS: as loud as quiet is made
 MOST_GAIN = 1000.0  # 60 dB: what lies lower is rounding
 AROUND = 15  # s before and after that count
+STEPS = np.linspace(0, 1, SAMPLE_RATE, endpoint=False, dtype=np.float32)  # of a second, by sample
 LOUDEST_OUT = 2  # seconds left out of these: a knock is no speech
 
 
-def audible(samples: Samples) -> Samples:
+class Louder:
+    """A recording made louder where it is quiet, of which parts are made when they are asked for."""
+
+    def __init__(self, samples: Samples, gain: NDArray[np.float32]) -> None:
+        """`gain`: the factor for each second."""
+        self._samples = samples
+        # It changes evenly, from one mean of two neighbours to the next.
+        self._edges = np.convolve(np.pad(gain, 1, mode="edge"), [0.5, 0.5], mode="valid").astype(np.float32)
+
+    def __len__(self) -> int:
+        """Samples."""
+        return len(self._samples)
+
+    def __getitem__(self, part: slice) -> Samples:
+        """[samples] of a part."""
+        start, stop, _ = part.indices(len(self))
+        second, step = np.divmod(np.arange(start, stop), SAMPLE_RATE)
+        here, there = self._edges[second], self._edges[second + 1]
+        made: Samples = self._samples[start:stop] * (here + (there - here) * STEPS[step])
+        return made.clip(-1, 1)
+
+
+def audible(samples: Samples) -> Sound:
     """[samples] at 16 kHz, where they are quiet made louder; the same array if they nowhere are."""
     whole = len(samples) // SAMPLE_RATE * SAMPLE_RATE
     parts = [*samples[:whole].reshape(-1, SAMPLE_RATE), samples[whole:]][: -(-len(samples) // SAMPLE_RATE)]
     gain = gains(np.array([np.sqrt(np.einsum("i,i", part, part) / len(part)) for part in parts]))
-    if (gain == 1).all():
-        return samples
-    # It changes evenly, from one mean of two neighbours to the next.
-    edges = np.convolve(np.pad(gain, 1, mode="edge"), [0.5, 0.5], mode="valid").astype(np.float32)
-    steps = np.linspace(0, 1, SAMPLE_RATE, endpoint=False, dtype=np.float32)
-    made = [
-        part * (here + (there - here) * steps[: len(part)])
-        for part, (here, there) in zip(parts, pairwise(edges), strict=True)
-    ]
-    return np.concatenate(made).clip(-1, 1)
+    return samples if (gain == 1).all() else Louder(samples, gain)
 
 
 def gains(levels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """Blocks of decoded sound → mono at 16 kHz, whichever reader they come from."""
 
-from typing import NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import soxr
@@ -18,17 +18,29 @@ LONGEST = 24 * 3600  # s; 5.5 GB as samples
 Samples = NDArray[np.float32]
 
 
+class Sound(Protocol):
+    """[samples] at 16 kHz, of which a part can be had: an array, or what makes one of a part."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> Any: ...
+
+
 class Mixer:
     """One recording of one rate and number of channels on its way to mono at 16 kHz.
 
-    The channels' mean is taken. Where that loses the sound, since one channel is another turned upside down
-    (a microphone wired the wrong way round), channels are turned round so that they add up.
+    Unless one channel is asked for, the channels' mean is taken. Where that loses the sound, since one is
+    another turned upside down (a microphone wired the wrong way round), they are turned round so that they
+    add up.
     """
 
-    def __init__(self, rate: int, channels: int) -> None:
-        """`rate` in Hz. Raises InputError for what no recording of speech has."""
+    def __init__(self, rate: int, channels: int, channel: int = 0) -> None:
+        """`rate` in Hz; `channel`: the one to take, from 1 on, silence where there are fewer; 0: all.
+
+        Raises InputError for what no recording of speech has.
+        """
         check(rate, channels)
         self.format = (rate, channels)
+        self._channel = channel
         self._signs = np.ones(channels, np.float32)
         self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
 
@@ -44,8 +56,10 @@ class Mixer:
 
     def _mono(self, block: Samples) -> Samples:
         rate, channels = self.format
-        if channels == 1:
-            return block[:, 0]
+        if self._channel > channels:
+            return np.zeros(len(block), np.float32)
+        if self._channel or channels == 1:
+            return np.ascontiguousarray(block[:, self._channel - 1])
         mixed = np.empty(len(block), np.float32)
         for start in range(0, len(block), rate):  # a second each
             part = block[start : start + rate]

@@ -17,14 +17,17 @@ from preheat.storage import InputError
 from preheat.threads import start
 from preheat.timing import Log
 
+STEREO = ["left", "right"]
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """A recording: [samples] at 16 kHz, and where in it there is speech."""
+    """A recording, or a channel of it: [samples] at 16 kHz, and where in it there is speech."""
 
     samples: Samples
     speech: list[vad.Span]
     incomplete: str | None = None  # what is missing of it, as a line for the user
+    channel: str | None = None  # its name, if it is one of several
 
     @property
     def seconds(self) -> float:
@@ -32,12 +35,29 @@ class Prepared:
         return len(self.samples) / SAMPLE_RATE
 
 
-def prepare(recording: audiofile.Recording, detector: vad.Detector, options: Options, log: Log) -> Prepared:
+def prepare(
+    recording: audiofile.Recording,
+    detector: vad.Detector,
+    options: Options,
+    log: Log,
+    channel: str | None = None,
+) -> Prepared:
     """Find out where in a recording there is speech."""
     with log.phase("find speech"):
         probabilities = detector.probabilities(loudness.audible(recording.samples))
         speech = vad.spoken(probabilities, len(recording.samples), options)
-    return Prepared(recording.samples, speech, recording.incomplete)
+    return Prepared(recording.samples, speech, recording.incomplete, channel)
+
+
+def channels(file: BinaryIO, options: Options) -> dict[str | None, audiofile.Recording]:
+    """A recording as a whole, or with Options.channels the channels of one with several, by name."""
+    first = audiofile.decode_file(file, options.audio_track, int(options.channels))
+    if not options.channels or first.channels == 1:
+        return {None: first}
+    numbers = range(2, first.channels + 1)
+    found = [first, *(audiofile.decode_file(file, options.audio_track, number) for number in numbers)]
+    names = STEREO if len(found) == len(STEREO) else [str(number) for number in range(1, len(found) + 1)]
+    return dict(zip(names, found, strict=True))
 
 
 class Reader:
@@ -48,19 +68,20 @@ class Reader:
     ) -> None:
         """Begin; returns at once. `opened` gives the file, as audiofile.decode_file wants it."""
         self._opened, self._detector, self._options, self._log = opened, detector, options, log
-        self._prepared: Future[Prepared] = Future()
+        self._prepared: Future[list[Prepared]] = Future()
         if not start(self._read):  # the system has no thread left
             self._read()
 
-    def result(self) -> Prepared:
-        """Wait for it. Raises storage.InputError, and whatever else may happen to a recording."""
+    def result(self) -> list[Prepared]:
+        """Wait for it, or for its channels. Raises storage.InputError, and whatever else may happen to it."""
         return self._prepared.result()
 
     def _read(self) -> None:
         try:
             with self._log.phase("decode audio"), self._opened() as file:
-                recording = audiofile.decode_file(file, self._options.audio_track)
-            self._prepared.set_result(prepare(recording, self._detector, self._options, self._log))
+                found = channels(file, self._options)
+            rest = (self._detector, self._options, self._log)
+            self._prepared.set_result([prepare(found[name], *rest, name) for name in found])
         except OSError as error:  # it was there when storage.check looked
             reason = f"cannot be read: {error.strerror}; check that it is still there"
             self._prepared.set_exception(error if memory.shortage(error) else InputError(reason))

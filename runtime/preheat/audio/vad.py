@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preheat.audio.constants import CHUNK_SECONDS, SAMPLE_RATE
-from preheat.audio.mixing import Samples
+from preheat.audio.mixing import Samples, Sound
 from preheat.options import Options
 from preheat.threads import share
 
@@ -62,24 +62,31 @@ class Detector:
         network = Path(spec.origin).parent / "data" / "silero_vad_16k_sequence.onnx"
         return cls(onnxruntime.InferenceSession(str(network), options, providers=["CPUExecutionProvider"]))
 
-    def probabilities(self, samples: Samples) -> NDArray[np.float32]:
-        """The probability of speech in each FRAME of [samples] at 16 kHz; the last one is filled up."""
-        frames = -(-len(samples) // FRAME)
-        padded = np.zeros(CONTEXT + frames * FRAME, np.float32)
-        padded[CONTEXT : CONTEXT + len(samples)] = samples
-        heard = np.lib.stride_tricks.sliding_window_view(padded, CONTEXT + FRAME)[::FRAME]
+    def probabilities(self, sound: Sound) -> NDArray[np.float32]:
+        """The probability of speech in each FRAME of a recording at 16 kHz; the last one is filled up."""
+        frames = -(-len(sound) // FRAME)
         found = np.empty(frames, np.float32)
         memory = np.zeros((1, 1, 128), np.float32)
 
         def listen(pieces: Iterator[int]) -> None:
             for at in pieces:
                 first = max(at - WARM_UP, 0)
-                inputs = {"input": np.ascontiguousarray(heard[first : at + PIECE]), "h": memory, "c": memory}
+                heard = np.ascontiguousarray(framed(sound, first, min(at + PIECE, frames)))
+                inputs = {"input": heard, "h": memory, "c": memory}
                 (probabilities,) = self.session.run(["speech_probs"], inputs)
                 found[at : at + PIECE] = probabilities.reshape(-1)[at - first :]
 
         share(range(0, frames, PIECE), listen, os.cpu_count() or 1)
         return found
+
+
+def framed(sound: Sound, first: int, last: int) -> Samples:
+    """Frames of a recording, each with the CONTEXT before it: [last - first, CONTEXT + FRAME]."""
+    start, stop = first * FRAME - CONTEXT, last * FRAME
+    padded = np.zeros(stop - start, np.float32)
+    there = sound[max(start, 0) : stop]
+    padded[max(-start, 0) :][: len(there)] = there
+    return np.lib.stride_tricks.sliding_window_view(padded, CONTEXT + FRAME)[::FRAME]
 
 
 def spoken(probabilities: NDArray[np.float32], samples: int, options: Options = DEFAULTS) -> list[Span]:

@@ -55,7 +55,7 @@ def test_both_readers_hear_the_same(samples: Path, tmp_path: Path) -> None:
     wanted = audiofile.decode(samples / "long.flac").samples
     content = (samples / "long.flac").read_bytes()
     (tmp_path / "a").write_bytes(content + b"TAG" + bytes(125))  # libsndfile takes no notice either
-    found, incomplete = isolation.decode((tmp_path / "a").open("rb"))
+    found, incomplete, _ = isolation.decode((tmp_path / "a").open("rb"))
     assert incomplete is None
     assert np.abs(found - wanted).max() < 1e-6
 

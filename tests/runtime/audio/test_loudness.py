@@ -79,4 +79,6 @@ def test_gains_of_any_length() -> None:
     long[50:53] = 0.5  # three seconds are speech, and change what is around them, no more
     assert (gains(long) == 1).sum() == 2 * AROUND - 1  # seconds near enough to all three of them
     for length in (1, 159, 16_000, 16_001, 47_999):
-        assert audible(np.full(length, 1e-4, np.float32)).shape == (length,)
+        louder = audible(np.full(length, 1e-4, np.float32))
+        assert len(louder) == len(louder[0 : length + 1]) == length
+        assert np.allclose(louder[0:length], LEAST_LEVEL)
