@@ -5,6 +5,7 @@ libsndfile in this process; everything else by FFmpeg's libraries in a process o
 so is a plain file that turns out to be damaged. That one alone decides whether a recording is whole.
 """
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -91,30 +92,22 @@ def read_plain(file: BinaryIO, header: Plain, channel: int = 0) -> Samples | Non
     if header.frames / header.rate > LONGEST:
         too_long(header.frames / header.rate)
     file.seek(0)
-    blocks, frames = [], 0
-    try:
-        with soundfile.SoundFile(file.fileno(), closefd=False) as opened:
-            if (opened.samplerate, opened.channels) != mixer.format:
-                return None
-            size = max(BLOCK // header.channels, 1)
-            while len(block := opened.read(size, dtype="float32", always_2d=True)):
-                frames += len(block)
-                blocks.append(mixer.mix(block))
-    except soundfile.LibsndfileError:
-        return None
-    blocks.append(mixer.rest())
-    return joined(blocks) if frames == header.frames else None
-
-
-def joined(blocks: list[Samples]) -> Samples:
-    """The blocks in a row, each given back when it is copied: ten hours take 2.3 GB, not twice as much."""
-    samples = np.empty(sum(map(len, blocks)), np.float32)
-    at = 0
-    for i, block in enumerate(blocks):
-        samples[at : at + len(block)] = block
-        at += len(block)
-        blocks[i] = samples[:0]
-    return samples
+    frames = 0
+    # Not a list of blocks: to put them together would take the memory twice, 2.3 GB for ten hours.
+    with os.fdopen(os.memfd_create("samples"), "wb") as memory:
+        try:
+            with soundfile.SoundFile(file.fileno(), closefd=False) as opened:
+                if (opened.samplerate, opened.channels) != mixer.format:
+                    return None
+                size = max(BLOCK // header.channels, 1)
+                while len(block := opened.read(size, dtype="float32", always_2d=True)):
+                    frames += len(block)
+                    memory.write(mixer.mix(block).data)
+        except soundfile.LibsndfileError:
+            return None
+        memory.write(mixer.rest().data)
+        memory.flush()
+        return isolation.mapped(memory.fileno()) if frames == header.frames else None
 
 
 def within_range(samples: Samples) -> Samples:

@@ -104,12 +104,17 @@ def decode(file: BinaryIO, track: int = 0, channel: int = 0) -> tuple[Samples, s
             raise FaultError(report["fault"])
         if "incomplete" not in report:
             raise InputError(report.get("error", "cannot be decoded: the helper was killed; try again"))
-        size = os.fstat(memory).st_size
-        samples = np.frombuffer(mmap.mmap(memory, size), np.float32) if size else np.zeros(0, np.float32)
+        samples = mapped(memory)
     finally:
         os.close(reader)
         os.close(memory)
     return samples, report["incomplete"], report["channels"]
+
+
+def mapped(memory: int) -> Samples:
+    """The samples that were written to a file in memory, which may be closed: they stay until unused."""
+    size = os.fstat(memory).st_size
+    return np.frombuffer(mmap.mmap(memory, size), np.float32) if size else np.zeros(0, np.float32)
 
 
 def serve() -> None:
