@@ -85,9 +85,9 @@ def build(run: Run, plan: Plan, settings: Settings, report: Report) -> None:
     )
 
 
-def file_of(plan: Plan, instance_type: str) -> Path:
+def file_of(plan: Plan, kind: str) -> Path:
     """The file beside the AMI: `image` for image.json, `manifest` for Packer's, `facts` for the play's."""
-    return RECORDS / f"{plan.name}.{instance_type}.json"
+    return RECORDS / f"{plan.name}.{kind}.json"
 
 
 def startup_file(plan: Plan, settings: Settings) -> Path:

@@ -173,13 +173,21 @@ class Site(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+class Server(ThreadingHTTPServer):
+    """Of the site."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Print nothing: the command ends a connection as it likes."""
+
+
 @pytest.fixture
 def site(samples: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Its address."""
     monkeypatch.setattr(Site, "content", (samples / "short.flac").read_bytes())
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
-        server.daemon_threads = True
+    with Server(("127.0.0.1", 0), Site) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
