@@ -32,14 +32,14 @@ BY_AV = {"m4a": ("ipod", "aac"), "webm": ("webm", "libopus")}
 
 
 def write(folder: Path, minutes: float) -> list[Path]:
-    """The recordings."""
+    """Write the recordings and return their paths."""
     speech, rate = soundfile.read(SAMPLES / "long.flac", dtype="float32")
     sound = soxr.resample(speech, rate, RATE)
     sound = np.resize(sound, round(minutes * 60 * RATE))
     stereo = np.stack([sound, sound / 2], axis=1)
     for name, (form, subtype) in BY_SOUNDFILE.items():
         with soundfile.SoundFile(folder / name, "w", RATE, 2, subtype, format=form) as file:
-            for start in range(0, len(stereo), RATE):  # in one piece, libvorbis takes all of the stack
+            for start in range(0, len(stereo), RATE):  # libvorbis overflows the stack if it gets all at once
                 file.write(stereo[start : start + RATE])
     for name, (form, codec) in BY_AV.items():
         with av.open(str(folder / name), "w", format=form) as container:
@@ -54,7 +54,7 @@ def write(folder: Path, minutes: float) -> list[Path]:
 
 
 def alone(path: Path) -> None:
-    """libsndfile and soxr, a block at a time."""
+    """Read and resample with libsndfile and soxr only, block by block."""
     with soundfile.SoundFile(path.open("rb")) as file:
         resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
         blocks = [resampler.resample_chunk(b.mean(axis=1)) for b in file.blocks(1 << 19, dtype="float32")]
@@ -62,7 +62,7 @@ def alone(path: Path) -> None:
 
 
 def seconds(work: Callable[[Path], object], path: Path, runs: int) -> float:
-    """The best of the runs."""
+    """The seconds of the fastest run."""
     best = float("inf")
     for _ in range(runs):
         start = time.perf_counter()
