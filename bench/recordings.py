@@ -1,10 +1,10 @@
-"""What reading recordings costs: by libsndfile in this process, and by FFmpeg's libraries in their own.
+"""The time to read recordings: by libsndfile in this process, or by FFmpeg's libraries in a helper process.
 
     .venv/bin/python -m bench.recordings [--minutes 10] [--runs 3]
 
-writes speech of that length, 44.1 kHz stereo, in each format, and reads it in turn by audiofile.py's rule and
-by libsndfile and soxr alone, as far as that knows the format. Prints the best of the runs, the time to the
-first answer of the helper that FFmpeg's libraries live in, its memory, and their size on the disk.
+writes speech of that length, 44.1 kHz stereo, in each format, and reads it with audiofile.py and, if
+libsndfile knows the format, with libsndfile and soxr alone. Prints the time of the fastest run, the time
+until the helper process with FFmpeg's libraries first answers, its memory, and the libraries' size on disk.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""What it costs to try windows again that look wrong, by openai/whisper's rule and by ours.
+"""The cost of temperature fallback, which decodes failed windows again, by openai/whisper's rule and by ours.
 
     .venv/bin/python -m bench.retries [--recordings FILE …] [--languages en,de,fr,ja,ru,tr]
 
-decodes every window of the recordings (by default those of tests/fixtures) with OpenAI's base, told each of
-the languages in turn, of which all but one are wrong, at all of the usual temperatures. Prints how many
-windows fail at temperature 0, how many of them a further try puts right, and how many tokens, all samples
-together, either rule has decoded for that: openai/whisper goes on to the last temperature.
+decodes every window of the recordings (by default those of tests/fixtures) with OpenAI's base, at all of the
+usual temperatures, once with each of the languages given: only one of them is right. Prints how many windows
+fail at temperature 0, how many of those a retry corrects, and how many tokens, all samples included, each
+rule has decoded for the retries. openai/whisper retries up to the last temperature.
 """
 
 import argparse

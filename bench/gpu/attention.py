@@ -1,7 +1,7 @@
 """Attention as the network calls it, with each of torch's SDPA backends: speed, error, effect of masks.
 
 Shapes and strides are those of preheat/model/whisper.py: queries are views of a projection, the decoder's
-keys and values are in its cache. Errors are relative to attention in float64.
+keys and values are in its cache. Errors are differences from float64.
 """
 
 from collections.abc import Callable, Iterator

@@ -51,8 +51,8 @@ def created(image: Image) -> datetime:
 def remove(ec2: Client, image: Image) -> None:
     """Deregister an AMI and delete its snapshots; instances launched from it keep running.
 
-    EC2 reports success even if it could not delete a snapshot. A snapshot that another AMI uses is kept; for
-    any other the deletion is repeated by itself, which succeeds or raises EC2's reason as a ClientError.
+    EC2 reports success even if it could not delete a snapshot. A snapshot that another AMI uses is kept;
+    any other is deleted in a separate call, which succeeds or raises EC2's reason as a ClientError.
     """
     done = ec2.deregister_image(ImageId=image["ImageId"], DeleteAssociatedSnapshots=True)
     for snapshot in done.get("DeleteSnapshotResults", []):

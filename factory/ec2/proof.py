@@ -55,7 +55,7 @@ def prove(plan: Plan, settings: Settings, folder: Path, record: Path, report: Re
         try:
             figures = tried(instance, record, report)
         except FactoryError as error:
-            with suppress(ClientError, BotoCoreError):  # of the console, not to hide the first
+            with suppress(ClientError, BotoCoreError):  # must not hide the first error
                 keep_console(ec2, instance)
             raise failed(image["ImageId"], instance, settings, error) from error
         tags = {MARK: f"{datetime.now(UTC):%Y-%m-%d} on {instance.instance_type}"}

@@ -84,7 +84,7 @@ def made_for(settings: Settings, region: str) -> list[Image]:
 
 
 def current_ami(settings: Settings, region: str) -> str:
-    """The AMI that the region's SSM parameter names; empty where there is no parameter."""
+    """The AMI that the region's SSM parameter names; empty if there is no parameter."""
     try:
         found = client("ssm", region).get_parameter(Name=settings.ssm_parameter)
     except ClientError as error:

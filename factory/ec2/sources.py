@@ -6,7 +6,7 @@ from typing import Any
 from factory.console import FactoryError
 from factory.ec2.settings import Settings
 
-# How Debian 12 and other systems appear in an AMI's name or description. An AMI of a company's own may match
+# How Debian 12 and other systems appear in an AMI's name or description. A company's own AMI may match
 # neither; the role base checks the system itself.
 WANTED = re.compile(r"debian[-_ ]?12\b|bookworm", re.IGNORECASE)
 OTHERS = re.compile(
