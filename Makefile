@@ -1,15 +1,15 @@
-# The front door: every job is a target. The logic lives in factory/, ansible/ and tests/.
+# The entry point: every task is a target. The logic is in factory/, ansible/ and tests/.
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-ami image demo ssh ami ami-clean test test-fast test-slow test-runtime test-roles test-image
 .PHONY: test-ami lint docs lock clean
 MAKEFLAGS += --no-print-directory
 
-# make image MODEL=owner/name         bakes another model: of the hub, in a folder, or by a file of variables
-# make image PACKER=path             builds with another Packer than the one on PATH
-# make ami SETTINGS=my.pkrvars.hcl   says where and how to build the AMI (see packer/variables.pkr.hcl)
+# make image MODEL=owner/name         bakes another model: a hub id, a folder, or a file of variables
+# make image PACKER=path              uses another Packer than the one on PATH
+# make ami SETTINGS=my.pkrvars.hcl    sets where and how to build the AMI (see packer/variables.pkr.hcl)
 export MODEL PACKER SETTINGS REMOVE
 
-# What the caller has set is not what an image is made from.
+# Keeps the caller's environment out of the image.
 CLEAN := factory/environment.sh
 PYTHON := $(CLEAN) .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -21,7 +21,7 @@ help: ## Show this list
 setup: ## Install what a build host needs: Debian packages and .venv
 	@$(CLEAN) factory/setup.sh
 
-setup-ami: # what `make ami` alone needs, without root, on Linux and macOS
+setup-ami: # only what `make ami` needs, without root, on Linux and macOS
 	@$(CLEAN) factory/setup.sh ami
 
 image: setup ## Build the local disk image: build/preheat-VERSION.raw and .qcow2

@@ -1,1 +1,1 @@
-"""Every number in the README comes from here; each script's docstring says how to run it."""
+"""The scripts behind every figure in the README; each one's docstring says how to run it."""

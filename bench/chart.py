@@ -8,8 +8,8 @@ from typing import Any
 
 WIDTH, LEFT, RIGHT = 960, 190, 70  # pixels: of the whole, for the names, for the totals
 BAR, GAP, AXIS, TITLE = 18, 8, 24, 30  # pixels: heights
-TICKS = 8  # at most, along the axis
-# What phases' names begin with, their colour and their name in the legend.
+TICKS = 8  # at most, on the axis
+# Kinds of phases: the beginnings of their names, their colour, their name in the legend.
 KINDS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("start python",), "#8c8c8c", "start Python"),
     (("import",), "#4c78a8", "import modules"),
@@ -69,10 +69,10 @@ def draw(panels: Sequence[Panel]) -> str:
 
 
 def bar(phases: Sequence[Phase], y: int, scale: float) -> list[str]:
-    """One system's phases. What goes on at the same time is drawn one below the other, in thinner lanes."""
+    """One system's bar. Phases that overlap in time are drawn below each other, in thinner lanes."""
     lanes: list[list[Phase]] = []
     for phase in sorted(phases, key=lambda phase: (phase["start_s"], -phase["end_s"])):
-        free = (lane for lane in lanes if lane[-1]["end_s"] <= phase["start_s"] + 0.001)  # they are rounded
+        free = (lane for lane in lanes if lane[-1]["end_s"] <= phase["start_s"] + 0.001)  # times are rounded
         lane = next(free, None)
         if lane is None:
             lanes.append([phase])

@@ -1,8 +1,8 @@
-"""The device that something is measured on."""
+"""The device that a benchmark runs on."""
 
 
 def settle(device: str) -> None:
-    """Wait for what a GPU was told to do."""
+    """Wait until a GPU has finished all work that was queued."""
     if device == "cuda":
         import torch  # noqa: PLC0415
 

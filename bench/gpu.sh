@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Every check that takes a GPU, in one command of at most 8 minutes; what it does stands in bench/gpu/__main__.py.
+# All checks that need a GPU, in one command of at most 8 minutes; bench/gpu/__main__.py describes them.
 #
-#     bench/gpu.sh --prepare    here, with network: what a machine without any needs is put into build/gpu
-#     bench/gpu.sh              there: all steps, one table, and build/bench/gpu.json
-#     bench/gpu.sh --cpu        all steps with a tiny model, to try the checks themselves
+#     bench/gpu.sh --prepare    on this host, with network: fills build/gpu for a machine without network
+#     bench/gpu.sh              on that machine: runs all steps, prints a table, writes build/bench/gpu.json
+#     bench/gpu.sh --cpu        all steps with a tiny model, to test the checks themselves
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 python=.venv/bin/python
-if [[ ! -x $python ]]; then # a machine with little more than torch: the rest has come along as wheels
+if [[ ! -x $python ]]; then # a machine with little more than torch: the rest is in build/gpu as wheels
   python=$(command -v python3)
   if [[ ! -e build/gpu/vocabulary.json ]]; then
     echo "bench: build/gpu is not here: run bench/gpu.sh --prepare where there is network, after make setup, and" \

@@ -1,4 +1,4 @@
-"""What all benchmarks share: fresh processes, the page cache, what machine this was, tables and results."""
+"""Common code of the benchmarks: fresh processes, page cache, facts on the machine, tables, results."""
 
 import argparse
 import importlib.metadata
@@ -28,18 +28,18 @@ PACKAGES = (
     "fastsafetensors",
     "runai-model-streamer",
 )
-THREADING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # matter on a shared machine
+THREADING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # they matter on a shared machine
 BLOCK = 16 << 20  # bytes read at a time
 
-Facts = dict[str, Any]  # what one process said of itself
+Facts = dict[str, Any]  # measurements that one process reports
 
 
 class TrialError(Exception):
-    """A process that failed: the last line of what it had to say."""
+    """A process failed; the message is the last line of its output."""
 
 
 def call(command: Sequence[str], threads: int | None = None) -> subprocess.CompletedProcess[str]:
-    """A fresh process of the project's interpreter, with `threads` threads in torch. Raises TrialError."""
+    """Run the project's Python in a fresh process, with `threads` threads in torch. Raises TrialError."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     if threads is not None:
         environment |= {"OMP_NUM_THREADS": str(threads), "RUNAI_STREAMER_CONCURRENCY": str(threads)}
@@ -53,7 +53,7 @@ def call(command: Sequence[str], threads: int | None = None) -> subprocess.Compl
 
 
 def measure(command: Sequence[str], threads: int) -> tuple[str, Facts]:
-    """What a fresh process printed on stdout, and the JSON that ends its stderr. Raises TrialError."""
+    """Run a fresh process; its stdout, and the last JSON line of its stderr. Raises TrialError."""
     done = call(command, threads)
     lines = [line for line in done.stderr.splitlines() if line.startswith("{")]
     if not lines:
@@ -63,7 +63,7 @@ def measure(command: Sequence[str], threads: int) -> tuple[str, Facts]:
 
 
 def warm(files: Iterable[Path]) -> None:
-    """Put files into the page cache, all below a folder too."""
+    """Read files, or all files below folders, into the page cache."""
     for path in files:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():
@@ -73,13 +73,13 @@ def warm(files: Iterable[Path]) -> None:
 
 
 def drop_caches() -> None:
-    """Forget all file contents that the kernel holds: the model's, but those of Python and torch as well."""
+    """Drop the page cache: not only the model's files, but those of Python and torch, too. Needs root."""
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3\n")
 
 
 def add_options(parser: argparse.ArgumentParser, systems: list[str]) -> None:
-    """The options that every benchmark has."""
+    """Add the options that all benchmarks have."""
     add = parser.add_argument
     add("--runs", type=int, default=5, help="counted runs of each system (default %(default)s)")
     add(
@@ -106,7 +106,7 @@ def add_options(parser: argparse.ArgumentParser, systems: list[str]) -> None:
 
 
 def names(text: str) -> list[str]:
-    """The value of an option that is a list."""
+    """The value of a comma-separated option."""
     return text.split(",")
 
 
@@ -116,15 +116,15 @@ def cores() -> int:
 
 
 def has_gpu() -> bool:
-    """Whether there is an NVIDIA driver with a GPU."""
+    """Whether an NVIDIA driver has found a GPU."""
     return Path("/proc/driver/nvidia/gpus").is_dir() or Path("/dev/nvidia0").exists()
 
 
 def suitable_dtype(device: str) -> str:
-    """The 16-bit type that the device computes fast, or else float32.
+    """The 16-bit type that the device computes fast, else float32.
 
-    Not as preheat finds it, with torch: a cold start is measured by dropping the page cache, and what this
-    process has mapped would stay in it.
+    torch could tell, but is not imported: a cold start is measured with a dropped page cache, and files that
+    this process has mapped would stay in it.
     """
     if device == "cuda":
         return "float16"
@@ -164,7 +164,7 @@ def machine(storage: Path) -> Facts:
 
 
 def versions() -> dict[str, str]:
-    """Of those of PACKAGES that are there."""
+    """The versions of the installed ones of PACKAGES."""
     installed = {found.name for found in importlib.metadata.distributions()}
     return {name: importlib.metadata.version(name) for name in PACKAGES if name in installed}
 

@@ -1,10 +1,10 @@
-"""The local image as its user meets it: how long it takes to build, how soon it is ready to transcribe.
+"""The local image from a user's view: the time to build it, and the time until it is ready to transcribe.
 
     .venv/bin/python -m bench.image [--build] [--runs 5]
 
-boots the finished image and runs `transcribe` on its sample by both ways of loading, in turn, in fresh
-processes; prints medians and the ratio. The page cache is warm: each way runs once before it counts. With
---build the image is built first, and timed.
+boots the finished image and runs `transcribe` on its sample in fresh processes, alternating between both ways
+of loading; prints medians and the ratio. The page cache is warm: the first run of each way is not counted.
+With --build the image is built first, and timed.
 """
 
 import argparse
@@ -27,14 +27,14 @@ FIGURES = {
 
 
 def measure(machine: Machine, way: str) -> dict[str, float]:
-    """One fresh process on the machine; what `--timings=json` says."""
+    """Run one fresh process on the machine; the timings of `--timings=json`."""
     command = f"transcribe --load {way} --timings=json /opt/transcribe/sample.flac 2>&1 >/dev/null"
     timings: dict[str, float] = json.loads(machine.run(command).splitlines()[-1])
     return timings
 
 
 def build() -> float:
-    """Seconds to build the image anew; Debian packages and the tools of `make setup` are there already."""
+    """Rebuild the image; seconds, without the packages and tools that `make setup` installs."""
     ARTIFACT.stamp.unlink(missing_ok=True)
     started = time.monotonic()
     image()

@@ -1,4 +1,4 @@
-"""How fast a file of weights becomes tensors: the state file's loader against others, by number of threads.
+"""The time to load a file of weights as tensors: the state file's loader and others, by number of threads.
 
     .venv/bin/python -m bench.load [--shape large-v3] [--caches warm,dropped] [--counts 1,2,4] [--runs 5]
 
@@ -6,11 +6,11 @@ loads the same weights with each loader in turn, in fresh processes; loaders.py 
 medians, and writes every run to build/bench/load.json.
 
 N threads: the process is confined to N processors (to all, if there are fewer), and libraries that read with
-several threads are told to use N; those that read with one are run with all processors only. "call" is the
-time until the function returned, "usable" until every byte had been read once after it. Page cache "warm":
-the file was read through before each run, and the first round is not counted; "dropped": the kernel forgot
-all files, which takes root. The pickled module is transformers' whole model object: what comes of torch.save
-on a model.
+several threads are told to use N; those that read with one are only run with all processors. "call" is the
+time until the function returned; "usable" includes reading every byte of the tensors once afterwards. Page
+cache "warm": the file is read before each run, and the first round is not counted; "dropped": the whole page
+cache is dropped before each run, which needs root. The pickled module is transformers' whole model object,
+saved by torch.save.
 """
 
 import argparse
@@ -46,8 +46,8 @@ TITLES = {
     "runai": "runai-model-streamer",
     "pickled": "torch.load, pickled module",
 }
-TOKENS = 16  # in the name of the model: start.py uses the same
-BASE = "pickled"  # what ratios are to
+TOKENS = 16  # in the model's name, the same as in start.py, to share the files
+BASE = "pickled"  # the loader that ratios refer to
 HEAD = (
     "cache",
     "loader",
@@ -61,7 +61,7 @@ HEAD = (
 
 
 def counts() -> list[int]:
-    """1, 2, 4, … up to the number of processors, and one step beyond: a disk may want more."""
+    """1, 2, 4, … up to the number of processors, and one step beyond, which may suit the disk better."""
     found = [1]
     while found[-1] <= cores():
         found.append(2 * found[-1])
@@ -74,7 +74,7 @@ def numbers(text: str) -> list[int]:
 
 
 def compare(args: argparse.Namespace, files: dict[str, Path], cache: str) -> list[Facts]:
-    """Every counted run, in turn; what fails is left out from then on."""
+    """Run all loaders in turn; returns the counted runs. A loader that fails is not run again."""
     trials = [(name, count) for name in files for count in (args.counts if name in THREADED else [cores()])]
     counted = []
     for number in range(0 if cache == "warm" else 1, args.runs + 1):
@@ -102,7 +102,7 @@ def compare(args: argparse.Namespace, files: dict[str, Path], cache: str) -> lis
 
 
 def rows(runs: list[Facts]) -> list[list[str]]:
-    """The table's lines."""
+    """The rows of the table."""
     groups: dict[tuple[str, str, int], list[Facts]] = {}
     for run in runs:
         groups.setdefault((run["cache"], run["loader"], run["threads"]), []).append(run)
@@ -130,7 +130,7 @@ def main() -> None:
     if "dropped" in arguments.caches and os.geteuid():
         parser.error("dropping the page cache takes root; run as root, or with --caches warm")
     gpu = arguments.device == "cuda"
-    # Nothing is computed, so a type of 16 bits will do on any processor.
+    # Nothing is computed, so a 16-bit type is fine on any processor.
     models = Models(arguments.scratch.resolve(), arguments.dtype or ("float16" if gpu else "bfloat16"))
     model = f"{arguments.shape}-{TOKENS}"
     files = {}

@@ -1,9 +1,9 @@
-"""One way to load one file of weights, timed in a process that does nothing else.
+"""Times one way to load a file of weights, in a process that does nothing else.
 
     .venv/bin/python -m bench.loaders safetensors FILE --device cpu --threads 2
 
-prints on stderr, as JSON, how long the call took, and how long until every byte had been read once after it:
-a memory map is made in no time, but nothing is there yet. Modules are imported before the clock starts.
+prints on stderr, as JSON, the time of the call, and the time until every byte had been read once after it:
+a memory map is made at once, but its data is not in memory yet. Modules are imported before the clock starts.
 """
 
 import argparse
@@ -21,20 +21,20 @@ from torch import Tensor
 
 from bench.device import settle
 
-WORD = 8  # bytes: summed as int64, where a tensor's bytes and its place allow it
+WORD = 8  # bytes: tensors are summed as int64 if size and alignment allow it
 
-Load = Callable[[], Iterable[Tensor]]  # the tensors; what they lie in must live as long as they do
+Load = Callable[[], Iterable[Tensor]]  # yields tensors, whose storage must stay alive as long as they do
 
-# ruff: noqa: PLC0415  each way imports its own library, and no other
+# ruff: noqa: PLC0415  each loader imports only its own library
 
 
 def state(path: Path, device: str, threads: int) -> Load:
-    """Ours, which also compares every checksum."""
+    """The state file's own loader, which also verifies every checksum."""
     from preheat.weights import state, transfer
     from preheat.weights.readahead import ReadAhead
 
     to_device: Any = transfer.to_device
-    to_device.__kwdefaults__["threads"] = threads  # state.load leaves them to its default
+    to_device.__kwdefaults__["threads"] = threads  # state.load does not pass the number on
 
     def load() -> Iterable[Tensor]:
         tensors, _ = state.load(ReadAhead(path, device), device)
@@ -44,30 +44,30 @@ def state(path: Path, device: str, threads: int) -> Load:
 
 
 def safetensors(path: Path, device: str, _threads: int) -> Load:
-    """The library's own way: a memory map on the CPU."""
+    """safetensors' own loader: a memory map on the CPU."""
     from safetensors.torch import load_file
 
     return lambda: load_file(path, device=device).values()
 
 
 def tensors(path: Path, device: str, _threads: int) -> Load:
-    """A state dict by torch, mapped into memory."""
+    """torch.load of a state dict, memory-mapped."""
     return lambda: torch.load(path, map_location=device, mmap=True, weights_only=True).values()
 
 
 def pickled(path: Path, device: str, _threads: int) -> Load:
-    """The whole model object of transformers by torch."""
+    """torch.load of transformers' whole model object."""
     importlib.import_module("transformers.models.whisper.modeling_whisper")
 
     def load() -> Iterable[Tensor]:
         model = torch.load(path, map_location=device, weights_only=False)
-        return [*model.parameters(), *model.buffers()]  # each tensor once, though one is used twice
+        return [*model.parameters(), *model.buffers()]  # a shared tensor is listed once
 
     return load
 
 
 def fastsafetensors(path: Path, device: str, threads: int) -> Load:
-    """Several threads, without GPUDirect Storage, which few machines have."""
+    """fastsafetensors with several threads, without GPUDirect Storage, which few machines have."""
     library: Any = importlib.import_module("fastsafetensors")  # it has no types
     loader = library.SafeTensorsFileLoader(
         library.SingleGroup(),
@@ -85,7 +85,7 @@ def fastsafetensors(path: Path, device: str, threads: int) -> Load:
 
 
 def runai(path: Path, device: str, _threads: int) -> Load:
-    """Several threads, as many as RUNAI_STREAMER_CONCURRENCY says (harness.call sets it)."""
+    """runai_model_streamer, with RUNAI_STREAMER_CONCURRENCY threads (harness.call sets it)."""
     library: Any = importlib.import_module("runai_model_streamer")  # it has no types
 
     def load() -> Iterable[Tensor]:
@@ -108,7 +108,7 @@ LOADERS: dict[str, Callable[[Path, str, int], Load]] = {
 
 @torch.inference_mode()
 def touch(every: Iterable[Tensor]) -> int:
-    """Read every byte once; returns how many there are."""
+    """Read every byte once; returns the number of bytes."""
     count = 0
     for tensor in every:
         flat = tensor.detach().reshape(-1).view(torch.uint8)
@@ -120,7 +120,7 @@ def touch(every: Iterable[Tensor]) -> int:
 
 
 def main() -> None:
-    """Time one."""
+    """Time one loader."""
     parser = argparse.ArgumentParser(description="Time one way to load a file of weights.")
     parser.add_argument("loader", choices=list(LOADERS))
     parser.add_argument("file", type=Path)
@@ -128,10 +128,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     arguments = parser.parse_args()
     available = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, available[: arguments.threads])  # holds for threads begun later as well
+    os.sched_setaffinity(0, available[: arguments.threads])  # later threads inherit it
     torch.set_num_threads(min(arguments.threads, len(available)))
     if arguments.device == "cuda":
-        torch.zeros(1, device="cuda").sum().item()  # the context, and the kernels' module
+        torch.zeros(1, device="cuda").sum().item()  # creates the CUDA context and loads the kernels
     load = LOADERS[arguments.loader](arguments.file, arguments.device, arguments.threads)
     settle(arguments.device)
     started = time.perf_counter()

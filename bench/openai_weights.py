@@ -1,4 +1,4 @@
-"""A checkpoint of transformers as openai/whisper's model class takes it."""
+"""Converts a checkpoint of transformers for openai/whisper's model class."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-NAMES = (  # in this order: some are parts of others
+NAMES = (  # replaced in this order: some names are parts of others
     ("model.", ""),
     ("layers.", "blocks."),
     ("encoder_attn_layer_norm", "cross_attn_ln"),
@@ -28,7 +28,7 @@ NAMES = (  # in this order: some are parts of others
 
 
 def dimensions(checkpoint: Path, whisper: Any) -> Any:
-    """Its ModelDimensions, from transformers' configuration."""
+    """openai/whisper's ModelDimensions of a checkpoint, from its config.json."""
     config = json.loads((checkpoint / "config.json").read_text())
     return whisper.ModelDimensions(
         n_mels=config["num_mel_bins"],
@@ -45,10 +45,10 @@ def dimensions(checkpoint: Path, whisper: Any) -> Any:
 
 
 def tensors(model: Path) -> dict[str, Any]:
-    """The tensors of a checkpoint's folder under openai's names."""
+    """The tensors of a checkpoint under openai/whisper's names."""
     renamed = {}
     for name, tensor in load_file(model / "model.safetensors").items():
         for old, new in NAMES:
-            name = name.replace(old, new)  # noqa: PLW2901  one after the other
+            name = name.replace(old, new)  # noqa: PLW2901  replacements add up
         renamed[name] = tensor
     return renamed

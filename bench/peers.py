@@ -1,14 +1,15 @@
-"""One recording through another program's way of running Whisper, in a process that does nothing else.
+"""Transcribes a recording with another program, in a process that does nothing else.
 
     .venv/bin/python -m bench.peers transformers --model DIR --checkpoint DIR --dtype float32 short.flac
 
-prints the text, and on stderr what `transcribe --timings=json` prints, by the same clock, and how many
-windows were decoded and tokens generated. `--model` is in the form that the program loads (models.py),
-`--checkpoint` the folder with tokenizer and feature settings.
+prints the text, and on stderr the same timings as `transcribe --timings=json`, by the same clock, with the
+numbers of windows decoded and tokens generated. `--model` is in the form that the program loads (models.py),
+`--checkpoint` is the folder with tokenizer and feature settings.
 
-All are asked for the same: greedy, English given, timestamps on, no text of the window before, no second
-try. All get the samples that libsndfile read; whatever follows, features included, is model time. Nothing is
-warmed up: what the first window costs more is part of it, as it is for `transcribe`.
+All programs have the same settings: greedy, language English, timestamps on, no text of previous windows as a
+prompt, no temperature fallback. All get samples that were read by libsndfile; everything after that, features
+included, is model time. Nothing is warmed up, so the first window's extra cost is included, as it is for
+`transcribe`.
 """
 
 import argparse
@@ -33,22 +34,22 @@ WINDOW = CHUNK_SECONDS * SAMPLE_RATE  # samples
 
 @dataclass(frozen=True)
 class Heard:
-    """What came of a recording."""
+    """The result for a recording."""
 
     text: str
     windows: int  # encoded: 30 s each
-    tokens: int  # generated: words and timestamps, neither prompt nor end
+    tokens: int  # generated: words and timestamps, without prompt and end of text
 
 
 Transcriber = Callable[["Audio"], Heard]
 
-# ruff: noqa: PLC0415  what a program costs to import is measured, and only its own
+# ruff: noqa: PLC0415  imports are measured, each program's own only
 
 
 def transformers(args: argparse.Namespace, log: Log) -> Transcriber:
-    """`from_pretrained`, then `generate`, whose own loop goes through a long recording.
+    """transformers: `from_pretrained`, then `generate`, which handles long recordings itself.
 
-    To a GPU by `to`: `device_map`, which is faster, takes accelerate, which is not among the locked packages.
+    Moved to a GPU by `to`: `device_map` is faster but needs accelerate, which is not in the lock.
     """
     with log.phase("import torch"):
         import torch
@@ -66,14 +67,14 @@ def pickled(args: argparse.Namespace, log: Log) -> Transcriber:
     with log.phase("import torch"):
         import torch
     with log.phase("import transformers"):
-        # The pickle would import it by itself; here it shows as what it is.
-        import transformers.models.whisper.modeling_whisper  # noqa: F401  to be timed, not used
+        # The pickle would import this while loading; here it is timed separately.
+        import transformers.models.whisper.modeling_whisper  # noqa: F401  only to time it
     with log.phase("load model"):
         return generate(args, torch.load(args.model, map_location=args.device, weights_only=False))
 
 
 def generate(args: argparse.Namespace, model: Any) -> Transcriber:
-    """How a loaded model of transformers is used."""
+    """A transcriber that calls `generate` of a loaded model."""
     from transformers import WhisperProcessor
 
     processor = WhisperProcessor.from_pretrained(args.checkpoint, local_files_only=True)
@@ -108,9 +109,9 @@ def generate(args: argparse.Namespace, model: Any) -> Transcriber:
 
 
 def pipeline(args: argparse.Namespace, log: Log) -> Transcriber:
-    """transformers' pipeline with chunks of 30 s, of which each repeats 5 s of both its neighbours.
+    """transformers' pipeline with chunks of 30 s that overlap both neighbours by 5 s.
 
-    One beam: by itself it would take five, which no other system here does.
+    One beam, like all other systems here; its default is five.
     """
     with log.phase("import torch"):
         import torch
@@ -121,7 +122,7 @@ def pipeline(args: argparse.Namespace, log: Log) -> Transcriber:
             args.model, dtype=getattr(torch, args.dtype), local_files_only=True
         )
         processor = library.WhisperProcessor.from_pretrained(args.checkpoint, local_files_only=True)
-        processor.tokenizer.pad_token_id = model.config.eos_token_id  # batches need one
+        processor.tokenizer.pad_token_id = model.config.eos_token_id  # needed for batches
         recognise: Any = library.pipeline(
             "automatic-speech-recognition",
             model=model.to(args.device),
@@ -153,17 +154,17 @@ def pipeline(args: argparse.Namespace, log: Log) -> Transcriber:
 
 
 def faster_whisper(args: argparse.Namespace, log: Log) -> Transcriber:
-    """One window after the other."""
+    """faster-whisper, one window after the other."""
     return ctranslate2(args, log, batched=False)
 
 
 def faster_whisper_batched(args: argparse.Namespace, log: Log) -> Transcriber:
-    """Windows cut where its voice detector hears silence, many at a time."""
+    """faster-whisper in batches of windows, cut at silence by its voice activity detection."""
     return ctranslate2(args, log, batched=True)
 
 
 def ctranslate2(args: argparse.Namespace, log: Log, *, batched: bool) -> Transcriber:
-    """faster-whisper, by either of its classes."""
+    """faster-whisper, with its class for batches or the other one."""
     with log.phase("import faster-whisper"):
         from faster_whisper import BatchedInferencePipeline, WhisperModel
     with log.phase("load model"):
@@ -193,7 +194,7 @@ def ctranslate2(args: argparse.Namespace, log: Log, *, batched: bool) -> Transcr
 def openai(args: argparse.Namespace, log: Log) -> Transcriber:
     """openai/whisper with the weights of a checkpoint of transformers."""
     with log.phase("import torch"):
-        import torch  # noqa: F401  so that it shows as a phase of its own
+        import torch  # noqa: F401  to time it separately
     with log.phase("import whisper"):
         import whisper
 
@@ -220,7 +221,7 @@ def openai(args: argparse.Namespace, log: Log) -> Transcriber:
 
 
 def counter(model: Any) -> list[int]:
-    """A list that grows by the number of windows each time the encoder is used."""
+    """A list to which each call of the encoder appends its number of windows."""
     windows: list[int] = []
     encoder = model.encoder if hasattr(model, "encoder") else model.get_encoder()
 
@@ -233,7 +234,7 @@ def counter(model: Any) -> list[int]:
 
 
 def threads() -> int:
-    """As torch is told."""
+    """The number of threads that torch uses."""
     return int(os.environ.get("OMP_NUM_THREADS", "0"))
 
 
@@ -259,7 +260,7 @@ PEERS: dict[str, Callable[[argparse.Namespace, Log], Transcriber]] = {
 
 
 def main() -> None:
-    """Run one."""
+    """Run one program."""
     parser = argparse.ArgumentParser(description="One recording through another program.")
     parser.add_argument("peer", choices=list(PEERS))
     parser.add_argument("audio", type=Path)

@@ -1,10 +1,10 @@
-"""What reading recordings costs: by libsndfile in this process, and by FFmpeg's libraries in their own.
+"""The time to read recordings: by libsndfile in this process, or by FFmpeg's libraries in a helper process.
 
     .venv/bin/python -m bench.recordings [--minutes 10] [--runs 3]
 
-writes speech of that length, 44.1 kHz stereo, in each format, and reads it in turn by audiofile.py's rule and
-by libsndfile and soxr alone, as far as that knows the format. Prints the best of the runs, the time to the
-first answer of the helper that FFmpeg's libraries live in, its memory, and their size on the disk.
+writes speech of that length, 44.1 kHz stereo, in each format, and reads it with audiofile.py and, if
+libsndfile knows the format, with libsndfile and soxr alone. Prints the time of the fastest run, the time
+until the helper process with FFmpeg's libraries first answers, its memory, and the libraries' size on disk.
 """
 
 import argparse
@@ -32,14 +32,14 @@ BY_AV = {"m4a": ("ipod", "aac"), "webm": ("webm", "libopus")}
 
 
 def write(folder: Path, minutes: float) -> list[Path]:
-    """The recordings."""
+    """Write the recordings and return their paths."""
     speech, rate = soundfile.read(SAMPLES / "long.flac", dtype="float32")
     sound = soxr.resample(speech, rate, RATE)
     sound = np.resize(sound, round(minutes * 60 * RATE))
     stereo = np.stack([sound, sound / 2], axis=1)
     for name, (form, subtype) in BY_SOUNDFILE.items():
         with soundfile.SoundFile(folder / name, "w", RATE, 2, subtype, format=form) as file:
-            for start in range(0, len(stereo), RATE):  # in one piece, libvorbis takes all of the stack
+            for start in range(0, len(stereo), RATE):  # libvorbis overflows the stack if it gets all at once
                 file.write(stereo[start : start + RATE])
     for name, (form, codec) in BY_AV.items():
         with av.open(str(folder / name), "w", format=form) as container:
@@ -54,7 +54,7 @@ def write(folder: Path, minutes: float) -> list[Path]:
 
 
 def alone(path: Path) -> None:
-    """libsndfile and soxr, a block at a time."""
+    """Read and resample with libsndfile and soxr only, block by block."""
     with soundfile.SoundFile(path.open("rb")) as file:
         resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
         blocks = [resampler.resample_chunk(b.mean(axis=1)) for b in file.blocks(1 << 19, dtype="float32")]
@@ -62,7 +62,7 @@ def alone(path: Path) -> None:
 
 
 def seconds(work: Callable[[Path], object], path: Path, runs: int) -> float:
-    """The best of the runs."""
+    """The seconds of the fastest run."""
     best = float("inf")
     for _ in range(runs):
         start = time.perf_counter()

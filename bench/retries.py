@@ -1,11 +1,11 @@
-"""What it costs to try windows again that look wrong, by openai/whisper's rule and by ours.
+"""The cost of temperature fallback, which decodes failed windows again, by openai/whisper's rule and by ours.
 
     .venv/bin/python -m bench.retries [--recordings FILE …] [--languages en,de,fr,ja,ru,tr]
 
-decodes every window of the recordings (by default those of tests/fixtures) with OpenAI's base, told each of
-the languages in turn, of which all but one are wrong, at all of the usual temperatures. Prints how many
-windows fail at temperature 0, how many of them a further try puts right, and how many tokens, all samples
-together, either rule has decoded for that: openai/whisper goes on to the last temperature.
+decodes every window of the recordings (by default those of tests/fixtures) with OpenAI's base, at all of the
+usual temperatures, once with each of the languages given: only one of them is right. Prints how many windows
+fail at temperature 0, how many of those a retry corrects, and how many tokens, all samples included, each
+rule has decoded for the retries. openai/whisper retries up to the last temperature.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from preheat.weights import checkpoint
 from tests.fixtures.make import pretrained
 
 RECORDINGS = sorted((ROOT / "tests/fixtures/recordings").glob("*.[fowma]*"))
-SIZE = 3  # windows at a time, of each of which there are five samples
+SIZE = 3  # windows at a time; with best_of, each is decoded five times
 HEAD = ("language told", "windows", "fail", "put right", "by ours", "tokens", "by ours")
 
 
 def tries(decoder: Decoder, features: torch.Tensor, prompt: list[int]) -> list[list[Result]]:
-    """The results of each window of `features` [B, positions, d], until one is right or all are wrong."""
+    """The results of each window of `features` [B, positions, d], up to the first that does not fail."""
     made: list[list[Result]] = [[] for _ in features]
     for temperature in decoder.options.temperature:
         rows = [i for i, results in enumerate(made) if not results or results[-1].fails(decoder.options)]
@@ -44,12 +44,12 @@ def tries(decoder: Decoder, features: torch.Tensor, prompt: list[int]) -> list[l
 
 
 def kept(decoder: Decoder, made: list[Result]) -> list[Result]:
-    """Of these tries, those that our rule makes."""
+    """The first of these tries, as many as our rule would make."""
     return next((made[:n] for n in range(1, len(made)) if not decoder._again(made[:n])), made)
 
 
 def cost(decoder: Decoder, made: list[Result]) -> int:
-    """Tokens of all but the first try, the samples that were not taken among them."""
+    """Tokens of all tries but the first, including samples that were not chosen."""
     return sum(decoder.options.best_of * (len(result.tokens) + 1) for result in made[1:])
 
 
@@ -59,7 +59,7 @@ def windows(network: Whisper, recordings: list[Path]) -> torch.Tensor:
     for path in recordings:
         try:
             samples = audiofile.decode(path).samples
-        except InputError:  # some are made to be refused
+        except InputError:  # some are invalid on purpose
             continue
         speech = vad.spoken(detector.probabilities(loudness.audible(samples)), len(samples))
         sound = torch.from_numpy(samples)

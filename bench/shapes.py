@@ -1,18 +1,18 @@
-"""Whisper checkpoints of the real sizes with random weights, which say what they are told to.
+"""Whisper checkpoints of the real sizes with random weights that give predetermined tokens.
 
     .venv/bin/python -m bench.shapes large-v3 --tokens 100 --output DIR
 
-Loading and computing take as long as with trained weights, but trained weights cannot be had everywhere.
-Random ones would ramble, in every program for another while. So the decoder's position table is made to say
-the words: position k holds a large multiple of the embedding of the token wanted after position k. The token
-embedding is also the output projection, and embeddings of random directions are nearly orthogonal, so that
-token wins by far, whatever was heard. What the decoder's layers add to the sum is small, though it costs as
-much as ever.
+Loading and computing take as long as with trained weights, which are not available everywhere. But purely
+random weights would generate gibberish, of a different length in every program. So the decoder's position
+embeddings determine the tokens: position k is a large multiple of the embedding of the token wanted after
+position k. The token embedding is also the output projection, and random embeddings are nearly orthogonal, so
+that token wins by a wide margin for any audio. What the decoder's layers add to the residual stream is small,
+though it costs as much as with trained weights.
 
-So each window yields the same tokens in every system: segments of words, all different, between timestamps
-that rise and pair up, then the end. Neither the grammar of timestamps nor any threshold (compression,
-probability, no speech) has a reason to interfere, as long as the prompt is <|startoftranscript|><|en|>
-<|transcribe|>, which means: language given, timestamps on, no text of the window before.
+So each window yields the same tokens in every system: segments of different words between pairs of rising
+timestamps, then the end of text. Neither the timestamp rules nor any threshold (compression, probability, no
+speech) interferes, as long as the prompt is <|startoftranscript|><|en|><|transcribe|>, which means: language
+given, timestamps on, no text of previous windows.
 """
 
 import argparse
@@ -37,15 +37,15 @@ from bench.words import Words, tokenizer
 SECONDS_PER_TOKEN = 0.2  # so that 100 tokens end at 20 s, within most windows
 TOKENS_PER_SEGMENT = 25
 PROMPT = ("<|startoftranscript|>", "<|en|>", "<|transcribe|>")
-LOUDNESS = 100  # a position over a token in the decoder's sum
-CONFIDENCE = 30  # logit of the wanted token; the others' are about as wide as 30 / sqrt(width)
+LOUDNESS = 100  # of a position embedding, relative to a token embedding
+CONFIDENCE = 30  # logit of the wanted token; the others' standard deviation is about 30 / sqrt(width)
 WEIGHTS = 0.02  # standard deviation, as transformers initialises Whisper
-BLOCKS = 1e-3  # the same of what a decoder's block adds to the sum; float16 still holds it without loss
+BLOCKS = 1e-3  # the same for output projections in the decoder; float16 can still represent it
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What tells one Whisper from another."""
+    """The dimensions in which Whisper models differ."""
 
     width: int
     encoder_layers: int
@@ -56,7 +56,7 @@ class Shape:
 
 
 SHAPES = {
-    "nano": Shape(64, 1, 2, 1, 80, ((1, 0),)),  # nobody's: to try what is meant for the others
+    "nano": Shape(64, 1, 2, 1, 80, ((1, 0),)),  # not a real one: for trying out the benchmarks
     "tiny": Shape(384, 4, 4, 6, 80, ((2, 2), (3, 0), (3, 2), (3, 3), (3, 4), (3, 5))),
     "turbo": Shape(1280, 32, 4, 20, 128, ((2, 4), (2, 11), (3, 3), (3, 6), (3, 11), (3, 14))),
     "large-v3": Shape(
@@ -71,7 +71,7 @@ SHAPES = {
 
 
 def write(shape: Shape, tokens: int, folder: Path) -> None:
-    """Write a checkpoint as the Hugging Face Hub has them, float16; each window yields `tokens` tokens."""
+    """Write a checkpoint in the hub's layout, float16; each window yields `tokens` tokens."""
     words = Words.make()
     settings, tensors = network(shape, tokens, words)
     folder.mkdir(parents=True)
@@ -79,7 +79,7 @@ def write(shape: Shape, tokens: int, folder: Path) -> None:
     WhisperFeatureExtractor(feature_size=shape.mel_bins).save_pretrained(folder)  # type: ignore[no-untyped-call]  # transformers'
     generation(shape, words).save_pretrained(folder)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    settings.save_pretrained(folder)  # last: without it the folder is no checkpoint
+    settings.save_pretrained(folder)  # config.json last: without it the folder is not taken for a checkpoint
 
 
 def network(
@@ -93,7 +93,7 @@ def network(
     tensors = {
         name: values(name, tensor, device).half()
         for name, tensor in empty.state_dict().items()
-        if name != "proj_out.weight"  # the token embedding once more
+        if name != "proj_out.weight"  # the same tensor as the token embedding
     }
     wanted = [*PROMPT[1:], *script(tokens, words.plain)]
     wanted += ["<|endoftext|>"] * (settings.max_target_positions - len(wanted))
@@ -104,10 +104,10 @@ def network(
 
 
 def script(tokens: int, words: list[str]) -> list[str]:
-    """What a window says: `tokens` tokens, of which each segment's first and last are timestamps."""
+    """The tokens of a window, `tokens` in all; the first and last of each segment are timestamps."""
     segments = max(1, round(tokens / TOKENS_PER_SEGMENT))
-    random_state = random.Random(1)  # noqa: S311  words, no secrets
-    # All different: a text that repeats itself would be taken for a decoder running in circles.
+    random_state = random.Random(1)  # noqa: S311  not for security
+    # All different: a repetitive text would fail the compression threshold.
     chosen = random_state.sample(words, tokens - 2 * segments)
     bounds = [len(chosen) * i // segments for i in range(segments + 1)]
     times = [round(tokens * SECONDS_PER_TOKEN * i / segments / 0.02) * 0.02 for i in range(segments + 1)]
@@ -118,7 +118,7 @@ def script(tokens: int, words: list[str]) -> list[str]:
 
 
 def values(name: str, like: Tensor, device: str) -> Tensor:
-    """Random values for a tensor of the network, float32; what is not random in a trained one is as there."""
+    """Values for a tensor, float32: random, except encoder positions, biases and layer norms."""
 
     if name == "model.encoder.embed_positions.weight":
         return sinusoids(*like.shape).to(device)
@@ -135,7 +135,7 @@ def values(name: str, like: Tensor, device: str) -> Tensor:
 
 
 def configuration(shape: Shape, ids: dict[str, int]) -> WhisperConfig:
-    """config.json."""
+    """The contents of config.json."""
 
     end = ids["<|endoftext|>"]
     return WhisperConfig(
@@ -158,7 +158,7 @@ def configuration(shape: Shape, ids: dict[str, int]) -> WhisperConfig:
 
 
 def generation(shape: Shape, words: Words) -> GenerationConfig:
-    """generation_config.json, with the fields of large-v3's."""
+    """The contents of generation_config.json, with the fields of large-v3's."""
 
     ids = words.ids
     end = ids["<|endoftext|>"]
@@ -183,7 +183,7 @@ def generation(shape: Shape, words: Words) -> GenerationConfig:
 
 
 def main() -> None:
-    """Write one."""
+    """Write one checkpoint."""
     parser = argparse.ArgumentParser(description="A Whisper checkpoint of a real size with random weights.")
     parser.add_argument("shape", choices=list(SHAPES))
     parser.add_argument(

@@ -1,18 +1,18 @@
-"""How fast a long recording is transcribed: this project against what one would use instead.
+"""The speed of transcribing a long recording: this project and its alternatives.
 
     .venv/bin/python -m bench.speed [--model turbo] [--minutes 10] [--runs 5]
 
-transcribes the fixture's short recording, repeated (talk without a long pause), with each system in turn, in
-fresh processes. `--model` is a shape with random weights that say 100 tokens in each window (shapes.py), or
-the folder of any checkpoint: then the words mean something, and word error rates are printed. Writes every
-run to build/bench/speed.json.
+transcribes the fixture's short recording, repeated (speech without a long pause), with each system in turn,
+in fresh processes. `--model` is a shape with random weights that yield 100 tokens in each window (shapes.py),
+or the folder of any checkpoint: then the text is real, and word error rates are printed. Writes every run to
+build/bench/speed.json.
 
-RTFx is seconds of audio by seconds of model time: from samples to text, loading excluded, the search for
-speech and the first window's extra cost included. (Ours and faster-whisper-batched search; ours does it while
-the model is loaded, and is charged for it all the same.) Beside it stands the wall time, from the start of
-the process to the written text. All systems are greedy, with the language given and timestamps. Not all
-decode equally many windows: where silence is cut away there are fewer, and each of the pipeline's chunks of
-30 s advances by 20. Both counts are in the table; tokens are those that the decoder generated.
+RTFx is seconds of audio per second of model time: from samples to text, without loading, including voice
+activity detection and the first window's extra cost. (Only ours and faster-whisper-batched detect speech;
+ours does so while the model loads, but the time is counted all the same.) The wall time is from the start of
+the process to the written text. All systems are greedy, with the language given and with timestamps. The
+number of windows differs: it is lower where silence is cut out, and higher for the pipeline, whose chunks of
+30 s advance by 20 s. The table has the numbers of windows and of tokens that the decoder generated.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from bench.models import Models
 from bench.systems import Job, System, has_option, possible
 
 TOKENS = 100  # in a window of a model with random weights
-BASE = "transformers"  # what ratios are to
+BASE = "transformers"  # the system that ratios refer to
 SYSTEMS = [
     "preheat state",
     "preheat state sequential",
@@ -52,13 +52,13 @@ SYSTEMS = [
     "faster-whisper-batched",
     "openai",
 ]
-OPENAI_TOKENS = 51865  # openai/whisper and CTranslate2 take a smaller vocabulary for that of an English model
+OPENAI_TOKENS = 51865  # with fewer, openai/whisper and CTranslate2 take a model for an English-only one
 COUNTS = ("windows", "tokens", "tokens/s")
 HEAD = ("system", "precision", *COUNTS, "model time", "RTFx", "wall", f"to {BASE}", "WER")
 
 
 def recording(minutes: float, folder: Path) -> tuple[Path, str]:
-    """A wav of about that many minutes, and what is said in it: the short recording, repeated."""
+    """A wav of about `minutes` minutes, the short recording repeated, and its text."""
     audio, rate = soundfile.read(SAMPLES / "short.flac", dtype="int16")
     copies = max(1, round(minutes * 60 * rate / len(audio)))
     path = folder / f"short-{copies}.wav"
@@ -68,7 +68,7 @@ def recording(minutes: float, folder: Path) -> tuple[Path, str]:
 
 
 def suited(checkpoint: Path) -> list[str]:
-    """Those systems that can do it with this checkpoint."""
+    """The systems that can run this checkpoint."""
     found = [name for name in SYSTEMS if "sequential" not in name or has_option("--sequential")]
     if json.loads((checkpoint / "config.json").read_text())["vocab_size"] < OPENAI_TOKENS:
         found = [name for name in found if "whisper" not in name and name != "openai"]
@@ -76,7 +76,7 @@ def suited(checkpoint: Path) -> list[str]:
 
 
 def compare(compared: list[System], runs: int, threads: int) -> list[Facts]:
-    """Every counted run, in turn, after a round that is not; a system that fails is left out from then on."""
+    """Run all systems in turn; returns all rounds but the first. A system that fails is not run again."""
     counted = []
     failed: set[str] = set()
     for number in range(runs + 1):
@@ -109,8 +109,8 @@ def by_system(runs: list[Facts]) -> dict[str, list[Facts]]:
 
 
 def rows(runs: list[Facts], reference: str | None) -> list[list[str]]:
-    """The table's lines. Without a reference there is no word error rate."""
-    import jiwer  # noqa: PLC0415  takes a second, and is seldom needed
+    """The rows of the table. Without a reference there is no word error rate."""
+    import jiwer  # noqa: PLC0415  slow to import, and rarely needed
 
     lines = []
     every = by_system(runs)
@@ -127,7 +127,7 @@ def rows(runs: list[Facts], reference: str | None) -> list[list[str]]:
 
 
 def sayings(runs: list[Facts]) -> str:
-    """Which systems say the same, and how much of it."""
+    """Which systems gave the same text, and its length."""
     texts: dict[str, list[str]] = {}
     for system, mine in by_system(runs).items():
         for text in {run["text"] for run in mine}:

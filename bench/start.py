@@ -1,18 +1,18 @@
-"""From the start of a process to its first words: this project against what one would use instead.
+"""The time from the start of a process to its first words: this project and its alternatives.
 
     .venv/bin/python -m bench.start [--shapes tiny,turbo,large-v3] [--caches warm,dropped] [--runs 5]
 
 transcribes an 8 s recording with each system in turn, in fresh processes of the same interpreter, with random
-weights that make each say the same 16 tokens (shapes.py). Prints medians, and writes every run to
+weights with which all give the same 16 tokens (shapes.py). Prints medians, and writes every run to
 build/bench/start.json and the phases of each system's median run to build/bench/start.svg.
 
-Page cache "warm": each run's model is read through before it, and a first round is not counted. "dropped":
-the kernel forgets all files before each run, which takes root, and means Python and torch as well as the
-model. What serves the disk to a virtual machine may still have them in memory of its own.
+Page cache "warm": the model is read before each run, and a first round is not counted. "dropped": the whole
+page cache is dropped before each run, including Python and torch, which needs root. In a virtual machine, the
+host may still have the files in its own cache.
 
 A shape is kept on disk in four forms (large-v3: 15.5 GB with bfloat16, as CTranslate2 has no bfloat16 on the
-CPU, or 22 GB with float32); nothing is deleted, --scratch says where it is. On a machine that others use, set
-OMP_WAIT_POLICY=passive: threads that wait for each other by spinning take their own time away.
+CPU, or 22 GB with float32), in the folder of --scratch; nothing is deleted. On a shared machine set
+OMP_WAIT_POLICY=passive: threads that spin while waiting take processor time from those that work.
 """
 
 import argparse
@@ -59,7 +59,7 @@ HEAD = (
 
 
 def compare(shape: str, cache: str, compared: list[System], runs: int, threads: int) -> list[Facts]:
-    """Every counted run, in turn; a system that fails is left out from then on."""
+    """Run all systems in turn; returns the counted runs. A system that fails is not run again."""
     counted = []
     failed: set[str] = set()
     first = 0 if cache == "warm" else 1
@@ -97,7 +97,7 @@ def groups(runs: list[Facts]) -> dict[tuple[str, str], dict[str, list[Facts]]]:
 
 
 def rows(runs: list[Facts]) -> list[list[str]]:
-    """The table's lines; ratios are to the first system."""
+    """The rows of the table; ratios refer to the first system."""
     lines = []
     for (shape, cache), by_system in groups(runs).items():
         base = next(iter(by_system.values()))
@@ -112,7 +112,7 @@ def rows(runs: list[Facts]) -> list[list[str]]:
 
 
 def panels(runs: list[Facts]) -> list[Panel]:
-    """What the chart shows: of each system the run in the middle."""
+    """The panels of the chart: for each system its median run."""
     found = []
     for (shape, cache), by_system in groups(runs).items():
         bars = []

@@ -1,4 +1,4 @@
-"""The systems that start.py and speed.py compare: how each is run, and what it says of its run."""
+"""The systems that start.py and speed.py compare: how each is run, and what it reports."""
 
 import importlib
 import json
@@ -21,10 +21,10 @@ class System:
 
     name: str
     command: list[str]  # arguments of the interpreter
-    files: list[Path]  # of the model, that it reads
+    files: list[Path]  # the model's files that it reads
 
     def run(self, threads: int) -> Facts:
-        """One fresh process: its timings, and `text`, `windows` and `tokens`. Raises harness.TrialError."""
+        """Run a fresh process; its timings, and `text`, `windows`, `tokens`. Raises harness.TrialError."""
         output, facts = measure(self.command, threads)
         if self.name.startswith(OURS):
             # Peers that search for speech do so in their model time.
@@ -40,16 +40,16 @@ class System:
 
 @dataclass(frozen=True)
 class Job:
-    """What all systems are to do."""
+    """The task that is the same for all systems."""
 
     models: Models
-    model: str  # a name in it
+    model: str  # its name in `models`
     audio: Path
     device: str
-    batch: int = 1  # windows at a time, for peers that leave it to the user
+    batch: int = 1  # windows at a time, for peers where the user chooses it
 
     def system(self, name: str) -> System:
-        """One by its name: ours, way of loading and options, as in "preheat state sequential", or a peer."""
+        """A system by its name: a peer, or ours with loader and options, as in "preheat state sequential"."""
         own, _, words = name.partition(" ")
         if own != OURS:
             return self.peer(name)
@@ -57,8 +57,8 @@ class Job:
         return self.ours(name, load, [f"--{option}" for option in options])
 
     def ours(self, name: str, load: str, options: list[str]) -> System:
-        """`transcribe`."""
-        files = [self.models.state(self.model)]  # which also makes its --home
+        """Our `transcribe`."""
+        files = [self.models.state(self.model)]  # completes its --home as well
         if load == "standard":
             files = [self.models.checkpoint(self.model)]
         command = [str(TRANSCRIBE), "--home", str(self.models.home), "--model", self.model, "--load", load]
@@ -67,7 +67,7 @@ class Job:
         return System(name, command, files)
 
     def peer(self, name: str) -> System:
-        """Another program, at the precision of the models if it has that, and else at float32."""
+        """Another program, in the precision of the models if it supports that, else in float32."""
         dtype = self.models.dtype if self.models.dtype in precisions(name, self.device) else "float32"
         checkpoint = form = self.models.checkpoint(self.model)
         if name == "pickled":
@@ -81,7 +81,7 @@ class Job:
 
 
 def possible(job: Job, wanted: Sequence[str]) -> list[System]:
-    """Those systems that can be prepared; why others cannot is told."""
+    """The systems that can be prepared; reports why others cannot."""
     found = []
     for name in wanted:
         try:
@@ -97,10 +97,10 @@ def has_option(option: str) -> bool:
 
 
 def precisions(name: str, device: str) -> Sequence[str]:
-    """What a peer computes in, on a device."""
+    """The types that a peer can compute in on a device."""
     if name.startswith("faster-whisper"):
         ctranslate2: Any = importlib.import_module("ctranslate2")  # it has no types
         return sorted(ctranslate2.get_supported_compute_types(device))
-    if name == "openai":  # fp16=True or False, and on the CPU False
+    if name == "openai":  # it has fp16=True, but not on the CPU
         return ("float16",) if device == "cuda" else ()
     return ("float32", "float16", "bfloat16")

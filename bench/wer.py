@@ -3,8 +3,8 @@
     .venv/bin/python -m bench.wer [--model DIR] [--windows 300]
 
 prints a table: the committed samples, and (unless --windows 0; needs espeak-ng) freshly synthesised 30 s
-windows in voices that training never heard. Words are compared as they are: all is lower case, and the
-normaliser that is usual for Whisper would join "one two" into one number, "12".
+windows in voices that were not in the training data. Words are compared without normalisation: all are lower
+case, and Whisper's usual normaliser would join "one two" into the number 12.
 """
 
 import argparse
@@ -34,7 +34,7 @@ Audio = NDArray[np.float32]
 
 
 class Recogniser:
-    """A checkpoint as transformers runs it: float32, greedy, in English."""
+    """A checkpoint, run by transformers: float32, greedy, in English."""
 
     def __init__(self, checkpoint: Path) -> None:
         self.processor = WhisperProcessor.from_pretrained(checkpoint)
@@ -79,7 +79,7 @@ class Recogniser:
 
 
 def sample(name: str) -> tuple[Audio, str]:
-    """A committed recording, float32 [samples] at 16 kHz, and what is said in it."""
+    """A committed recording, float32 [samples] at 16 kHz, and its text."""
     audio, rate = soundfile.read(FIXTURES / "samples" / f"{name}.flac", dtype="float32")
     if rate != SAMPLE_RATE or audio.ndim != 1:
         raise ValueError(f"{name}.flac is not 16 kHz mono")
@@ -92,11 +92,11 @@ def word_error_rate(references: list[str], texts: list[str]) -> float:
 
 
 def held_out(windows: int) -> tuple[list[tuple[Audio, str]], list[Audio]]:
-    """Fresh windows in held-out voices with their text, and a fifth as many without speech."""
+    """New windows in held-out voices, with their text, and a fifth of that number without speech."""
     from tests.fixtures.make.speech import HELD_OUT_VARIANTS, Synthesizer, phrase_bank, voices  # noqa: PLC0415  only here,
     from tests.fixtures.make.windows import compose, compose_empty  # noqa: PLC0415  as they need espeak-ng
 
-    random_state = random.Random(SEED)  # noqa: S311  words and voices, no secrets
+    random_state = random.Random(SEED)  # noqa: S311  not for security
     bank = phrase_bank(Synthesizer(), voices(HELD_OUT_VARIANTS), PHRASES_PER_VOICE, random_state)
     spoken = [compose(bank, CHUNK_SECONDS, random_state) for _ in range(windows)]
     empty = [compose_empty(CHUNK_SECONDS, random_state) for _ in range(windows // 5)]
@@ -104,7 +104,7 @@ def held_out(windows: int) -> tuple[list[tuple[Audio, str]], list[Audio]]:
 
 
 def in_batches(recogniser: Recogniser, recordings: list[Audio], *, timestamps: bool) -> list[str]:
-    """The texts of many windows."""
+    """The texts of windows, decoded in batches."""
     texts: list[str] = []
     for first in range(0, len(recordings), BATCH_SIZE):
         texts += recogniser.windows(recordings[first : first + BATCH_SIZE], timestamps=timestamps)

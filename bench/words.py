@@ -1,6 +1,6 @@
-"""The 51,866 tokens of large-v3, from the file of byte pairs that openai-whisper brings along.
+"""The 51,866 tokens of large-v3, from the BPE file in the package openai-whisper.
 
-A machine without that package takes them from a file that was written elsewhere (`Words.save`).
+Without that package, they are read from a file that `Words.save` has written on another machine.
 """
 
 import base64
@@ -25,21 +25,21 @@ WORD = re.compile(rb" [a-z]{4,9}")
 
 @dataclass(frozen=True)
 class Words:
-    """What models with random weights know of their tokens."""
+    """The tokens, as needed for models with random weights."""
 
     ids: dict[str, int]
-    plain: list[str]  # tokens that are words, of several languages
-    quiet: list[int]  # tokens that are no speech
+    plain: list[str]  # tokens that are whole words, in several languages
+    quiet: list[int]  # tokens that are not speech
     tokenizer: str  # the text of a tokenizer.json
 
     @classmethod
     def read(cls, path: Path) -> "Words":
-        """What `save` wrote."""
+        """Read what `save` has written."""
         return cls(**json.loads(path.read_text()))
 
     @classmethod
     def make(cls) -> "Words":
-        """Of openai-whisper's file."""
+        """Make it from openai-whisper's file."""
         made, plain = tokenizer()
         quiet = openai().get_tokenizer(multilingual=True, num_languages=len(LANGUAGES))
         return cls(made.get_vocab(), plain, list(quiet.non_speech_tokens), made.backend_tokenizer.to_str())
@@ -51,10 +51,10 @@ class Words:
 
 
 def openai() -> Any:
-    """openai-whisper's module about tokens, by its place: the package imports much more."""
+    """openai-whisper's tokenizer module, loaded by its path: importing the package would import much more."""
     path = Path(str(distribution("openai-whisper").locate_file("whisper/tokenizer.py")))
     spec = spec_from_file_location("openai_whisper_tokenizer", path)
-    assert spec and spec.loader  # noqa: S101  for mypy: it has a file's
+    assert spec and spec.loader  # noqa: S101  for mypy: a file has both
     module = sys.modules[spec.name] = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -78,12 +78,12 @@ def tokenizer() -> tuple[WhisperTokenizer, list[str]]:
     names += ["translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps"]
     made.add_special_tokens({"additional_special_tokens": [f"<|{name}|>" for name in names]})
     made.add_tokens([AddedToken(f"<|{index * 0.02:.2f}|>", special=False) for index in range(TIMESTAMPS)])
-    made.set_prefix_tokens()  # again: at the start there were no special tokens to put first
+    made.set_prefix_tokens()  # again, now that the special tokens exist
     return made, [text(token) for token in ranks if WORD.fullmatch(token)]
 
 
 def halves(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
-    """The two tokens that byte-pair encoding joins to this one: tiktoken's file has only the results."""
+    """The two tokens that byte-pair encoding merges into this one; tiktoken's file lists only results."""
     parts = [bytes([byte]) for byte in token]
     while len(parts) > 2:  # noqa: PLR2004  two halves
         pairs = [ranks.get(left + right, len(ranks)) for left, right in pairwise(parts)]

@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 if os.environ.get("PREHEAT_ENVIRONMENT") != "clean":
-    # Before anything is imported that the caller's PYTHONPATH might have another of.
+    # First of all: a module on the caller's PYTHONPATH could shadow any that is imported later.
     here = Path(__file__).resolve().parent
     os.chdir(here.parent)
     clean = str(here / "environment.sh")

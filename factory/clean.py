@@ -1,6 +1,6 @@
-"""`make clean`: what was built goes, and what a killed run has left running.
+"""`make clean`: remove what was built, and stop what a killed run has left running.
 
-Python's own library is enough for it, so that nothing needs to be installed first.
+It uses only Python's standard library, so that nothing needs to be installed first.
 """
 
 import shutil
@@ -10,7 +10,7 @@ from factory.console import BUILD, CHECKOUT, FactoryError, carry_out, run
 from factory.ec2.notes import all_in
 from factory.workspace import unmount_below, workspace
 
-MOLECULE_IMAGE = f"localhost/preheat-base-{CHECKOUT}"  # as molecule/podman.yml names it
+MOLECULE_IMAGE = f"localhost/preheat-base-{CHECKOUT}"  # the name in molecule/podman.yml
 
 
 def clean() -> None:
@@ -21,23 +21,23 @@ def clean() -> None:
     with workspace("ami") as folder:
         if all_in(folder):
             remove_noted(folder)
-    unmount_below(BUILD)  # nothing is deleted within a mount
+    unmount_below(BUILD)  # so that rmtree deletes nothing inside a mount
     left: list[str] = []
 
     def keep(_call: object, path: str, error: tuple[object, ...]) -> None:
-        """Note the reason why something stays; that is none of ours where a disk is mounted at BUILD."""
+        """Note why a path could not be removed. A mount point at BUILD itself is meant to stay."""
         if Path(path) != BUILD or not BUILD.is_mount():
             left.append(str(error[1]))
 
     shutil.rmtree(BUILD, onerror=keep)
-    if left:  # the first is what could not be removed; then come the folders above it
+    if left:  # the first entry is the cause, the folders above it follow
         raise FactoryError(f"could not remove all of {BUILD}: {left[0]}", "Free what it names; make clean")
     if shutil.which("podman"):
         run("podman", "rmi", "--force", "--ignore", MOLECULE_IMAGE)
 
 
 def remove_noted(folder: Path) -> None:
-    """Remove from EC2 what the notes in a folder tell of; FactoryError if some of it stays."""
+    """Remove from EC2 what the notes in a folder name; FactoryError if some of it remains."""
     try:
         from factory.ec2.builder import remove_all_noted  # noqa: PLC0415
     except ImportError as error:

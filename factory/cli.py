@@ -17,7 +17,7 @@ from factory.workspace import workspace
 
 def base() -> None:
     """Print the path of the base system's tar, making it if needed."""
-    with workspace("rootfs", wait=True):  # which several role tests ask for at once
+    with workspace("rootfs", wait=True):  # several role tests may ask for it at once
         print(rootfs())
 
 
@@ -27,7 +27,7 @@ def ssh() -> None:
         raise FactoryError(f"{ARTIFACT.raw} does not exist", "Run: make image")
     with booted(ARTIFACT.raw, "ssh", keep=False) as machine:
         say("the machine answers; what you change on it is thrown away when you leave")
-        # A terminal of its own; BatchMode only matters before the login.
+        # -t: with a terminal. BatchMode in the ssh configuration affects only the login.
         subprocess.run(machine.ssh("-t"), check=False)
 
 

@@ -1,4 +1,4 @@
-"""What the build host says: progress with the time since the start, errors with their cure, commands."""
+"""The build host's console: progress with the elapsed time, errors with their remedy, running commands."""
 
 import hashlib
 import signal
@@ -11,9 +11,9 @@ from pathlib import Path
 from types import FrameType
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILD = (ROOT / "build").resolve()  # which may be a link, to a folder on a larger disk
+BUILD = (ROOT / "build").resolve()  # build may be a link to a folder on a larger disk
 LOGS = BUILD / "logs"
-CHECKOUT = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]  # what several on this host are told apart by
+CHECKOUT = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]  # differs between checkouts on one host
 
 _started = time.monotonic()
 
@@ -52,11 +52,11 @@ def run(*command: str | Path, log: Path | None = None) -> str:
 
 
 def carry_out(command: Callable[[], None]) -> None:
-    """Do what the command line asks for, and exit where that fails.
+    """Run a command of the command line; exit with a status and a message if it fails.
 
-    A FactoryError is told in its own words; an interruption still takes down machines and mounts on the way.
+    A FactoryError is printed without a traceback. An interruption still takes down machines and mounts.
     """
-    # A shell's background jobs ignore the first otherwise; the last comes when the terminal goes away.
+    # SIGINT, because a shell's background jobs ignore it by default; SIGHUP arrives when the terminal closes.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     try:
@@ -69,7 +69,7 @@ def carry_out(command: Callable[[], None]) -> None:
 
 
 def interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Unwind through every clean-up on the way."""
+    """Raise KeyboardInterrupt, so that every clean-up on the stack runs."""
     raise KeyboardInterrupt
 
 

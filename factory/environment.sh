@@ -1,16 +1,16 @@
 #!/bin/bash -p
-# Run a command in the environment that all of preheat runs in: what environment.txt lets through, the venv's and the
-# system's own programs on PATH, one locale, and files that others may read. With -p, Bash reads no BASH_ENV. Written for
-# Bash 3.2 and for BSD's programs, too, which macOS has.
+# Run a command in preheat's environment: the variables that environment.txt lists, a PATH with the venv and all system
+# folders, a fixed locale, and a umask with which others can read new files. With -p, Bash ignores BASH_ENV. It must
+# also work with Bash 3.2 and BSD's tools, as on macOS.
 set -euo pipefail
 here=$(cd -- "${0%/*}" && pwd -P)
 
-# Neither a search path, nor a mount's and QEMU's options, nor ssh's and mmdebstrap's commands tell other characters
-# in a path from their own.
+# Other characters in a path have a special meaning in PATH, in options of mount and QEMU, or in commands for ssh and
+# mmdebstrap.
 build=${here%/*}/build
 if [[ -d $build ]]; then
   build=$(cd -- "$build" && pwd -P)
-elif [[ -L $build ]]; then # to where nothing is yet
+elif [[ -L $build ]]; then # a link whose target does not exist yet
   build=$(readlink "$build")
 fi
 for place in "${here%/*}" "$build"; do
@@ -32,6 +32,6 @@ while IFS= read -r -d '' variable; do
 done < <(env -0)
 
 umask 022
-# A shell by `su` has no sbin on its PATH, where most of a disk's tools are.
+# A shell started by `su` lacks the sbin folders on its PATH, where most disk tools are.
 exec env -i "${kept[@]}" LC_ALL=C.UTF-8 PREHEAT_ENVIRONMENT=clean \
   "PATH=${here%/*}/.venv/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin" "$@"

@@ -1,4 +1,4 @@
-"""The model hub, asked by its own client, which knows HF_ENDPOINT, HF_TOKEN and proxies."""
+"""The model hub, through its own client, which honours HF_ENDPOINT, HF_TOKEN and proxy variables."""
 
 import os
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_st
 
 from factory.console import FactoryError
 
-SECONDS = 30  # to wait for an answer
-MIRROR = os.environ.get("HF_ENDPOINT", "")  # of the hub, which the machine is to use, too
+SECONDS = 30  # timeout of a request
+MIRROR = os.environ.get("HF_ENDPOINT", "")  # a mirror of the hub, which the machine uses as well
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model as the hub has it now: commit, config.json, and each file's SHA-256, empty if it tells none."""
+    """A model as it is on the hub: commit, config.json, each file's SHA-256 (empty if the hub has none)."""
 
     commit: str
     config: dict[str, Any]
@@ -27,18 +27,18 @@ class Checkpoint:
 
 
 def checkpoint(model: str) -> Checkpoint:
-    """The newest commit of a model; FactoryError where it is not to be had."""
+    """The newest commit of a model; FactoryError if it cannot be fetched."""
     with explained(model):
         info = HfApi().model_info(model, files_metadata=True, timeout=SECONDS)
         files = {file.rfilename: file.lfs.sha256 if file.lfs else "" for file in info.siblings or ()}
         commit = str(info.sha)
-        # Asked for, not only looked up: a gated model shows its files to everybody, and gives them to few.
+        # Downloaded, not only listed: anyone may list the files of a gated model, but few may download them.
         config = read_json(model, commit, "config.json") if "config.json" in files else {}
     return Checkpoint(commit, config, files)
 
 
 def read_json(model: str, commit: str, name: str) -> dict[str, Any]:
-    """A JSON object among a model's files; empty where the file is none."""
+    """One of a model's files as a JSON object; empty if it is not one."""
     address = hf_hub_url(model, name, revision=commit)
     answer = get_session().get(address, headers=build_hf_headers(), timeout=SECONDS)
     hf_raise_for_status(answer)
@@ -50,19 +50,19 @@ def read_json(model: str, commit: str, name: str) -> dict[str, Any]:
 
 
 def check_commit(model: str, commit: str) -> None:
-    """The hub has this commit of a model; FactoryError where it does not, or is not reached."""
+    """Require that the hub has this commit of a model; FactoryError if not, or if it cannot be reached."""
     with explained(f"{model} at {commit}"):
         HfApi().model_info(model, revision=commit, timeout=SECONDS)
 
 
 def token() -> str:
-    """The caller's token for the hub, by HF_TOKEN or a login; empty where there is none."""
+    """The caller's token for the hub, from HF_TOKEN or a login; empty if there is none."""
     return get_token() or ""
 
 
 @contextmanager
 def explained(model: str) -> Iterator[None]:
-    """FactoryError with cause and cure in the place of the client's errors."""
+    """Turn the client's errors into a FactoryError."""
     hub = constants.ENDPOINT
     try:
         yield
@@ -73,7 +73,7 @@ def explained(model: str) -> Iterator[None]:
         ) from error
     except (HfHubHTTPError, HFValidationError) as error:
         answer = getattr(error, "response", None)
-        if answer is not None and answer.status_code not in (401, 404):  # 401 where nobody is to know of it
+        if answer is not None and answer.status_code not in (401, 404):  # 401 can mean: not found
             raise FactoryError(
                 f"{hub} does not give the model {model}: {str(error).splitlines()[0]}",
                 "Check HF_TOKEN, or try again later",

@@ -14,7 +14,7 @@ from factory.pin import LAYOUT, PINS, WEIGHTS
 
 VERSION = (ROOT / "runtime/VERSION").read_text().strip()
 
-# When none of it has changed, the image that is there is the image.
+# An image that was made from the same content of these is not built again.
 INPUTS = (
     *("ansible/**/*", "packer/*.pkr.hcl", "runtime/**/*"),
     *("factory/local/basedisk.py", "factory/local/image.py"),
@@ -23,7 +23,7 @@ INPUTS = (
 
 
 def variables(facts: Mapping[str, object], facts_file: Path) -> dict[str, str | int]:
-    """Packer's variables for any image; the facts, Ansible's variables, are written to their file."""
+    """Packer's variables for any image; writes the facts, which are variables for Ansible, to their file."""
     facts_file.parent.mkdir(parents=True, exist_ok=True)
     mirror = {"model_hub": hub.MIRROR} if hub.MIRROR else {}
     facts_file.write_text(json.dumps({**facts, **mirror, "image_git_commit": git_commit()}, indent=2))
@@ -37,11 +37,11 @@ def variables(facts: Mapping[str, object], facts_file: Path) -> dict[str, str | 
 
 def git_commit() -> str:
     """The commit checked out, with `-dirty` when files differ from it; `unknown` outside a checkout."""
-    # A checkout in a container is often another user's, which git would refuse to look at.
+    # In a container the checkout often belongs to another user; git would refuse to read it.
     git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT)]
     done = subprocess.run(
         [*git, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-        # Not of a repository that an unpacked tarball lies in.
+        # If this is an unpacked tarball inside another repository, ignore that one.
         env=os.environ | {"GIT_CEILING_DIRECTORIES": str(ROOT.parent)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -53,7 +53,7 @@ def git_commit() -> str:
 
 
 def fingerprint() -> str:
-    """A digest of every file that the image is made from, and of the file of variables with what it names."""
+    """A digest of INPUTS, of the model's file of variables, and of the files that it names."""
     digest, model = hashlib.sha256(), model_file()
     files = [path for pattern in INPUTS for path in ROOT.glob(pattern) if path.parent != PINS]
     for path in sorted([*files, model, *named_files(model)]):
@@ -65,8 +65,8 @@ def fingerprint() -> str:
 def named_files(model: Path) -> list[Path]:
     """The files of this host that a file of variables names: the checkpoint's and the sample.
 
-    But not its weights, gigabytes that model_sha256 stands for. A path that only Ansible can tell is one into
-    this tree, which is an input as a whole.
+    The weights are left out: they are gigabytes, and model_sha256 stands for them. A path that is a template
+    of Ansible's leads into this tree, which is among the inputs already.
     """
     values = read_variables(model)
     folder, sample = (Path(str(values.get(name, ""))) for name in ("model_source", "bake_sample"))

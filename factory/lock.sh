@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Turn the dependency groups of pyproject.toml into lock files with hashes (see there).
-# The image's lock comes first and constrains the host's: tests run what the image runs. The host's constrains what is
-# for `make ami` alone, so that an AMI is made by the same versions wherever it is made.
+# The image's lock is first and constrains the host's, so that tests use the image's versions. The host's lock
+# constrains the one for `make ami`, so that an AMI is built with the same versions on every host.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -17,9 +17,9 @@ EXAMPLE = "openai/whisper-large-v3-turbo"
 
 
 def model_file() -> Path:
-    """The file of variables that says what to bake: $MODEL, pinned where need be, else the tests' small one.
+    """The file of variables that says what to bake: from $MODEL, pinned if needed, or the tests' small model.
 
-    FactoryError where $MODEL names none.
+    FactoryError if $MODEL names no model.
     """
     chosen = os.environ.get("MODEL", "")
     path = (ROOT / chosen).resolve() if chosen else DEFAULT_MODEL
@@ -36,7 +36,7 @@ def model_file() -> Path:
 
 
 def read_variables(path: Path) -> dict[str, Any]:
-    """Ansible's variables in a file; FactoryError where it holds none."""
+    """Ansible's variables in a file; FactoryError if it has none."""
     try:
         values = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
@@ -47,9 +47,9 @@ def read_variables(path: Path) -> dict[str, Any]:
 
 
 def check_model() -> None:
-    """The model is a folder here or can be reached on the hub, and is pinned; FactoryError if not.
+    """Require a pinned model that is a local folder or can be reached on the hub; FactoryError if not.
 
-    Before an instance is paid for; the role `model` checks it again.
+    It is called before an instance costs money; the role `model` checks again.
     """
     path = model_file()
     if path == DEFAULT_MODEL:
@@ -58,7 +58,7 @@ def check_model() -> None:
     source, revision, sha256 = (
         str(values.get(f"model_{name}", "")) for name in ("source", "revision", "sha256")
     )
-    if "{{" in source:  # only Ansible can tell
+    if "{{" in source:  # a template of Ansible's
         return
     require(
         Path(source).is_absolute() or re.fullmatch(HUB_ID, source),

@@ -1,4 +1,4 @@
-"""Packer: which one is used, the template it can read, and a build whose progress can be followed."""
+"""Packer: which program to use, a template that it can read, and a build that reports its progress."""
 
 import json
 import os
@@ -18,32 +18,32 @@ from factory.spot import CRASH, Patience, crashed
 from factory.workspace import secrets
 
 TEMPLATE = ROOT / "packer"
-PROJECT = ROOT  # whose play is run
+PROJECT = ROOT  # the tree whose play is run
 OLDEST = (1, 6, 6)  # Debian 12's
 PLUGIN_BLOCKS_SINCE = (1, 7)
-PLUGINS_SINCE = (1, 14, 1)  # as plugins.pkr.hcl asks: older ones look for them where they no longer are
+PLUGINS_SINCE = (1, 14, 1)  # as plugins.pkr.hcl requires; older ones look for plugins in a place that is gone
 CURRENT = (
     "Get a current one from HashiCorp's apt repository (developer.hashicorp.com/packer/install), and set"
     " PACKER=path where it is not the one on PATH"
 )
 
-# What a Packer older than 1.7 cannot read, in one place: the pins of plugins, which were then built in, and
-# the settings of instance metadata. Such a Packer serves for the local image, and for the tests of the AMI.
+# What a Packer older than 1.7 cannot read: the versions of plugins, which were built in then, and newer
+# settings of amazon-ebs. Such a Packer still builds the local image and runs the tests of the AMI.
 MODERN_FILES = ("plugins.pkr.hcl",)
 MODERN_SETTINGS = ("imds_support", "include_deprecated", "metadata_options")
 
-# What EC2 says when a zone has no instance of the type left: a code on demand; for spot Packer tells the
-# message alone.
+# EC2's errors when a zone has no capacity for an instance type: error codes for on-demand instances, and
+# messages for spot instances, where Packer does not print the code.
 NO_CAPACITY = re.compile(
     r"InsufficientInstanceCapacity|InsufficientHostCapacity|UnfulfillableCapacity"
     r"|no Spot capacity available|do not have sufficient \S+ capacity|Unable to fulfill capacity"
 )
-# What the Ansible provisioner says, of all versions, when it looks which Ansible there is.
+# The Ansible provisioner's error, in all its versions, if it cannot determine the version of Ansible.
 NO_ANSIBLE = re.compile(r"Error running \W*ansible-playbook")
 
 
 class NoCapacityError(FactoryError):
-    """There is no such instance in this zone at the moment; another type or zone may have one."""
+    """EC2 has no capacity for this type in this zone at the moment; another type or zone may have some."""
 
 
 def packer() -> Path:
@@ -60,7 +60,7 @@ def packer() -> Path:
 
 
 def dotted(number: tuple[int, ...]) -> str:
-    """A version as it is written."""
+    """A version as text, such as 1.6.6."""
     return ".".join(map(str, number))
 
 
@@ -74,7 +74,7 @@ def version(program: Path) -> tuple[int, ...]:
 
 
 def template(program: Path) -> Path:
-    """The folder that this Packer builds from: packer/, or for an old one a copy less what it cannot read."""
+    """The folder to build from: packer/, or for an old Packer a copy without what it cannot read."""
     if version(program) >= PLUGIN_BLOCKS_SINCE:
         return TEMPLATE
     staged = BUILD / "packer"
@@ -87,14 +87,14 @@ def template(program: Path) -> Path:
 
 
 def without_modern(text: str) -> str:
-    """A template less the lines and blocks of MODERN_SETTINGS, as `packer fmt` indents them."""
+    """A template without the lines and blocks of MODERN_SETTINGS; it must be indented as by `packer fmt`."""
     names = "|".join(MODERN_SETTINGS)
     setting = rf"^( +)(?:{names})\b(?: *=.*| \{{\n(?:\1  .*\n)*\1\}})\n"
     return re.sub(setting, "", text, flags=re.MULTILINE)
 
 
 def validate(program: Path, source: str, var_file: Path | None) -> None:
-    """Get the plugins that the template pins, check it with the user's values; FactoryError if it fails."""
+    """Install the template's plugins and validate it with the user's values; FactoryError if that fails."""
     folder = template(program)
     if folder == TEMPLATE:
         checked(program, "init", folder)
@@ -117,27 +117,27 @@ def checked(program: Path, *arguments: str | Path) -> None:
 
 
 def var_files(*paths: Path | None) -> list[str]:
-    """Packer's options for files of values, of which a later one wins."""
+    """Packer's options for files of values; later ones override earlier ones."""
     return [f"-var-file={path}" for path in paths if path]
 
 
 def environment() -> dict[str, str]:
-    """What Packer runs with."""
+    """The environment that Packer runs in."""
     return {
         **os.environ,
         # Ansible comes from the project's own venv.
         "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
         "CHECKPOINT_DISABLE": "1",
         "PACKER_NO_COLOR": "1",
-        "HF_TOKEN": hub.token(),  # the role `model` hands it on to the download
+        "HF_TOKEN": hub.token(),  # the role `model` passes it to the download
     }
 
 
 def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: Path | None = None) -> None:
     """Run `packer build` for one source; task names go to the console, everything to the log.
 
-    The user's var_file is read first, so that `variables` win. Raises FactoryError with the failed task's
-    words, NoCapacityError where EC2 has no instance; stops Packer in order if this program is interrupted.
+    `variables` override the user's var_file. Raises FactoryError with the output of the failed task, or
+    NoCapacityError if EC2 has no capacity. If this program is interrupted, Packer cleans up first.
     """
     program = packer()
     folder = template(program)
@@ -150,8 +150,8 @@ def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: 
     say(f"packer {'.'.join(map(str, version(program)))}: {source}; log {log}")
     for folder_for_logs in (log.parent, LOGS):
         folder_for_logs.mkdir(parents=True, exist_ok=True)
-    # Packer writes the instance's private key to a temporary file for Ansible, and leaves it there; Ansible's
-    # sockets and files go there, too. Collections in the user's ~/.ansible would win over the venv's.
+    # TMPDIR: Packer leaves a file with the instance's private key there, and Ansible its sockets and files.
+    # ANSIBLE_HOME: collections in the user's ~/.ansible would override those of the venv.
     with log.open("w") as sink, secrets() as scratch:
         process = subprocess.Popen(
             [program, "build", *options, folder],
@@ -188,7 +188,7 @@ def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: 
 
 
 def no_ansible(log: Path) -> FactoryError:
-    """Why ansible-playbook does not start, in its own words: Packer tells its exit code alone."""
+    """The error for an ansible-playbook that does not start: its own message, which Packer does not print."""
     done = subprocess.run(
         ["env", "ansible-playbook", "--version"],
         env=environment(), capture_output=True, text=True, check=False,
@@ -200,15 +200,15 @@ def no_ansible(log: Path) -> FactoryError:
 
 
 def stop(process: subprocess.Popen[str], sink: TextIO) -> None:
-    """Let Packer remove what it has launched, as it does after Ctrl-C; another interruption kills it.
+    """Interrupt Packer and wait until it has removed what it launched; a second interruption kills it.
 
-    The signal goes to the whole group, with Ansible and its ssh in it. It is not SIGTERM, of which Packer's
-    plugins would die before they have cleaned up.
+    The signal goes to its process group, which includes Ansible and ssh. It is SIGINT, as by Ctrl-C, because
+    SIGTERM would kill Packer's plugins before they have cleaned up.
     """
     say("stopping Packer, which takes down what it has launched")
     try:
         os.killpg(process.pid, signal.SIGINT)
-        sink.writelines(process.stdout or ())  # a pipe that nobody reads would fill up, and hold Packer
+        sink.writelines(process.stdout or ())  # an unread pipe would fill up and block Packer
         process.wait()
     finally:
         with suppress(ProcessLookupError):
@@ -216,7 +216,7 @@ def stop(process: subprocess.Popen[str], sink: TextIO) -> None:
 
 
 def what_failed(log: str) -> str:
-    """The part of a build's log from Ansible's first failure on, else its end."""
+    """The part of a build's log from Ansible's first failure on; without one, the end of the log."""
     lines = log.splitlines()
     first = next((n for n, line in enumerate(lines) if re.search(r"fatal:|ERROR!|\[ERROR\]", line)), None)
     return tail(log) if first is None else tail("\n".join(lines[max(0, first - 1) : first + 25]), lines=30)

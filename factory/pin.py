@@ -1,7 +1,6 @@
-"""Pins: the model that MODEL= names by a hub's id or a folder, as a file of variables with its SHA-256.
+"""Pins: a file of variables, with the SHA-256, for a model that MODEL= names by a hub id or a folder.
 
-The file is written once, into ansible/models/. From then on it says which commit is meant, and the hub is not
-asked again.
+It is written to ansible/models/ once. From then on it determines the commit, and the hub is not asked again.
 """
 
 import hashlib
@@ -24,7 +23,7 @@ SAVE = "save_pretrained(FOLDER, max_shard_size='100GB') of model and processor i
 
 
 def pin_hub(model: str) -> Path:
-    """The file that pins a model of the hub; FactoryError if it cannot be had or used."""
+    """The file that pins a model of the hub; FactoryError if it cannot be fetched or used."""
     file = file_of(model)
     if file.exists():
         return file
@@ -58,7 +57,7 @@ def pin_folder(folder: Path) -> Path:
 
 
 def file_of(source: str) -> Path:
-    """Where the pin of a model belongs; FactoryError where the name is unfit, or another model has it."""
+    """The path of a model's pin; FactoryError if the name is unsuitable, or taken by another model."""
     name = Path(source).name
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise FactoryError(
@@ -75,7 +74,7 @@ def file_of(source: str) -> Path:
 
 
 def check(what: str, names: Set[str], config: dict[str, Any]) -> None:
-    """The files of a checkpoint are what an image needs; FactoryError if not."""
+    """Require a checkpoint with all the files that an image needs; FactoryError if not."""
     kind = config.get("model_type")
     if kind != "whisper":
         raise FactoryError(
@@ -99,7 +98,7 @@ def check(what: str, names: Set[str], config: dict[str, Any]) -> None:
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """A folder's config.json; empty where there is none, or it is not one."""
+    """The contents of a folder's config.json; empty if it is missing or malformed."""
     try:
         values = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
@@ -108,7 +107,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def read_pin(file: Path) -> dict[str, Any]:
-    """The variables of a pin; empty where it holds none, as of somebody's broken file."""
+    """The variables in a pin; empty if the file is malformed."""
     try:
         values = yaml.safe_load(file.read_text())
     except yaml.YAMLError:
@@ -118,13 +117,13 @@ def read_pin(file: Path) -> dict[str, Any]:
 
 @cache
 def digest(path: Path, _size: int, _changed: int) -> str:
-    """A file's SHA-256, reckoned once as long as size and time of change stay."""
+    """A file's SHA-256, cached while its size and modification time stay the same."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write(file: Path, **variables: str) -> None:
-    """Write a pin, whole or not at all, and say so."""
+    """Write a pin atomically, and report it."""
     source = variables["model_source"]
     part = file.with_name(f".{file.name}.part")
     part.write_text(

@@ -1,25 +1,25 @@
-"""What to tell of Packer's output: the tasks of the play, and what the amazon-ebs source is about."""
+"""The part of Packer's output to show as progress: the play's tasks and the amazon-ebs source's steps."""
 
 import re
 
-# Packer 1.6 indents what a plugin passes on, as Ansible's output; 1.16 writes the arrow before every line.
+# Packer 1.6 indents the output of plugins, such as Ansible's; 1.16 begins every line with the arrow.
 LINE = re.compile(r"^(?P<mark>==> |    )?(?P<source>[\w-]+(?:\.[\w-]+)?): ?(?P<text>.*)$")
 OWN = ("==> ", "amazon-ebs.ami")
 TASK = re.compile(r"(?:TASK|RUNNING HANDLER) \[(.+?)\]")
 PLAY = re.compile(r"PLAY \[")
 RECAP = re.compile(r"PLAY RECAP ")
-RESULTS = re.compile(r"\S+ +: ok=\d+ ")  # of one host, below the recap
-FAILED = re.compile(r"Provisioning step had errors")  # Packer's, where a play ends without a recap
+RESULTS = re.compile(r"\S+ +: ok=\d+ ")  # a host's line below the recap
+FAILED = re.compile(r"Provisioning step had errors")  # Packer's message, for a play that ends without a recap
 
 
 class Progress:
-    """Packer's lines one after the other. While the play runs they are Ansible's: its tasks are told."""
+    """Filters Packer's lines, in order. While the play runs they are Ansible's, and only tasks are shown."""
 
     def __init__(self) -> None:
         self.in_play = False
 
     def told(self, line: str) -> str:
-        """What to tell of a line; empty for nothing."""
+        """The text to show for a line; empty if it is not shown."""
         match = LINE.match(line.rstrip())
         if not match:
             return ""

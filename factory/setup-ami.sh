@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install what `make ami` needs into .venv: on Linux or macOS, without root, nothing of the system's. Safe to run again.
-# Written for Bash 3.2 and for BSD's programs, too, which macOS has.
+# Install what `make ami` needs into .venv, without root or system packages, on Linux or macOS. Safe to run again.
+# It must also work with Bash 3.2 and BSD's tools, as on macOS.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +14,7 @@ for program in git ssh scp; do
   command -v "$program" >/dev/null || die "$program is not installed, and make ami needs it. Install it."
 done
 
-# Not the Python of the venv that is to be made.
+# Do not use the Python of the venv that is to be replaced.
 PATH=${PATH#"$PWD/.venv/bin:"}
 old="import sys; sys.exit(sys.version_info < (3, 11))"
 for python in /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11 none; do
@@ -22,7 +22,7 @@ for python in /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.
 done
 [[ $python != none ]] || die "there is no Python 3.11 or newer on PATH, and make ami needs one. Install it."
 
-# A venv of `make setup` holds all this and more. One that was moved, or is of another Python, works no longer.
+# A venv of `make setup` has all this and more. A venv does not work if it was moved or its Python has changed.
 state='
 import hashlib, os, platform, sys
 def locked(lock):

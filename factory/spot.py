@@ -1,4 +1,4 @@
-"""What Packer's plugin makes of spot instances, which it asks a fleet for: it waits long, or crashes."""
+"""Workarounds for Packer's plugin, which waits long for a fleet of spot instances, or crashes."""
 
 import os
 import re
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from factory.console import FactoryError, say, tail
 
-# The plugin's last word before it asks for a fleet; it says nothing until there is one. Where EC2 has no
-# capacity it goes on asking for three minutes; the next place is the better thing to try.
+# The plugin's last line before it requests a fleet; the next one follows when there is a fleet. If EC2 has no
+# capacity, it retries for three minutes; trying another zone or instance type is more promising.
 FLEET = "Created Spot Fleet launch template"
 FLEET_SECONDS = 60.0
 
-# When EC2 refuses the fleet itself, the plugin crashes, and the reason is gone.
+# The plugin crashes if EC2 refuses the fleet, and does not print the reason.
 CRASH = re.compile(r"PACKER CRASH|^panic: |panic: runtime error", re.MULTILINE)
 
 
 class Patience:
-    """Ends a Packer that has waited long enough for a fleet to have an instance; `lost` says that it did."""
+    """Interrupts Packer if a fleet has no instance after FLEET_SECONDS; `lost` is true then."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -28,7 +28,7 @@ class Patience:
         self.timer: threading.Timer | None = None
 
     def heard(self, line: str) -> None:
-        """A line of Packer's ends the wait for one; the one that announces the fleet begins another."""
+        """Take a line of Packer's: it stops the timer, and FLEET starts it again."""
         if self.timer:
             self.timer.cancel()
         self.timer = threading.Timer(FLEET_SECONDS, self.lose) if FLEET in line else None
@@ -37,7 +37,7 @@ class Patience:
             self.timer.start()
 
     def lose(self) -> None:
-        """Interrupt Packer, which takes down what it has made."""
+        """Interrupt Packer, which then removes what it has made."""
         self.lost = True
         say(f"no spot instance within {FLEET_SECONDS:.0f} s")
         with suppress(ProcessLookupError):
@@ -45,7 +45,7 @@ class Patience:
 
 
 def crashed(text: str, log: Path) -> FactoryError:
-    """What to do about a crash of Packer or of a plugin."""
+    """The error for a crash of Packer or of a plugin, with what to do about it."""
     if FLEET in text:
         return FactoryError(
             "Packer's plugin has crashed, as it does where EC2 refuses a fleet of spot instances: the reason"

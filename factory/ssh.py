@@ -5,7 +5,7 @@ from pathlib import Path
 
 from factory.console import run
 
-# A machine is new each time: there is no host key to know beforehand. One that dies is not waited for.
+# Host keys are not checked, because every machine is new. ServerAlive: do not wait for one that has died.
 SSH_CONFIG = """\
 Host machine
   HostName {host}
@@ -31,11 +31,11 @@ class Machine:
     port: int
     user: str
     key: Path
-    config: Path  # ssh's: `ssh -F CONFIG machine` logs in
+    config: Path  # of ssh: `ssh -F CONFIG machine` logs in
     console: Path
 
     def ssh(self, *options: str) -> list[str]:
-        """The ssh command up to where a remote command would follow."""
+        """The ssh command, to which a remote command may be appended."""
         return ["ssh", "-F", str(self.config), *options, "machine"]
 
     def run(self, command: str) -> str:

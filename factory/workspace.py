@@ -1,7 +1,7 @@
 """Workspaces: a folder for each kind of run, cleared of whatever a killed run has left behind.
 
-What a run starts bears its mark in the environment, and what it mounts lies below its folder, so that the
-next run finds both. Python's own library is enough for this, since `make clean` needs no set-up.
+The processes that a run starts have its mark in their environment, and its mounts are below its folder, so
+that the next run finds both. Only Python's standard library is used, because `make clean` needs no set-up.
 """
 
 import fcntl
@@ -17,8 +17,8 @@ from pathlib import Path
 
 from factory.console import BUILD, CHECKOUT, FactoryError, run
 
-MARK = "PREHEAT_WORKSPACE"  # in the environment of all that a run starts: its workspace, for the next to find
-SCRATCH = "scratch"  # the folder of a workspace for large temporary files, which the next run empties
+MARK = "PREHEAT_WORKSPACE"  # in the environment of all processes of a run: its workspace
+SCRATCH = "scratch"  # a workspace's folder for large temporary files
 FREE_SECONDS = 10
 
 
@@ -26,7 +26,7 @@ FREE_SECONDS = 10
 def workspace(name: str, *, wait: bool = False) -> Iterator[Path]:
     """The folder build/run/NAME, for one run at a time, cleared of what a killed run left behind.
 
-    Where another run has it, that is an error, or with `wait` waited for.
+    If another run uses it: FactoryError, or with `wait` wait for it.
     """
     folder = BUILD / "run" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def workspace(name: str, *, wait: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def environment(variables: dict[str, str]) -> Iterator[None]:
-    """What is started in this block has these variables, too."""
+    """Add environment variables for the processes that the block starts."""
     outer = {name: os.environ.pop(name, None) for name in variables}
     os.environ.update(variables)
     try:
@@ -65,21 +65,21 @@ def environment(variables: dict[str, str]) -> Iterator[None]:
 
 def remove_temporary(folder: Path) -> None:
     """Delete a workspace's temporary files, but nothing within a mount."""
-    within = "--one-file-system" if sys.platform == "linux" else "-x"  # as BSD says it
+    within = "--one-file-system" if sys.platform == "linux" else "-x"  # BSD's option
     run("rm", "-rf", within, folder / SCRATCH, temporary(folder))
 
 
 def kill_stale(folder: Path) -> None:
-    """Kill what a killed run left behind: its machine and all that carries its mark.
+    """Kill the processes of a killed run: its machine and all that carry its mark.
 
-    The mark is in the environment, so it also finds what has left the process group or lost its parent.
+    The mark is in the environment: it also finds processes that left the process group or lost their parent.
     """
     marks = {"cmdline": mark(folder).encode(), "environ": f"{MARK}={folder}/\0".encode()}
 
     def alive() -> list[int]:
         found = []
         for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):  # it may end while it is looked at
+            with suppress(OSError):  # it may end meanwhile
                 marked = any(value in (process / name).read_bytes() for name, value in marks.items())
                 if marked and int(process.name) != os.getpid():
                     found.append(int(process.name))
@@ -93,14 +93,14 @@ def kill_stale(folder: Path) -> None:
 
 
 def mark(folder: Path) -> str:
-    """What the command lines of a workspace's machine have in common: systemd-nspawn, its init, QEMU."""
+    """An argument that marks the processes of a workspace's machine: systemd-nspawn, its init, QEMU."""
     return f"preheat.machine={folder}/"
 
 
 def mounts() -> list[tuple[str, Path]]:
-    """What is mounted, and where, in the order of the kernel's table, which writes a space as \\040.
+    """Sources and targets of all mounts, in the order of the kernel's table, which writes a space as \\040.
 
-    Nothing where there is no such table: on macOS nothing is ever mounted by us.
+    Empty if there is no such table: on macOS, preheat mounts nothing.
     """
     table = Path("/proc/self/mounts")
     rows = [line.split() for line in os.fsdecode(table.read_bytes() if table.exists() else b"").splitlines()]
@@ -108,9 +108,9 @@ def mounts() -> list[tuple[str, Path]]:
 
 
 def unmount_below(folder: Path) -> None:
-    """Unmount whatever is mounted below `folder`, deepest first: what a killed run has left behind.
+    """Unmount everything below `folder`, deepest first: mounts that a killed run has left behind.
 
-    What is mounted at the folder itself stays: a disk that the user has given it.
+    A mount at the folder itself stays: it is a disk that the user has mounted there.
     """
     left = [(source, target) for source, target in mounts() if folder.resolve() in target.parents]
     for _, target in sorted(left, key=lambda mount: len(mount[1].parts), reverse=True):
@@ -136,10 +136,10 @@ def wait_until_free(device: str) -> None:
 
 
 def temporary(folder: Path) -> Path:
-    """A workspace's folder for secret files and for sockets: in memory, its user's alone, of a short path.
+    """A workspace's folder for secrets and sockets: in memory, private to the user, with a short path.
 
-    A socket's path has at most 107 characters, which a checkout's own may use up. Where only root may write
-    to /run, it lies in /tmp, and must not be there yet: whoever had made it could read what is put into it.
+    A socket's path may have 107 characters at most, and the checkout's alone may be as long. If /run is not
+    writable, the folder is in /tmp, where it must not exist yet: its creator could read what is put into it.
     """
     if os.access("/run", os.W_OK):
         return Path("/run/preheat", CHECKOUT, folder.name)
@@ -148,7 +148,7 @@ def temporary(folder: Path) -> Path:
 
 @contextmanager
 def secrets() -> Iterator[Path]:
-    """A folder for keys, for the length of a block: in the workspace's, where the next run removes it."""
+    """A folder for keys, for one block: in the workspace's temporary folder, which the next run clears."""
     folder = temporary(Path(os.environ[MARK])) if MARK in os.environ else None
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         yield Path(scratch)

@@ -1,21 +1,21 @@
-# An EC2 instance with a GPU, and the AMI made of it. One try, on one instance type in one subnet: factory/ec2/ami.py
-# goes through the choices, and afterwards copies the AMI to other regions, shares it and sets its deprecation date.
+# An EC2 instance with a GPU, and the AMI made from it. A build tries one type in one subnet: factory/ec2/ami.py
+# tries the candidates in turn, and afterwards copies the AMI to other regions, shares it and sets its deprecation date.
 source "amazon-ebs" "ami" {
   region        = var.region
   instance_type = var.instance_type
   spot_price    = var.spot ? "auto" : null
   subnet_id     = var.subnet_id
 
-  # The owner is asked for in either case: anybody can publish an AMI under any name.
+  # Always filter by the owner, too: anybody can publish an AMI under any name.
   source_ami_filter {
     owners      = [var.source_ami_owner]
     most_recent = true
-    # A deprecated AMI is hidden from who asks for the newest of a name, and from who names it alike.
+    # By default, EC2 hides deprecated AMIs even if they are named by id. Only an AMI chosen by id may be deprecated.
     include_deprecated = var.source_ami != ""
     filters            = var.source_ami != "" ? { image-id = var.source_ami } : { name = var.source_ami_name }
   }
 
-  # The builder's volume is the AMI's, and that of the instances started from it.
+  # The builder's root volume; the AMI and the instances launched from it get the same size and rates.
   launch_block_device_mappings {
     device_name           = var.root_device
     volume_type           = "gp3"
@@ -27,15 +27,15 @@ source "amazon-ebs" "ami" {
     delete_on_termination = true
   }
 
-  # The builder powers itself off at its deadline (factory/ec2/deadline.py), and is gone then.
+  # The builder powers off at its deadline (factory/ec2/deadline.py), which terminates it.
   user_data_file    = var.startup_file
   shutdown_behavior = "terminate"
 
-  # Whether there is such a profile EC2 says itself, without iam:GetInstanceProfile.
+  # EC2 itself reports a missing profile; Packer's own check would need iam:GetInstanceProfile.
   iam_instance_profile    = var.iam_instance_profile
   skip_profile_validation = true
 
-  # Nobody else gets in while it is built, nor by its key afterwards.
+  # Only this host can log in during the build, and the build's key does not work on the AMI.
   associate_public_ip_address = var.ssh_interface == "public_ip"
   ssh_interface               = var.ssh_interface
   security_group_id           = var.security_group_id
@@ -60,14 +60,14 @@ source "amazon-ebs" "ami" {
     max_attempts  = 1440
   }
 
-  # A zone without an instance answers like a server in trouble; the next zone is the better thing to try.
+  # A zone without capacity answers with a server error, which is retried; trying the next zone is better.
   max_retries = 5
 
   custom_endpoint_ec2     = var.ec2_endpoint
   skip_region_validation  = var.ec2_endpoint != ""
   skip_metadata_api_check = var.ec2_endpoint != ""
 
-  # Only signed requests reach the metadata: on the builder, and on instances started from the AMI.
+  # Require IMDSv2, on the builder and on instances launched from the AMI.
   imds_support = "v2.0"
   metadata_options {
     http_endpoint               = "enabled"
@@ -88,8 +88,8 @@ locals {
     "preheat:source-ami"      = "{{ .SourceAMI }}"
     "preheat:source-ami-name" = "{{ .SourceAMIName }}"
   }
-  # Packer puts these on the AMI as it makes it, describes it next, and sets ami_tags last: by preheat:inputs
-  # docs/builder-policy.json knows the AMIs that may be changed.
+  # Packer sets these tags when it creates the AMI, and ami_tags at the end. By preheat:inputs, the policy in
+  # docs/builder-policy.json recognises AMIs that may be changed.
   run_tags = {
     Name             = "${var.run} (builds ${var.ami_name})"
     "preheat:run"    = var.run

@@ -1,4 +1,4 @@
-# One build for every source: the play makes the image, the manifest says what was made.
+# One build for both sources: the play makes the image, the manifest records what was made.
 
 locals {
   project = var.project == "" ? "${path.root}/.." : var.project
@@ -10,12 +10,12 @@ build {
   provisioner "ansible" {
     playbook_file = "${local.project}/ansible/image.yml"
 
-    # Packer's own ssh proxy is many times slower and offers a key type that OpenSSH refuses today.
+    # Packer's own ssh proxy is many times slower and uses a key type that current OpenSSH refuses.
     use_proxy = false
-    # Otherwise the user who runs Packer.
+    # The default is the user who runs Packer.
     user = var.user
 
-    # A file each, not one long string: the same two serve to replay the play by hand.
+    # Files, so that the play can be replayed by hand with the same variables.
     extra_arguments = [
       "--extra-vars", "@${var.facts_file}",
       "--extra-vars", "@${var.vars_file}",
@@ -23,7 +23,7 @@ build {
 
     ansible_env_vars = [
       "ANSIBLE_CONFIG=${local.project}/ansible/ansible.cfg",
-      # The machine is new, so no one knows its host key.
+      # The machine is new, so its host key is not known.
       "ANSIBLE_HOST_KEY_CHECKING=False",
       "ANSIBLE_NOCOLOR=True",
     ]

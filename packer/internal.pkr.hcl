@@ -1,5 +1,5 @@
-# What factory/ tells Packer: it sets all of these itself. The defaults let `packer validate` read the directory.
-# What a user chooses for an AMI stands in variables.pkr.hcl.
+# Variables that factory/ sets itself, all of them. The defaults are for `packer validate`.
+# The variables that a user sets for an AMI are in variables.pkr.hcl.
 
 variable "version" {
   type        = string
@@ -68,7 +68,7 @@ variable "local_key" {
   description = "Private ssh key that the local machine's user accepts; empty: ask the ssh agent."
 }
 
-# The amazon-ebs source: one try, on one type in one subnet.
+# For the source amazon-ebs: one attempt, with one instance type in one subnet.
 
 variable "instance_type" {
   type        = string

@@ -1,5 +1,5 @@
-# The local machine: a disk image that factory/ has booted under systemd-nspawn. Packer only speaks ssh to it; the
-# disk image is the artifact, and factory/ takes care of it.
+# The local machine: a disk image that factory/ has booted under systemd-nspawn. Packer only connects to it by ssh; the
+# artifact is the disk image, which factory/ manages.
 source "null" "local" {
   ssh_host             = var.local_host
   ssh_port             = var.local_port

@@ -1,6 +1,6 @@
-# Read by Packer 1.7 and newer only; factory/packer.py leaves this file out for an older one, and no other.
+# For Packer 1.7 and newer; factory/packer.py leaves this file out for older ones.
 packer {
-  # The first that fetches these plugins from HashiCorp's releases site, behind a proxy too: they are nowhere else.
+  # The first version that gets these plugins from HashiCorp's releases site, their only source, even behind a proxy.
   required_version = ">= 1.14.1"
 
   required_plugins {

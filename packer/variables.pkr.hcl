@@ -1,5 +1,5 @@
-# What you choose for an AMI: `make ami SETTINGS=my.pkrvars.hcl`. docs/ami.md's table is made from this file.
-# The patterns are tried with regex_replace, which the oldest Packer in use has, too.
+# The settings of an AMI: `make ami SETTINGS=my.pkrvars.hcl`. The table in docs/ami.md is generated from this file.
+# Patterns are checked with regex_replace, because the oldest supported Packer has no better function.
 
 variable "region" {
   type        = string

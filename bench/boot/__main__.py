@@ -1,18 +1,18 @@
-"""The first start on a fresh instance: how long a volume that is slow on first touch keeps one waiting.
+"""The first start on a fresh instance: the time to the first words from a volume that is slow on first touch.
 
     .venv/bin/python -m bench.boot [--latency 20] [--rate 300] [--volumes 3] [--quick]
 
-boots the finished image (make image) under systemd-nspawn from a volume that volume.py serves: a block of
-512 KiB takes --latency milliseconds when it is first touched, and all of them arrive at --rate MiB/s, as of
-an EBS volume made from a snapshot. The read-ahead of the image is off and on in turn, and so is its layout:
-off is a copy of the disk (7 GB) on which the listed files lie where an installer would have put them.
-`transcribe` is run on the 8 s sample as soon as ssh answers, or 30 s later; then once more, with everything
-there. Each run has a fresh volume, and the page cache holds nothing of it. --quick is one volume each instead
-of three.
+boots the finished image (make image) under systemd-nspawn from a volume that volume.py serves. As on an EBS
+volume made from a snapshot, a block of 512 KiB takes --latency milliseconds when it is first touched, and
+blocks arrive at --rate MiB/s at most. Every combination of two settings is measured: the image's read-ahead
+on or off, and its layout on or off. Layout off is a copy of the disk (7 GB) on which the listed files are
+where an installer would have put them. `transcribe` is run on the 8 s sample as soon as ssh answers, or 30 s
+later, and then once more, when its blocks have arrived. Each run has a fresh volume, none of it in the page
+cache. --quick uses one volume for each combination instead of --volumes.
 
 Prints medians, and writes every run to build/bench/boot.json and the bytes that had arrived, over time, to
-build/bench/boot.svg. The volume's server shares the processor with the machine: its seconds are a column.
-Root is needed, and Debian's python3-pyfuse3 (make setup).
+build/bench/boot.svg. The volume's server and the machine share the processors; a column has the server's
+processor seconds. Needs root, and Debian's python3-pyfuse3 (make setup).
 """
 
 import argparse
@@ -38,18 +38,18 @@ from factory.ssh import Machine
 from factory.workspace import SCRATCH, workspace
 
 BOOT_SECONDS = 180
-PAUSE = 30  # seconds: of somebody who logs in, looks around and then transcribes
+PAUSE = 30  # seconds: for a user who logs in and looks around before transcribing
 COMMAND = "transcribe --load=state --timings=json /opt/transcribe/sample.flac"
 UNIT = "preheat-prefetch.service"
-READ_AHEAD_KIB = 128  # the kernel's, of an NVMe disk; that of a loop device is 20 times as much
-IN_FLIGHT = 256  # requests that FUSE passes on at a time; 12 otherwise
+READ_AHEAD_KIB = 128  # the kernel's default for an NVMe disk; for a loop device it is 20 times as much
+IN_FLIGHT = 256  # FUSE requests under way at a time; the default is 12
 
 Facts = dict[str, Any]
 
 
 @contextmanager
 def volume(disk: Path, folder: Path, latency: float, rate: float) -> Iterator[tuple[Path, Facts]]:
-    """A file that holds `disk` and is slow on first touch; afterwards the facts hold what its server says."""
+    """A file with the contents of `disk` that is slow on first touch; at the end, the facts hold its log."""
     files, log, control = folder / "volume", folder / "volume.json", folder / "control"
     for path in (files, control):
         path.mkdir(exist_ok=True)
@@ -93,7 +93,7 @@ def mounted(file: Path, target: Path) -> Iterator[Path]:
 
 
 def scattered(disk: Path, folder: Path) -> Path:
-    """A copy of a disk on which each listed file is written anew, in the order of names, as installers do."""
+    """A copy of a disk with each listed file rewritten, in alphabetical order, as by an installer."""
     copy = folder / SCRATCH / "scattered.raw"
     subprocess.run(["cp", "--sparse=always", disk, copy], check=True)
     with mounts.mounted(copy, folder / "disk", ROOT_OFFSET) as root:
@@ -106,7 +106,7 @@ def scattered(disk: Path, folder: Path) -> Path:
 
 
 def transcribe(machine: Machine) -> Facts:
-    """One start over ssh: when it began and when its words were there, and what it says of its phases."""
+    """One `transcribe` over ssh: when it began, when its words arrived, and the phases that it reports."""
     begun = time.monotonic()
     done = subprocess.run([*machine.ssh(), COMMAND], capture_output=True, text=True, check=False)
     ended = time.monotonic()
@@ -116,7 +116,7 @@ def transcribe(machine: Machine) -> Facts:
 
 
 def start(disk: Path, latency: float, rate: float, *, read_ahead: bool, pause: float) -> Facts:
-    """A fresh volume, a boot, a start after `pause` seconds, and another with everything there."""
+    """Boot from a fresh volume, start after `pause` seconds, and again when its blocks have arrived."""
     with ExitStack() as stack:
         folder = stack.enter_context(workspace("bench-boot"))
         file, served = stack.enter_context(volume(disk, folder, latency, rate))
@@ -155,7 +155,7 @@ def start(disk: Path, latency: float, rate: float, *, read_ahead: bool, pause: f
 
 
 def rows(runs: list[Facts]) -> Iterator[list[str]]:
-    """A line for each setting: medians."""
+    """A row of medians for each setting."""
     for pause in sorted({run["pause"] for run in runs}):
         off = 0.0
         for layout, read_ahead in SETTINGS:

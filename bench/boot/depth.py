@@ -1,11 +1,11 @@
-"""A state file of large-v3's size from a fresh volume: how many threads must ask for it at once.
+"""Loading a state file of large-v3's size from a fresh volume, by the number of threads that read it.
 
     .venv/bin/python -m bench.boot.depth [--latency 20] [--rate 300] [--counts 1,2,4,8,16,32]
 
-puts it on a volume as bench.boot's, without the image and its read-ahead, and loads it in fresh processes,
-each from a fresh volume, in the two ways of the loader: for the CPU through the page cache into a map, and as
-for a GPU past the page cache into one allocation (which is ordinary memory here). Prints a table, and writes
-build/bench/boot-depth.json. Root is needed, and 10 GB for the model and the disk.
+puts the file on a volume like that of bench.boot, without the image and its read-ahead, and loads it in fresh
+processes, each from a fresh volume, in both ways of the loader: as for the CPU, through the page cache into a
+memory map; and as for a GPU, with O_DIRECT into one allocation (ordinary memory here). Prints a table, and
+writes build/bench/boot-depth.json. Needs root, and 10 GB for the model and the disk.
 """
 
 import argparse
@@ -31,8 +31,8 @@ WAYS = {"cpu": "page cache, map", "gpu": "past the page cache"}
 
 
 def load(path: Path, way: str, threads: int) -> float:
-    """Seconds until all is there and checked, torch being imported."""
-    import torch  # noqa: PLC0415,F401  before the clock starts, and in this process only
+    """Seconds until all data is loaded and checked, without the import of torch."""
+    import torch  # noqa: PLC0415,F401  imported before the clock starts
 
     from preheat.weights import readahead, transfer  # noqa: PLC0415
 
@@ -46,7 +46,7 @@ def load(path: Path, way: str, threads: int) -> float:
 
 
 def make_disk(disk: Path, state: Path) -> None:
-    """A disk with the state file on it, as the image's root is laid out."""
+    """Write a disk image with the state file on a file system at the same offset as the image's root."""
     size = state.stat().st_size
     with disk.open("wb") as file:
         file.truncate(ROOT_OFFSET + size + (size >> 3))

@@ -1,11 +1,11 @@
-"""What a boot costs before anybody can log in: cloud-init as the image limits it, and as Debian has it.
+"""The time from boot to login, with cloud-init as the image limits it and as Debian configures it.
 
     .venv/bin/python -m bench.boot.lean [--boots 5]
 
-boots the finished image (make image) under systemd-nspawn, in turn with and without what the role `base`
-tells cloud-init, and asks systemd when sshd was up and when cloud-init had ended, in seconds since init.
-Prints medians, and writes build/bench/boot-lean.json and systemd's own plot of the last boot of each kind.
-Root is needed.
+boots the finished image (make image) under systemd-nspawn, alternately with and without the role base's
+configuration of cloud-init, and asks systemd when sshd was up and when cloud-init had ended, in seconds since
+init started. Prints medians, and writes build/bench/boot-lean.json and systemd's own plot of the last boot of
+each kind. Needs root.
 """
 
 import argparse
@@ -27,7 +27,7 @@ ASK = (
 
 
 def boot(*, limited: bool) -> dict[str, Any]:
-    """One first boot of the image, on a layer that is thrown away."""
+    """Boot the image for the first time, on an overlay that is discarded."""
     with ExitStack() as stack:
         folder = stack.enter_context(workspace("bench-lean"))
         disk = stack.enter_context(mounted(ARTIFACT.raw, folder / "disk", ROOT_OFFSET, read_only=True))
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--boots", type=int, default=5, help="of each kind (default %(default)s)")
     boots = parser.parse_args().boots
     host = machine(ARTIFACT.raw.parent)
-    boot(limited=True)  # so that the page cache holds what a boot reads, for both
+    boot(limited=True)  # warms the page cache for both
     runs = [boot(limited=limited) for _ in range(boots) for limited in (False, True)]
     rows = []
     for limited, name in ((False, "Debian's"), (True, "limited")):

@@ -1,11 +1,11 @@
-"""Bytes that have arrived from a volume, over time, with the phases of the first start below, as an SVG."""
+"""An SVG of the bytes that have arrived from a volume, over time, and the phases of the first start below."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from bench.chart import LEFT, RIGHT, STYLE, WIDTH, ticks
 
-BLOCK = 1 << 19  # bytes of the volume that arrive together
+BLOCK = 1 << 19  # bytes of a block, which arrive together
 HEIGHT, TOP, AXIS, BAR, GAP = 260, 34, 28, 18, 8  # pixels
 COLOURS = {False: "#e45756", True: "#4c78a8"}
 NAMES = {False: "neither", True: "laid out, read ahead"}
@@ -17,7 +17,7 @@ PHASES = (
 
 
 def draw(runs: Sequence[dict[str, Any]]) -> str:
-    """The text of the SVG: of a run without layout and read-ahead, and one with both; a command at once."""
+    """The SVG of two runs without a pause: one without layout and read-ahead, one with both."""
     seconds = max(run["words_s"] for run in runs) * 1.02
     most = max(len(run["arrived"]) for run in runs) * BLOCK / 1e6 * 1.05
     across = (WIDTH - LEFT - RIGHT) / seconds

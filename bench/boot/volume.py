@@ -1,13 +1,13 @@
-"""A disk image as a file whose blocks are slow on first touch, as those of a volume made from a snapshot are.
+"""Serves a disk image as a file whose blocks are slow on first touch, like a volume made from a snapshot.
 
     /usr/bin/python3 volume.py DISK FOLDER LATENCY_MS MIB_PER_S LOG.json
 
-serves FOLDER/disk. A block of 512 KiB that nobody has touched yet takes LATENCY_MS, and blocks arrive at
-MIB_PER_S in all; a block that is there costs nothing. Any number may be under way at once, so that what is
-measured is the reader. Ends by SIGTERM, and then writes LOG.json: the seconds of the monotonic clock at which
-each block arrived, how many were under way at most, and the processor seconds that all this took.
+serves FOLDER/disk. A block of 512 KiB takes LATENCY_MS when it is first read, and blocks arrive at MIB_PER_S
+at most; a block that has arrived costs nothing. Any number may be under way at once, so that only the reader
+limits the concurrency. On SIGTERM it writes LOG.json and exits: the monotonic time in seconds at which each
+block arrived, the most blocks that were under way at once, and the processor seconds used.
 
-By Debian's Python, whose package python3-pyfuse3 is not of .venv.
+It needs Debian's Python, because pyfuse3 comes from the package python3-pyfuse3 and is not in .venv.
 """
 
 import errno
@@ -24,11 +24,11 @@ import pyfuse3
 import trio
 
 BLOCK = 1 << 19
-DISK = 2  # its inode; the folder's is 1
+DISK = 2  # inode of the file; the folder's is 1
 
 
 class Volume(pyfuse3.Operations):  # type: ignore[misc]  # it ships no types
-    """One file."""
+    """A file system with one file."""
 
     enable_writeback_cache = False
 
@@ -55,27 +55,27 @@ class Volume(pyfuse3.Operations):  # type: ignore[misc]  # it ships no types
         return found
 
     async def getattr(self, inode: int, ctx: object = None) -> pyfuse3.EntryAttributes:
-        """Of the folder or the file."""
+        """The attributes of the folder or of the file."""
         return self._attributes(inode)
 
     async def lookup(self, parent: int, name: bytes, ctx: object = None) -> pyfuse3.EntryAttributes:
-        """The one name that there is."""
+        """Look up a name; the only one is `disk`."""
         if name != b"disk":
             raise pyfuse3.FUSEError(errno.ENOENT)
         return self._attributes(DISK)
 
     async def open(self, inode: int, flags: int, ctx: object) -> pyfuse3.FileInfo:
-        """The file."""
+        """Open the file."""
         return pyfuse3.FileInfo(fh=DISK, keep_cache=True)
 
     async def read(self, handle: int, offset: int, size: int) -> bytes:
-        """Bytes, once all their blocks are there."""
+        """Read bytes, after all their blocks have arrived."""
         for block in range(offset // BLOCK, (offset + size - 1) // BLOCK + 1):
             await self._fetch(block)
         return os.pread(self._disk, size, offset)
 
     async def _fetch(self, block: int) -> None:
-        """Wait until a block is there."""
+        """Wait until a block has arrived."""
         if event := self._blocks.get(block):
             await event.wait()
             return

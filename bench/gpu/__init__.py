@@ -1,1 +1,1 @@
-"""Every check that takes a GPU; see __main__.py."""
+"""All checks that need a GPU; see __main__.py."""

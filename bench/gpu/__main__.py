@@ -1,15 +1,15 @@
-"""Every check that takes a GPU, in one run of at most 8 minutes.
+"""All checks that need a GPU, in one run of at most 8 minutes.
 
     bench/gpu.sh [--cpu] [--only attention,step] [--output FILE] [--scratch DIR]
 
-Each step (steps.py) has a process and a time limit of its own: one that fails or hangs is told, and all
-others are done. Prints what each found and one table at the end; all of it is in build/bench/gpu.json, which
-is written anew after each step, and from which report.py makes the section of bench/RESULTS.md. The exit code
-is 1 if anything was not as it should be.
+Each step (steps.py) runs in its own process with a time limit. One that fails or hangs is reported, and the
+others still run. Prints the results of each step, and a summary table at the end. All of it is in
+build/bench/gpu.json, which is rewritten after each step, and from which report.py makes the section of
+bench/RESULTS.md. The exit code is 1 if there was any problem.
 
-It takes Python 3.12 with torch, transformers and what else prepare.py names, and no network: `--prepare`, run
-on a machine that has one, puts the rest into build/gpu. The weights are random ones of the real shapes, made
-on the spot. `--cpu` does all of it with a tiny model and without a GPU.
+Needs Python 3.12 with torch, transformers and the other packages that prepare.py lists, but no network:
+`--prepare`, run on a machine with network, puts the rest into build/gpu. The weights are random, of the real
+shapes, and made on the device. `--cpu` runs everything with a tiny model and without a GPU.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from bench.gpu.steps import STEPS, run
 from bench.harness import RESULTS, machine, names
 
 TOTAL = 480.0  # seconds
-PATIENCE = 10  # times as long without a GPU: nothing is measured there, and others may use the machine
+PATIENCE = 10  # factor for time limits without a GPU: nothing is measured then, and the machine may be busy
 
 
 def main() -> int:

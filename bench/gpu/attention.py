@@ -1,7 +1,7 @@
-"""Attention as the network calls it, by each of torch's ways: how fast, how right, what a mask does to it.
+"""Attention as the network calls it, with each of torch's SDPA backends: speed, error, effect of masks.
 
-Shapes and strides are those of preheat/model/whisper.py: queries are views of a projection, keys and values
-of the decoder lie in the cache. The error is against float64.
+Shapes and strides are those of preheat/model/whisper.py: queries are views of a projection, the decoder's
+keys and values are in its cache. Errors are differences from float64.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,31 +20,31 @@ WAYS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "math": SDPBackend.MATH,
 }
-HEAD = 64  # width of one
-RIGHT = 0.01  # error that 16 bits may have
-NEW_ROWS = range(100, 106)  # numbers of rows that nothing was prepared for
+HEAD = 64  # width of a head
+RIGHT = 0.01  # limit of the absolute error, for 16-bit types
+NEW_ROWS = range(100, 106)  # numbers of rows that nothing has used before
 
 
 @dataclass(frozen=True)
 class Case:
-    """One kind of call."""
+    """One kind of attention call."""
 
     name: str
     rows: int
     heads: int
     queries: int
     keys: int
-    mask: str = ""  # "", "row" as a captured step has it, "causal" as after a prompt
+    mask: str = ""  # "": none; "row": as in a captured step; "causal": as after a prompt
 
     @property
     def flops(self) -> int:
-        """Of both products."""
+        """Floating-point operations of both matrix products."""
         return 4 * self.rows * self.heads * self.queries * self.keys * HEAD
 
     def tensors(self, place: Place) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Query, key, value [rows, heads, T, HEAD] and the mask."""
         random = {"device": place.device, "dtype": place.dtype}
-        if self.queries == self.keys:  # all three of one projection
+        if self.queries == self.keys:  # self-attention: all three from one projection
             projected = torch.randn(self.rows, self.keys, 3, self.heads, HEAD, **random)
             query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)
         else:
@@ -57,7 +57,7 @@ class Case:
 
 
 def cases(place: Place) -> list[Case]:
-    """Those of an hour with the large models."""
+    """The calls that occur in an hour of speech with the large models."""
     if not place.gpu:
         return [
             Case("encoder", 1, 2, 128, 128),
@@ -77,13 +77,13 @@ def cases(place: Place) -> list[Case]:
 
 
 def mask(place: Place, hidden: Tensor, fill: str) -> Tensor:
-    """[1, keys], to be added."""
+    """An additive mask, [1, keys]."""
     value = float("-inf") if fill == "-inf" else torch.finfo(place.dtype).min
     return torch.zeros(1, len(hidden), device=place.device, dtype=place.dtype).masked_fill(hidden, value)
 
 
 def run(place: Place) -> Iterator[Row]:
-    """Speed and error first, then masks, then what new shapes cost."""
+    """Speed and error first, then masks, then the cost of new shapes."""
     for case in cases(place):
         yield from compare(place, case)
     yield from masks(place)
@@ -91,14 +91,14 @@ def run(place: Place) -> Iterator[Row]:
 
 
 def compare(place: Place, case: Case) -> Iterator[Row]:
-    """Every way, and what torch chooses itself."""
+    """Every backend, and which one torch chooses by itself."""
     query, key, value, hidden = case.tensors(place)
     wanted = exact(query[:1], key[:1], value[:1], hidden)
     about = {"case": case.name, "rows": case.rows, "queries": case.queries, "keys": case.keys}
     times = []
     for name, way in WAYS.items():
         row = {"table": "ways", "way": name} | about
-        found: list[Tensor] = []  # of the last call
+        found: list[Tensor] = []  # result of the last call
 
         def work(kept: list[Tensor] = found) -> None:
             kept[:] = [F.scaled_dot_product_attention(query, key, value, attn_mask=hidden)]
@@ -117,7 +117,7 @@ def compare(place: Place, case: Case) -> Iterator[Row]:
             "error": error,
         }
         times.append(f"{name} {1e3 * steady:.3g} ms")
-        if not error < RIGHT and name != "cudnn":  # which is not used
+        if not error < RIGHT and name != "cudnn":  # cuDNN is not used
             yield {"problem": f"{case.name} of {case.rows} by {name} is wrong by {error:.3g}"}
     names = {way.value: name for name, way in WAYS.items()}
     chosen = []
@@ -129,12 +129,12 @@ def compare(place: Place, case: Case) -> Iterator[Row]:
 
 
 def brief(refusal: RuntimeError) -> str:
-    """What a way says that does not take a call; mostly it is only a list of the others."""
+    """Why a backend refuses a call: the start of the message, as the rest mostly lists other backends."""
     return str(refusal).partition("\n")[0][:60]
 
 
 def exact(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
-    """In float64."""
+    """Attention in float64, as the reference."""
     scores = query.double() @ key.double().mT * HEAD**-0.5
     if hidden is not None:
         scores = scores.masked_fill(~hidden, -torch.inf) if hidden.dtype == torch.bool else scores + hidden
@@ -143,7 +143,10 @@ def exact(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> T
 
 
 def masks(place: Place) -> Iterator[Row]:
-    """Hidden keys by -inf and by the least number; where all but the first are hidden, whole splits are."""
+    """Keys masked by -inf or by the lowest finite number.
+
+    If all but the first are masked, so are whole splits of a kernel that splits the keys.
+    """
     rows, heads, keys = place.pick((8, 20, 448), (2, 2, 64))
     query, key, value, _ = Case("self", rows, heads, 1, keys).tensors(place)
     for name, way in WAYS.items():
@@ -167,7 +170,7 @@ def masks(place: Place) -> Iterator[Row]:
 
 
 def new_shapes(place: Place) -> Iterator[Row]:
-    """The first call of numbers of rows that are new, as each batch and each try again brings."""
+    """The first call with a new number of rows, which every batch and every retry may bring."""
     heads, keys = place.pick((20, 1500), (2, 64))
     for on in (True, False):
         times = []
@@ -180,7 +183,7 @@ def new_shapes(place: Place) -> Iterator[Row]:
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, place: Place, on: bool) -> Callable[[], Tensor]:
-    """A call with cuDNN first, where it is allowed, as torch would have it."""
+    """An attention call with torch's own choice of backend; cuDNN is allowed if `on`."""
 
     def work() -> Tensor:
         with place.cudnn(on):

@@ -1,4 +1,4 @@
-"""The page cache, without torch: one step wants to see it imported."""
+"""Dropping files from the page cache. Does not import torch, whose import one step measures."""
 
 import os
 from contextlib import suppress
@@ -9,9 +9,9 @@ from bench.harness import drop_caches
 
 
 def drop(place: Place, path: Path) -> str:
-    """Take a file out of the page cache, and all others where that can be; says by which means.
+    """Drop a file from the page cache, and all other files if that is permitted; returns the method used.
 
-    Where nothing is measured, others' files stay where they are.
+    Without a GPU nothing is measured, and other files stay in the cache.
     """
     if place.gpu:
         with suppress(OSError):

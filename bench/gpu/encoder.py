@@ -1,4 +1,4 @@
-"""The encoder, what comes before it, and where its time goes."""
+"""The encoder, the steps before it, and the kernels that take the most time."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,7 @@ WINDOW = CHUNK_SECONDS * SAMPLE_RATE  # samples
 
 @torch.inference_mode()
 def run(place: Place) -> Iterator[Row]:
-    """The two large models have the same encoder: one will do."""
+    """The two large models have the same encoder, so one is enough."""
     network = ours.decoder(place, ours.shapes(place)[0]).network
     dims = network.dims
     for windows in place.pick(WINDOWS, (1, 2)):
@@ -39,16 +39,16 @@ def run(place: Place) -> Iterator[Row]:
 
 
 def layouts(place: Place, network: Any, mel: Tensor) -> Iterator[Row]:
-    """As it is, and with the sum of all layers lying transposed in memory, as the convolutions leave it.
+    """The encoder as it is, and with its residual stream transposed in memory, as the convolutions leave it.
 
-    Positions that lie so themselves make all that follows do so.
+    Transposed position embeddings are enough for that: the layout of the first sum carries over to the rest.
     """
     positions = network.encoder_positions
     ways = {"as it is": positions, "transposed": positions.t().contiguous().t()}
     found, times = [], []
     for name, tensor in ways.items():
         network.encoder_positions = tensor
-        # At 160 windows one run is long enough, and the first one of this shape is not counted.
+        # The first run of this shape is not counted. At 160 windows a few runs are long enough.
         _, steady = place.first_and_steady(lambda: network.encode(mel), place.pick(3, 1))
         found.append(network.encode(mel[:1]))
         times.append(steady)
@@ -61,23 +61,23 @@ def layouts(place: Place, network: Any, mel: Tensor) -> Iterator[Row]:
         "told": f"{len(mel)} windows: {1e3 * times[0] / len(mel):.2f} ms each, {rate:,.0f} TFLOP/s; "
         f"transposed {times[1] / times[0]:.2f} times as long"
     }
-    if (found[0] - found[1]).abs().max() > 0.1:  # noqa: PLR2004  of about 1; 16 bits differ by less
+    if (found[0] - found[1]).abs().max() > 0.1:  # noqa: PLR2004  of about 1; 16-bit types differ less
         yield {"problem": "the layouts compute different things"}
 
 
 def flops(dims: Any) -> int:
-    """Of a window, less the convolutions."""
+    """Floating-point operations for a window, without the convolutions."""
     length, width, ffn = dims.max_source_positions, dims.d_model, dims.encoder_ffn_dim
     return int(dims.encoder_layers * (length * width * (8 * width + 4 * ffn) + 4 * length**2 * width))
 
 
 def before(place: Place, network: Any) -> Iterator[Row]:
-    """Log-mel, and the convolutions as such and as products."""
+    """Log-mel, and the convolutions by conv1d and as matrix products."""
     for windows in place.pick(WINDOWS, (1,)):
         sound = torch.randn(windows, WINDOW)
         there = sound.to(place.device)
         works = {
-            "upload of samples": lambda: sound.to(place.device),  # noqa: B023  done before it changes
+            "upload of samples": lambda: sound.to(place.device),  # noqa: B023  called within the iteration
             "log-mel": lambda: log_mel(there, network.window, network.filters),  # noqa: B023  as above
         }
         mel = log_mel(there, network.window, network.filters).to(network.dtype)
@@ -94,14 +94,14 @@ def before(place: Place, network: Any) -> Iterator[Row]:
 
 
 def convolved(mel: Tensor, stem: Stem) -> Tensor:
-    """As the network does it: [B, T / 2, d]."""
+    """The convolutions as the network computes them: [B, T / 2, d]."""
     first, second = stem["encoder.conv1"], stem["encoder.conv2"]
     x = F.gelu(F.conv1d(mel, *first, padding=1))
     return F.gelu(F.conv1d(x, *second, stride=2, padding=1)).transpose(1, 2)
 
 
 def multiplied(mel: Tensor, stem: Stem) -> Tensor:
-    """Three neighbours side by side, times the filters as a matrix."""
+    """The convolutions as matrix products: three neighbouring positions side by side, times the filters."""
     x = mel.transpose(1, 2)
     for name, stride in (("encoder.conv1", 1), ("encoder.conv2", 2)):
         weight, bias = stem[name]
@@ -111,7 +111,7 @@ def multiplied(mel: Tensor, stem: Stem) -> Tensor:
 
 
 def kernels(place: Place, network: Any, mel: Tensor) -> Iterator[Row]:
-    """What takes longest, by torch's profiler."""
+    """The kernels that take longest, from torch's profiler."""
     activity = place.pick(ProfilerActivity.CUDA, ProfilerActivity.CPU)
     key = place.pick("self_device_time_total", "self_cpu_time_total")
     with profile(activities=[activity]) as record:

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose: memory that does not do for a batch, and a capture that fails."""
+"""Failures on purpose: too little memory for a batch, and a CUDA graph capture that fails."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ SECONDS = 24  # of a window
 
 
 def run(place: Place) -> Iterator[Row]:
-    """Each with the smaller model."""
+    """Run both with the smaller model."""
     log = ours.Log()
     decoder = ours.decoder(place, ours.shapes(place)[0], place.pick(64, 4), log)
     yield from memory(place, decoder, log)
@@ -26,7 +26,7 @@ def run(place: Place) -> Iterator[Row]:
 
 
 def memory(place: Place, decoder: Any, log: ours.Log) -> Iterator[Row]:
-    """Half of what a batch takes: it must go on with fewer windows, and say the same."""
+    """With half the memory that a batch needs, it must continue with fewer windows and give the same text."""
     count = decoder.size
     length = SECONDS * SAMPLE_RATE
     samples = torch.randn(count * length) / 10
@@ -55,7 +55,7 @@ def memory(place: Place, decoder: Any, log: ours.Log) -> Iterator[Row]:
 
 @contextmanager
 def scarce(place: Place, decoder: Any, room: int) -> Iterator[None]:
-    """So many bytes for tensors beside the network's; on the CPU, an encoder that takes half a batch."""
+    """Leave `room` bytes for tensors beside the network; on the CPU, the encoder fails above half a batch."""
     if place.gpu:
         share = (torch.cuda.memory_allocated() + room) / torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(share)
@@ -80,7 +80,10 @@ def scarce(place: Place, decoder: Any, room: int) -> Iterator[None]:
 
 
 def capture(place: Place, decoder: Any, log: ours.Log) -> Iterator[Row]:
-    """A step that looks at the host cannot be captured: told once, the same tokens, noise as before."""
+    """A step that copies to the host cannot be captured.
+
+    That must be reported once, the tokens must be the same, and the generator must work as before.
+    """
     features = ours.features(place, decoder.network, 2)
     prompt = decoder.prompt("en", [])
 
@@ -89,7 +92,7 @@ def capture(place: Place, decoder: Any, log: ours.Log) -> Iterator[Row]:
 
     wanted = tokens()
     decoder.forget()
-    decoder.graphs = Graphs(torch.device("cuda"), log)  # on the CPU there is nothing to capture with
+    decoder.graphs = Graphs(torch.device("cuda"), log)  # on the CPU nothing is captured
     step = decoder.network.step
 
     def looking(*arguments: Any, **options: Any) -> Any:
@@ -118,7 +121,7 @@ def capture(place: Place, decoder: Any, log: ours.Log) -> Iterator[Row]:
 
 
 def usable(place: Place, decoder: Any, works: dict[str, Callable[[], object]]) -> Iterator[Row]:
-    """Whether what a failed capture may have broken still works."""
+    """Check that things which a failed capture may have broken still work."""
     for name, work in works.items():
         try:
             work()
@@ -130,11 +133,11 @@ def usable(place: Place, decoder: Any, works: dict[str, Callable[[], object]]) -
 
 
 def noise(place: Place) -> Callable[[], object]:
-    """torch's generator."""
+    """A call of torch's random generator."""
     return lambda: torch.empty(8, device=place.device).exponential_()
 
 
 def another(place: Place) -> Callable[[], object]:
-    """A capture that has no reason to fail."""
+    """A capture that should succeed."""
     x = torch.ones(8, device=place.device)
     return lambda: place.seconds(place.captured(lambda: x + 1))

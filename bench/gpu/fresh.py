@@ -1,4 +1,4 @@
-"""A fresh process: the first call of everything in this one, then `transcribe` by phases."""
+"""First calls in this fresh process, then the phases of whole `transcribe` processes."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,20 +10,20 @@ RUNS = 3
 
 
 def run(place: Place) -> Iterator[Row]:
-    """First calls, which are firsts once only; then whole processes."""
+    """First calls first, as they can be measured only once in a process; then whole processes."""
     yield from firsts(place)
     for shape in ours.shapes(place):
         yield from processes(place, shape)
 
 
 def firsts(place: Place) -> Iterator[Row]:
-    """What each library needs before its first result."""
+    """The time that each library needs for its first result."""
     started = time.perf_counter()
-    import torch  # noqa: PLC0415  its time is wanted
+    import torch  # noqa: PLC0415  to time it
     import torch.nn.functional as F  # noqa: N812, PLC0415  torch users know it by no other name
 
     yield row("import torch", time.perf_counter() - started, None)
-    # What follows must not take the context's time for its own.
+    # Creates the CUDA context, so that its time is not counted for what follows.
     yield row("context, a tensor", place.seconds(lambda: torch.zeros(1, device=place.device)), None)
     random = {"device": place.device, "dtype": place.dtype}
     side = place.pick(1280, 64)
@@ -54,13 +54,13 @@ def firsts(place: Place) -> Iterator[Row]:
 
 
 def row(name: str, first: float, steady: float | None) -> Row:
-    """A line of the table of first calls."""
+    """A row of the table of first calls."""
     found: Row = {"table": "first calls, ms", "what": name, "first": 1e3 * first}
     return found if steady is None else found | {"then": 1e3 * steady}
 
 
 def processes(place: Place, shape: str) -> Iterator[Row]:
-    """`transcribe`, with the page cache warm: the length of each phase in seconds."""
+    """`transcribe` with a warm page cache: the duration of each phase in seconds."""
     ready, words = [], []
     for number in range(place.pick(RUNS, 1)):
         facts, document = ours.transcribe(place, shape, ours.SHORT)

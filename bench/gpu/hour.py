@@ -8,7 +8,7 @@ from bench.speed import recording
 
 
 def run(place: Place) -> Iterator[Row]:
-    """The sample of 8 s, repeated; by each model."""
+    """Transcribe the 8 s sample, repeated to an hour, with each model."""
     path, _ = recording(place.pick(60, 0.5), place.scratch)
     for shape in ours.shapes(place):
         facts, document = ours.transcribe(place, shape, path)

@@ -19,7 +19,7 @@ from preheat.weights import checkpoint, state
 
 
 def run(place: Place) -> Iterator[Row]:
-    """Make those that are not there yet."""
+    """Make the state files that do not exist yet."""
     for shape in ours.shapes(place):
         path, started = ours.state_file(place, shape), time.perf_counter()
         if not path.exists():
@@ -30,13 +30,13 @@ def run(place: Place) -> Iterator[Row]:
 
 
 def write(place: Place, shape: shapes.Shape, path: Path) -> None:
-    """Make one, as `state.py bake` would from a checkpoint."""
+    """Make a state file, as `state.py bake` would from a checkpoint."""
     words = Words.read(prepare.WORDS) if prepare.WORDS.exists() else Words.make()
     path.parent.mkdir(parents=True, exist_ok=True)
     settings, source = shapes.network(shape, ours.tokens(place), words, place.device)
     dims = Dimensions(**{field.name: getattr(settings, field.name) for field in fields(Dimensions)})
     extractor = WhisperFeatureExtractor(feature_size=shape.mel_bins)  # type: ignore[no-untyped-call]  # transformers'
-    with torch.device(place.device):  # where `fuse` makes what a checkpoint lacks
+    with torch.device(place.device):  # `fuse` creates missing tensors there
         packed = checkpoint.fuse(source, extractor, dims, place.dtype)
     said = shapes.generation(shape, words)
     metadata = {

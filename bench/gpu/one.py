@@ -1,4 +1,4 @@
-"""One step, in this process: see steps.py.
+"""Run one step in this process; see steps.py.
 
 .venv/bin/python -m bench.gpu.one bench.gpu.attention cuda SCRATCH ROWS
 """
@@ -12,7 +12,7 @@ from bench.gpu.place import Place
 
 
 def main() -> None:
-    """Write the step's rows to the file ROWS as they come."""
+    """Write the step's rows to the file ROWS as they are produced."""
     module, device, scratch, rows = sys.argv[1:]
     place = Place(device, Path(scratch))
     with Path(rows).open("w") as file:

@@ -1,4 +1,4 @@
-"""What the steps share of runtime/, and how its command is run."""
+"""What several steps use of runtime/, and how they run its command."""
 
 import json
 import os
@@ -24,37 +24,37 @@ SHORT = SAMPLES / "short.flac"
 
 
 def shapes(place: Place) -> list[str]:
-    """The models that are tried."""
+    """The models that the steps use."""
     return place.pick(["turbo", "large-v3"], ["nano"])
 
 
 def tokens(place: Place) -> int:
-    """How many a window yields."""
+    """The number of tokens in a window."""
     return place.pick(100, 25)
 
 
 def state_file(place: Place, shape: str) -> Path:
-    """Where models.py puts the state file of a shape; its grandparent is what `--home` wants."""
+    """Where models.py puts the state file of a shape; its grandparent is the folder for `--home`."""
     return place.scratch / "state" / f"{shape}.safetensors"
 
 
 class Log(timing.Log):
-    """Keeps what the runtime tells."""
+    """Keeps the runtime's messages."""
 
     def __init__(self) -> None:
         super().__init__(quiet=True)
         self.lines: list[str] = []
 
     def info(self, text: str, **_: object) -> None:
-        """A line."""
+        """Keep a message."""
         self.lines.append(text)
 
     def progress(self, part: float) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def decoder(place: Place, shape: str, size: int = 1, log: Log | None = None) -> "Decoder":
-    """A decoder of a shape, by way of the CPU: what brings a file to a GPU is a step of its own."""
+    """A decoder of a shape, loaded through the CPU: loading straight to a GPU is a separate step."""
     from preheat.model.decoding import Decoder
     from preheat.model.layout import Dimensions
     from preheat.model.vocabulary import Vocabulary
@@ -71,7 +71,7 @@ def decoder(place: Place, shape: str, size: int = 1, log: Log | None = None) -> 
 
 
 def features(place: Place, network: "Whisper", rows: int) -> "Tensor":
-    """Of a number of windows, at random: these models say the same whatever they hear."""
+    """Random features for `rows` windows; these models give the same tokens for any input."""
     import torch
 
     dims = network.dims
@@ -79,7 +79,7 @@ def features(place: Place, network: "Whisper", rows: int) -> "Tensor":
 
 
 def transcribe(place: Place, shape: str, recording: Path, *options: str) -> tuple[Facts, Facts]:
-    """A fresh process: what --timings says, and the JSON that it writes. Raises RuntimeError."""
+    """Run `transcribe` in a fresh process; its --timings and its JSON document. Raises RuntimeError."""
     command = [sys.executable, str(TRANSCRIBE), *arguments(place, shape, recording), *options]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -89,7 +89,7 @@ def transcribe(place: Place, shape: str, recording: Path, *options: str) -> tupl
 
 
 def arguments(place: Place, shape: str, recording: Path) -> list[str]:
-    """What `transcribe` is told."""
+    """The arguments of `transcribe`."""
     home = state_file(place, shape).parent.parent
     said = ["--home", str(home), "--model", shape, "--load", "state", "--device", place.device]
     return [*said, "--language", "en", "--quiet", "--timings=json", "-f", "json", str(recording)]

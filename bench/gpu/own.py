@@ -1,4 +1,4 @@
-"""The project's own tests on this machine: those that need a GPU first, then what else the device changes."""
+"""The project's own tests on this machine: those that need a GPU first, then those that a GPU may affect."""
 
 import subprocess
 import sys
@@ -20,14 +20,14 @@ FILES = [
     "tests/runtime/model/test_batched.py",
     "tests/runtime/test_cli.py",
 ]
-# Of these files, the tests with recordings that take PyAV, which does not travel.
+# The tests in these files whose recordings need PyAV, which prepare.py leaves out.
 WITH_AV = "one_bad_file or several_files or nothing_but_broken or incomplete_recording"
 
-FINISHED = (0, 1)  # pytest's exit codes when all tests were found and done, whatever they said
+FINISHED = (0, 1)  # pytest's exit codes if all tests ran, passed or failed
 
 
 def run(place: Place) -> Iterator[Row]:
-    """A process for each file, so that those done are known if time runs out."""
+    """Run each file in its own process, so that finished ones are reported even if time runs out."""
     yield from place.absent("tests", ", ".join(GPU_ONLY))
     tiny = [[f"{GRAPH}::test_on_the_cpu_each_call_goes_straight_through"]]
     for tests in place.pick([GPU_ONLY, *([file] for file in FILES)], tiny):
@@ -35,7 +35,7 @@ def run(place: Place) -> Iterator[Row]:
 
 
 def done(place: Place, tests: list[str]) -> Iterator[Row]:
-    """What became of some tests."""
+    """Run some tests and report their results."""
     report = place.scratch / "tests.xml"
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
@@ -43,7 +43,7 @@ def done(place: Place, tests: list[str]) -> Iterator[Row]:
         command += ["-k", f"not ({WITH_AV})"]
     ended = subprocess.run([*command, *tests], cwd=ROOT, capture_output=True, text=True, check=False)
     name = Path(tests[0]).name if len(tests) == 1 else "those that need a GPU"
-    suite = ET.parse(report).getroot()[0] if report.exists() else ET.Element("none")  # noqa: S314  our own
+    suite = ET.parse(report).getroot()[0] if report.exists() else ET.Element("none")  # noqa: S314  trusted
     if ended.returncode not in FINISHED or not int(suite.get("tests", 0)):
         yield {"problem": f"{name}: pytest ended with {ended.returncode}: {ended.stdout[-300:]}"}
         return

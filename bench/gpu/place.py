@@ -1,6 +1,6 @@
 """Where a step runs: on a GPU in full, or on the CPU with tiny sizes, to try the step itself.
 
-Steps ask here for whatever the two do differently. Nothing up here needs torch: one step times its import.
+It has everything that differs between the two. torch is imported in methods only: one step times its import.
 """
 
 import time
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 Choice = TypeVar("Choice")
 Row = dict[str, Any]  # a line of a table; see steps.py
 
-# ruff: noqa: PLC0415  torch is imported where it is used, as above
+# ruff: noqa: PLC0415  torch is imported where it is used (see the docstring)
 
 
 @dataclass(frozen=True)
@@ -25,29 +25,29 @@ class Place:
 
     @property
     def gpu(self) -> bool:
-        """Whether it is the real thing."""
+        """Whether the device is a GPU."""
         return self.device == "cuda"
 
     def pick(self, full: Choice, tiny: Choice) -> Choice:
-        """What is meant for a GPU, or what tries it."""
+        """The full size on a GPU, the tiny one on the CPU."""
         return full if self.gpu else tiny
 
     @property
     def dtype(self) -> Any:
-        """What networks compute in."""
+        """The type that networks compute in."""
         import torch
 
         return self.pick(torch.float16, torch.float32)
 
     def settle(self) -> None:
-        """Wait for what the device was told to do."""
+        """Wait until the device has finished all queued work."""
         if self.gpu:
             import torch
 
             torch.cuda.synchronize()
 
     def seconds(self, work: Callable[[], object], times: int = 1) -> float:
-        """How long it takes once, on average of several times without a pause."""
+        """Seconds per call, averaged over `times` calls without synchronising in between."""
         self.settle()
         started = time.perf_counter()
         for _ in range(times):
@@ -56,11 +56,11 @@ class Place:
         return (time.perf_counter() - started) / times
 
     def first_and_steady(self, work: Callable[[], object], times: int) -> tuple[float, float]:
-        """Seconds of the first call, and of one of those after it."""
+        """Seconds of the first call, and the average of the `times` calls after it."""
         return self.seconds(work), self.seconds(work, times)
 
     def allocated(self) -> int:
-        """Bytes of tensors on the device; 0 on the CPU, where nobody counts them."""
+        """Bytes of tensors on the device; 0 on the CPU, where torch does not count them."""
         if not self.gpu:
             return 0
         import torch
@@ -68,7 +68,7 @@ class Place:
         return int(torch.cuda.memory_allocated())
 
     def captured(self, work: Callable[[], object]) -> Callable[[], object]:
-        """A CUDA graph of it; on the CPU it is done as it is."""
+        """A function that replays `work` as a CUDA graph; on the CPU, `work` itself."""
         if not self.gpu:
             return work
         import torch
@@ -81,7 +81,7 @@ class Place:
         return graph.replay
 
     def cudnn(self, on: bool) -> AbstractContextManager[None]:
-        """Attention by cuDNN allowed or not in the block, beside all other ways."""
+        """Allow or forbid cuDNN's attention in the block; all other backends are allowed."""
         if not self.gpu:
             return nullcontext()
         from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -90,6 +90,6 @@ class Place:
         return sdpa_kernel([*ways, SDPBackend.CUDNN_ATTENTION] if on else ways)
 
     def absent(self, table: str, what: str) -> Iterable[Row]:
-        """A row that says that something was left out, if it was."""
+        """A row that says what is left out on the CPU; none on a GPU."""
         if not self.gpu:
             yield {"table": table, "left out": f"{what}: not on the CPU"}

@@ -1,10 +1,10 @@
-"""What a machine with torch and without network needs besides: wheels, and the tokens of the random models.
+"""Prepare a machine that has torch but no network: wheels, and the tokens of the random models.
 
     bench/gpu.sh --prepare
 
-puts them into build/gpu. That machine has, for Python 3.12, torch, transformers, tokenizers, numpy,
-onnxruntime, safetensors, pytest and hypothesis; the wheels are of the versions and hashes in the project's
-lock. PyAV stays at home: it is for recordings other than wav and flac, and larger than all else.
+puts them into build/gpu. The machine must have, for Python 3.12, torch, transformers, tokenizers, numpy,
+onnxruntime, safetensors, pytest and hypothesis. The wheels have the versions and hashes of the project's
+lock. PyAV is left out: only recordings other than wav and flac need it, and it is larger than all the rest.
 """
 
 import re
@@ -17,8 +17,8 @@ HOME = ROOT / "build" / "gpu"
 WORDS = HOME / "vocabulary.json"
 WHEELS = HOME / "wheels"
 PACKAGES = ["cffi", "pycparser", "silero-vad", "soundfile", "soxr", "xxhash"]
-GLIBC = (17, 24, 27, 28)  # wheels for glibc 2.N, all of them older than any machine's
-MOST = 40_000_000  # bytes
+GLIBC = (17, 24, 27, 28)  # wheels for these versions 2.N of glibc, older than that of any machine
+MOST = 40_000_000  # bytes in build/gpu
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def locked(lock: str) -> str:
-    """Of a lock file, the entries of PACKAGES, with their hashes."""
+    """The entries of PACKAGES in a lock file, with their hashes."""
     entries = re.findall(r"^([\w.-]+)(==\S+(?: \\\n +--hash=\S+)+)", lock, flags=re.MULTILINE)
     found = {name: name + rest for name, rest in entries if name in PACKAGES}
     if missing := set(PACKAGES).difference(found):

@@ -1,8 +1,8 @@
-"""What a start reads: the files and how much of each, for whoever wants to read them ahead.
+"""The files that a start reads, and how much of each: the data for reading them ahead.
 
-`transcribe` is run in this process, which notes each file that Python opens (by an audit hook) and what of
-each mapped file is in its memory in the end (/proc/self/smaps). Where nothing is in the page cache, what the
-process had to fetch is in /proc/self/io.
+`transcribe` runs in this process, which records each file that Python opens (with an audit hook) and how much
+of each mapped file is resident at the end (/proc/self/smaps). If the page cache could be emptied, the bytes
+that came from the disk are in /proc/self/io.
 """
 
 import os
@@ -19,7 +19,7 @@ SHOWN = 12  # files
 
 
 def run(place: Place) -> Iterator[Row]:
-    """One start, with an empty page cache where that can be had."""
+    """One start, with an empty page cache if it can be dropped."""
     shape = ours.shapes(place)[0]
     path = ours.state_file(place, shape)
     opened: set[str] = set()
@@ -33,7 +33,7 @@ def run(place: Place) -> Iterator[Row]:
     if "torch" in sys.modules:
         yield {"problem": "torch was there before the start, and is not counted"}
     sys.addaudithook(note)
-    from preheat import cli  # noqa: PLC0415  its files are noted, too
+    from preheat import cli  # noqa: PLC0415  its files are recorded, too
 
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         code = cli.transcribe(ours.arguments(place, shape, ours.SHORT))
@@ -61,14 +61,14 @@ def run(place: Place) -> Iterator[Row]:
 
 
 def counters() -> dict[str, int]:
-    """What this process has read, of anything (rchar) and from disks (read_bytes)."""
+    """Bytes that this process has read: from any file (rchar) and from disks (read_bytes)."""
     lines = Path("/proc/self/io").read_text().splitlines()
     values = {name: int(value) for name, value in (line.split(": ") for line in lines)}
     return {name: values[name] for name in ("rchar", "read_bytes")}
 
 
 def resident() -> dict[str, int]:
-    """Bytes in memory of each mapped file."""
+    """Resident bytes of each mapped file."""
     found: dict[str, int] = {}
     file = ""
     for line in Path("/proc/self/smaps").read_text().splitlines():
@@ -83,7 +83,7 @@ def resident() -> dict[str, int]:
 
 
 def size(file: str) -> int:
-    """Bytes of a file of a disk; 0 of anything else."""
+    """The size of a file on a disk; 0 for anything else."""
     path = Path(file)
     with suppress(OSError, ValueError):
         if path.is_file() and not str(path.resolve()).startswith(("/proc/", "/sys/", "/dev/")):
@@ -92,5 +92,5 @@ def size(file: str) -> int:
 
 
 def short(file: str) -> str:
-    """The end of a long name."""
+    """A file name, with the start cut off if it is long."""
     return file if len(file) <= 70 else f"…{file[-69:]}"  # noqa: PLR2004  a column's width

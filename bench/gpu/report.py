@@ -1,4 +1,4 @@
-"""What a run found, from its JSON: as text, or as the section "On a GPU" of bench/RESULTS.md.
+"""A report of a run, from its JSON: as text, or as the section "On a GPU" of bench/RESULTS.md.
 
 .venv/bin/python -m bench.gpu.report [FILE]
 """
@@ -12,19 +12,19 @@ from typing import Any
 from bench.gpu.place import Row
 from bench.harness import RESULTS, describe, table
 
-ASIDE = ("table", "told", "problem", "list")  # keys of a row that are no columns of its table
+ASIDE = ("table", "told", "problem", "list")  # keys of a row that are not columns of its table
 WHOLE = 100  # numbers from here on are shown without decimals
 
 
 def plain(file: Path) -> str:
-    """All tables, and the one of all steps at the end."""
+    """All tables, then the summary of all steps."""
     found = json.loads(file.read_text())
     parts = [text for step in found["steps"] for text in tables(step)]
     return "\n\n".join([*parts, describe(found["machine"]), summary(found["steps"])])
 
 
 def markdown(file: Path) -> str:
-    """The section: the table of all steps first."""
+    """The section in Markdown, with the summary of all steps first."""
     found = json.loads(file.read_text())
     blocks = [describe(found["machine"]) + "\n" + summary(found["steps"])]
     blocks += [text for step in found["steps"] for text in tables(step)]
@@ -33,7 +33,7 @@ def markdown(file: Path) -> str:
 
 
 def summary(steps: list[Row]) -> str:
-    """One line for each step and each thing that it told."""
+    """One line for each step and each of its findings (`told`)."""
     lines = []
     for step in steps:
         told = [row["told"] for row in step["rows"] if "told" in row]
@@ -58,13 +58,13 @@ def tables(step: Row) -> Iterator[str]:
 
 
 def words(rows: Iterable[Row], head: list[str]) -> int:
-    """How many of the first columns are words."""
+    """How many columns come before the first numeric one."""
     numbers = [any(isinstance(row.get(key), int | float) for row in rows) for key in head]
     return numbers.index(True) if True in numbers else len(head)
 
 
 def shown(value: Any) -> str:
-    """A value as text, a number with about three digits that matter."""
+    """A value as text; numbers with about three significant digits."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -1,8 +1,8 @@
-"""The decode step: as a CUDA graph and launched one by one, the same tokens, noise, memory.
+"""The decode step, as a CUDA graph and in eager mode: speed, equal tokens, random samples, memory.
 
-Windows of 100 tokens are decoded from features; a step's time is that of all of it by the number of steps.
-These models say the same whatever is heard, so that equal tokens prove the loop and not the attention: that
-is for attention.py, and for the tests with a trained model (own.py).
+Windows of 100 tokens are decoded from features. The time of a step is the total divided by the number of
+steps. These models give the same tokens for any input, so equal tokens prove that the loop is right, but not
+the attention, which attention.py and the tests with a trained model (own.py) check.
 """
 
 import time
@@ -15,14 +15,14 @@ from bench.gpu import ours
 from bench.gpu.place import Place, Row
 
 ROWS = (1, 8, 160)
-SIZES = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)  # rows, for the memory that remains
-WILD = 4.0  # a temperature at which these models, who are very sure, say anything
-TOGETHER = 16  # rows that several batches may have
-SPARE = 1 << 20  # bytes that may remain
+SIZES = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)  # numbers of rows, for the test of memory
+WILD = 4.0  # a temperature at which even these very confident models give random tokens
+TOGETHER = 16  # rows in all batches that are kept at a time
+SPARE = 1 << 20  # bytes that may stay allocated
 
 
 def run(place: Place) -> Iterator[Row]:
-    """Each model."""
+    """Run all checks with each model."""
     for shape in ours.shapes(place):
         log = ours.Log()
         decoder = ours.decoder(place, shape, log=log)
@@ -39,7 +39,7 @@ def run(place: Place) -> Iterator[Row]:
 
 
 def compare(place: Place, shape: str, decoder: Any, rows: int, expected: list[int]) -> Iterator[Row]:
-    """Both ways, with one batch of memory at a time: two do not fit."""
+    """Eager mode and graph, one after the other: the memory of two batches does not fit."""
     features = ours.features(place, decoder.network, rows)
     steps: dict[str, float] = {}
     for way in ("eager", "graph"):
@@ -69,12 +69,12 @@ def compare(place: Place, shape: str, decoder: Any, rows: int, expected: list[in
 
 
 def side_by_side(place: Place, shape: str, decoder: Any, expected: list[int]) -> Iterator[Row]:
-    """Several batches that are kept, with rows that have no window, in turn and at any temperature."""
+    """Keep several batches, with unused rows, and use them in turn and at different temperatures."""
     size, decoder.size = decoder.size, TOGETHER
     for temperature in (0.0, WILD, 0.0):
         for rows in (1, 3, 5):
             features = ours.features(place, decoder.network, rows)
-            for _ in range(place.pick(3, 1)):  # as it is, captured, replayed
+            for _ in range(place.pick(3, 1)):  # eager, captured, replayed
                 said = decoded(place, decoder, features, temperature)[1]
                 if not temperature and any(tokens != expected for tokens in said):
                     yield {"problem": f"{shape}, {rows} rows beside others: the tokens differ"}
@@ -98,7 +98,7 @@ def decoded(
 
 
 def noise(place: Place, decoder: Any) -> Iterator[Row]:
-    """A graph that is replayed must draw anew each time, and for each row."""
+    """A replayed graph must draw new random numbers each time, and for each row."""
     features = ours.features(place, decoder.network, place.pick(8, 2))
     said = []
     for _ in range(place.pick(3, 2)):
@@ -111,7 +111,7 @@ def noise(place: Place, decoder: Any) -> Iterator[Row]:
 
 
 def attention(place: Place, shape: str, decoder: Any) -> Iterator[Row]:
-    """What cuDNN's attention would cost, step by step, where the numbers of rows are new."""
+    """The cost of cuDNN's attention in eager mode when the number of rows is new."""
     decoder.graphs.working = False
     for on in (True, False):
         times = []
@@ -126,7 +126,7 @@ def attention(place: Place, shape: str, decoder: Any) -> Iterator[Row]:
 
 
 def memory(place: Place, shape: str, decoder: Any) -> Iterator[Row]:
-    """Many batches one after the other leave nothing behind."""
+    """Batches of many sizes, one after the other, must not leak memory."""
     before = place.allocated()
     for rows in place.pick(SIZES, (1, 2)):
         decoded(place, decoder, ours.features(place, decoder.network, rows))

@@ -1,12 +1,12 @@
-"""The steps, and how one is done: in a process of its own, with a time limit, whatever happens to it.
+"""The steps, and how they are run: each in its own process, with a time limit.
 
 A step is a module with a function `run(place)` that yields rows, each as soon as it is known:
 
-    {"table": "cross", "backend": "flash", "steady, ms": 0.41, …}    a line of that table; names are its head
-    {"told": "cross attention of 160 rows: …"}                       what the one table at the end says
-    {"problem": "the tokens differ"}                                 the step has failed, and goes on
+    {"table": "cross", "backend": "flash", "steady, ms": 0.41, …}    a row of that table; keys are its columns
+    {"told": "cross attention of 160 rows: …"}                       a finding for the summary at the end
+    {"problem": "the tokens differ"}                                 marks the step as failed; it continues
 
-A row may have several of these. The rows go through a file, so that those of a step that hangs are not lost.
+A row may have several of these. The rows are written to a file, so that those of a step that hangs are kept.
 """
 
 import json
@@ -22,7 +22,7 @@ from pathlib import Path
 from bench.gpu.place import Place, Row
 from bench.harness import ROOT
 
-TAIL = 2000  # characters of a failed step's output that are kept
+TAIL = 2000  # characters kept of a failed step's output
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Step:
 
     name: str
     limit: float  # seconds
-    module: str = ""  # bench.gpu.NAME, if it is not said
+    module: str = ""  # default: bench.gpu.NAME
 
     @property
     def source(self) -> str:
-        """The module that does it."""
+        """The module that runs the step."""
         return self.module or f"bench.gpu.{self.name}"
 
 
-STEPS = [  # what tells most comes first, what empties the page cache last; the limits are one run's 8 minutes
+STEPS = [  # the most informative first, those that empty the page cache last; the limits add up to 8 minutes
     Step("versions", 20),
     Step("attention", 50),
     Step("models", 40),
@@ -57,29 +57,29 @@ STEPS = [  # what tells most comes first, what empties the page cache last; the 
 
 @dataclass
 class Outcome:
-    """What became of a step."""
+    """The outcome of a step."""
 
     name: str
-    result: str  # "ok", or what is wrong
+    result: str  # "ok", or the problem
     seconds: float
     rows: list[Row] = field(default_factory=list)
-    output: str = ""  # the end of it, of a step that failed
+    output: str = ""  # the end of a failed step's output
 
     @property
     def good(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether the step succeeded."""
         return self.result == "ok"
 
 
 def perform(step: Step, place: Place, limit: float) -> Outcome:
-    """Do one step."""
+    """Run one step in a process, for `limit` seconds at most."""
     place.scratch.mkdir(parents=True, exist_ok=True)
     rows, log = place.scratch / f"{step.name}.rows", place.scratch / f"{step.name}.log"
     rows.unlink(missing_ok=True)
     command = [sys.executable, "-m", "bench.gpu.one", step.source, place.device]
     command += [str(place.scratch), str(rows)]
     environment = dict(os.environ)
-    if not place.gpu:  # on a model this small torch's threads only wait for each other
+    if not place.gpu:  # with a model this small, threads only slow torch down
         environment["OMP_NUM_THREADS"] = "1"
     started = time.monotonic()
     with log.open("wb") as output:
@@ -95,7 +95,7 @@ def perform(step: Step, place: Place, limit: float) -> Outcome:
             code: int | None = process.wait(limit)
         except subprocess.TimeoutExpired:
             code = None
-        finally:  # and of those that it started
+        finally:  # also ends the processes that it started
             end(process)
     said = [json.loads(line) for line in read(rows)]
     found = Outcome(step.name, judge(code, limit, said, read(log)), time.monotonic() - started, said)
@@ -105,14 +105,14 @@ def perform(step: Step, place: Place, limit: float) -> Outcome:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it has started."""
+    """Kill a process and all processes that it has started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def read(path: Path) -> list[str]:
-    """The whole lines of a file; none if there is none. A killed process may leave half a line at the end."""
+    """The complete lines of a file, if it exists. A killed process may leave half a line at the end."""
     if not path.exists():
         return []
     whole, _, _ = path.read_text(errors="replace").rpartition("\n")
@@ -133,7 +133,7 @@ def judge(code: int | None, limit: float, rows: list[Row], output: list[str]) ->
 
 
 def run(steps: list[Step], place: Place, total: float, keep: Path, about: Row) -> list[Outcome]:
-    """All steps in turn, in `total` seconds at most; what is known so far is always in the file `keep`."""
+    """Run all steps, in `total` seconds at most; results so far are always in the file `keep`."""
     started = time.monotonic()
     outcomes: list[Outcome] = []
     for step in steps:

@@ -1,6 +1,6 @@
-"""The state file into the device's memory: warm, dropped from the page cache, past it; by threads and slots.
+"""Loading the state file to the device: page cache warm, dropped or bypassed; by threads and slots.
 
-Each load is as in a process that has done nothing of the kind before: all memory is given back in between.
+All memory is released between loads, so that each is like the first one of a process.
 """
 
 import mmap
@@ -22,12 +22,12 @@ from preheat.weights import readahead, transfer
 
 @dataclass(frozen=True)
 class Case:
-    """One way to load."""
+    """One combination of settings for a load."""
 
     cache: str  # "warm" or "dropped"
     threads: int
     slots: int
-    direct: bool | None = None  # as transfer.to_device takes it
+    direct: bool | None = None  # the parameter of transfer.to_device
 
     @property
     def way(self) -> str:
@@ -51,9 +51,9 @@ TRIED = [Case("warm", 2, 2), Case("dropped", 2, 2), Case("dropped", 2, 2, True)]
 
 
 def run(place: Place) -> Iterator[Row]:
-    """The largest model there is."""
+    """Measure with the largest model."""
     path = ours.state_file(place, ours.shapes(place)[-1])
-    torch.zeros(1, device=place.device)  # the context
+    torch.zeros(1, device=place.device)  # creates the CUDA context
     yield from place.absent("loads", "pinned memory and streams")
     best: dict[str, tuple[float, str]] = {}
     for case in place.pick(CASES, TRIED):
@@ -79,7 +79,7 @@ def run(place: Place) -> Iterator[Row]:
 
 
 def load(place: Place, path: Path, case: Case) -> tuple[float, Any]:
-    """Seconds, and the data on the device. What reads ahead while torch is imported is left out."""
+    """Load once, without reading ahead during the import of torch: seconds, and the data on the device."""
     opened = readahead.ReadAhead(path, "cuda")
     opened.stop()
     opened.header()
@@ -93,13 +93,13 @@ def load(place: Place, path: Path, case: Case) -> tuple[float, Any]:
 
 
 def arrived(path: Path, data: Any) -> bool:
-    """Whether the device holds the bytes of the file, not only their checksums on the way."""
+    """Whether the device has the bytes of the file; the checksums only verify them on the host."""
     wanted = torch.frombuffer(readahead.ReadAhead(path, "cpu").data(), dtype=torch.uint8)
     return torch.equal(data.cpu(), wanted)
 
 
 def parts(place: Place, path: Path) -> Iterator[Row]:
-    """What a load consists of, each by one thread, and both ways to memory that a device can copy from."""
+    """The parts of a load, each with one thread, and both ways to get pinned memory."""
     size = min(place.pick(256 << 20, 1 << 20), path.stat().st_size)
     at_home = memoryview(mmap.mmap(-1, size))
     with path.open("rb", buffering=0) as file:

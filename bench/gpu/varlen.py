@@ -1,7 +1,7 @@
-"""Flash attention over rows of different lengths, as an engine of slots would use it.
+"""Flash attention over rows of different lengths, as needed for continuous batching.
 
-That a row of length 0 costs nothing, that lengths may change between replays of a graph, and that rows may
-share keys is nowhere promised. On the CPU, which has no such operation, a loop stands for it.
+It checks what torch does not document: that a row of length 0 costs nothing, that lengths may change between
+replays of a graph, and that rows may share keys. On the CPU, which lacks the operation, a loop replaces it.
 """
 
 from collections.abc import Iterator
@@ -14,30 +14,30 @@ from torch import Tensor
 from bench.gpu.attention import HEAD, RIGHT
 from bench.gpu.place import Place, Row
 
-PAGE = 1536  # keys in memory for each row, of which HEARD are used
+PAGE = 1536  # keys allocated for each row, of which HEARD are used
 HEARD = 1500
 
 
 @dataclass
 class Rows:
-    """One query of each, and where its keys are: from `begins` on, `lengths` of them."""
+    """Rows of one query each, whose keys are `lengths` entries from `begins` on."""
 
     query: Tensor  # [rows, heads, HEAD]
-    keys: Tensor  # [all, heads, HEAD]
+    keys: Tensor  # [keys of all rows, heads, HEAD]
     values: Tensor
-    begins: Tensor  # [rows + 1] int32; the last one belongs to nobody
+    begins: Tensor  # [rows + 1] int32; the last one is the end
     lengths: Tensor  # [rows] int32
 
     @classmethod
     def random(cls, place: Place, rows: int, heads: int) -> "Rows":
-        """Each with a page of its own."""
+        """Random rows, each with its own page of keys."""
         of = {"device": place.device, "dtype": place.dtype}
         begins = torch.arange(rows + 1, dtype=torch.int32, device=place.device) * PAGE
         keys, values = torch.randn(2, rows * PAGE, heads, HEAD, **of)
         return cls(torch.randn(rows, heads, HEAD, **of), keys, values, begins, begins[1:].clone())
 
     def few(self) -> "Rows":
-        """The first ones, in float64."""
+        """The first four rows, in float64."""
         part = slice(0, 4)
         near = (self.keys[: 4 * PAGE].double(), self.values[: 4 * PAGE].double())
         return Rows(self.query[part].double(), *near, self.begins, self.lengths[part])
@@ -45,14 +45,14 @@ class Rows:
 
 @torch.inference_mode()
 def run(place: Place) -> Iterator[Row]:
-    """Right, fast, captured."""
+    """Check that it is correct, fast, and works in a CUDA graph."""
     yield from place.absent("one query a row", "aten._flash_attention_forward")
     for rows in place.pick((8, 160), (2, 4)):
         yield from check(place, Rows.random(place, rows, place.pick(20, 2)))
 
 
 def check(place: Place, rows: Rows) -> Iterator[Row]:
-    """One number of rows; what it is asked for changes between the replays of one graph."""
+    """Check one number of rows, with begins and lengths that change between replays of one graph."""
     count = len(rows.query)
     found = [torch.empty(0)]
     rows.lengths.fill_(HEARD)
@@ -86,11 +86,11 @@ def check(place: Place, rows: Rows) -> Iterator[Row]:
 
 
 def flash(rows: Rows) -> Tensor:
-    """All rows in one call."""
+    """Attention for all rows in one call."""
     queries = torch.arange(len(rows.query) + 1, dtype=torch.int32, device=rows.query.device)
     found: Tensor = torch.ops.aten._flash_attention_forward(
         *(rows.query, rows.keys, rows.values, queries, rows.begins),
-        *(1, PAGE, 0.0, False, False),  # most queries, most keys, dropout, causal, debugging
+        *(1, PAGE, 0.0, False, False),  # max_q, max_k, dropout_p, is_causal, return_debug_mask
         seqused_k=rows.lengths,
     )[0]
     return found

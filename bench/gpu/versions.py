@@ -1,4 +1,4 @@
-"""What this machine is, and what torch would choose on it."""
+"""Versions, hardware and settings of this machine, and the best speed of its device."""
 
 import importlib
 import importlib.metadata
@@ -12,19 +12,19 @@ import torch
 from bench.gpu.place import Place, Row
 
 PACKAGES = ["torch", "transformers", "tokenizers", "numpy", "onnxruntime", "xxhash", "soundfile", "soxr"]
-ACCESS = [  # they import all others
+ACCESS = [  # together they import all other modules
     "preheat.cli",
     "preheat.audio.recording",
     "preheat.model.batched",
     "preheat.model.sequential",
     "preheat.weights.transfer",
 ]
-SIDE = 8192  # of a product that shows what the device can do
-BLOCK = 1 << 30  # bytes, for the speed of its memory
+SIDE = 8192  # side of the matrices for the device's peak throughput
+BLOCK = 1 << 30  # bytes, for its memory bandwidth
 
 
 def run(place: Place) -> Iterator[Row]:
-    """Versions first; then what the device does at best, which all else is compared with."""
+    """Versions first; then the device's best speed, to compare other figures with."""
     for name, value in facts(place).items():
         yield {"table": "versions", "what": name, "value": value}
     for name in ACCESS:
@@ -36,8 +36,8 @@ def run(place: Place) -> Iterator[Row]:
 
 
 def facts(place: Place) -> dict[str, str]:
-    """All that may explain a figure."""
-    cuda: Any = torch.backends.cuda  # its functions have no types, nor have cuDNN's
+    """Everything that may explain a figure."""
+    cuda: Any = torch.backends.cuda  # untyped, like cuDNN's below
     cudnn: Any = torch.backends.cudnn
     private: Any = torch._C
     found = {name: version(name) for name in PACKAGES}
@@ -61,7 +61,7 @@ def facts(place: Place) -> dict[str, str]:
 
 
 def version(name: str) -> str:
-    """Of a package."""
+    """The version of a package."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -69,7 +69,7 @@ def version(name: str) -> str:
 
 
 def best(place: Place) -> Iterator[Row]:
-    """A large product, and a copy within the device's memory and to it."""
+    """A large matrix product, a copy within the device's memory, and one from the host."""
     side, block = place.pick((SIDE, BLOCK), (256, 1 << 20))
     a, b = (torch.randn(side, side, device=place.device, dtype=place.dtype) for _ in range(2))
     product = place.first_and_steady(lambda: a @ b, 10)

@@ -1,7 +1,7 @@
-"""`make ami`: the image as an AMI on EC2, in every region that wants it.
+"""`make ami`: build the image as an AMI on EC2, and publish it in every region of the settings.
 
-Everything it does can be done again. The AMI's name says by a digest what it is made from, so an AMI or a
-copy that is there is not made again; what an interrupted run has left is removed first.
+It can be run again at any time. The AMI's name contains a digest of its inputs, so that an AMI or a copy that
+already exists is not made again; what an interrupted run has left behind is removed first.
 """
 
 from pathlib import Path
@@ -63,8 +63,8 @@ def is_there(plan: Plan, settings: Settings) -> bool:
 
 
 def build(run: Run, plan: Plan, settings: Settings, report: Report) -> None:
-    """Build the AMI on the first instance that is to be had; FactoryError if none is, or the build fails."""
-    file_of(plan, "manifest").unlink(missing_ok=True)  # Packer would add to it
+    """Build the AMI on the first candidate with capacity; FactoryError if none has, or the build fails."""
+    file_of(plan, "manifest").unlink(missing_ok=True)  # Packer would append to it
     for instance_type, subnet in plan.candidates:
         with report.step(f"build on {instance_type}", subnet) as line:
             try:
@@ -86,12 +86,12 @@ def build(run: Run, plan: Plan, settings: Settings, report: Report) -> None:
 
 
 def file_of(plan: Plan, kind: str) -> Path:
-    """The file beside the AMI: `image` for image.json, `manifest` for Packer's, `facts` for the play's."""
+    """The local file on an AMI: `image` for image.json, `manifest` for Packer's, `facts` for the play's."""
     return RECORDS / f"{plan.name}.{kind}.json"
 
 
 def startup_file(plan: Plan, settings: Settings) -> Path:
-    """The file of user data for this try's builder."""
+    """Write the user data for this attempt's builder to a file, and return its path."""
     file = RECORDS / f"{plan.name}.user-data"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(user_data(settings))
@@ -99,11 +99,11 @@ def startup_file(plan: Plan, settings: Settings) -> Path:
 
 
 def variables(run: Run, plan: Plan, instance_type: str, subnet: str, group: str) -> dict[str, str | int]:
-    """Packer's variables for one try."""
+    """Packer's variables for one attempt."""
     facts = {
         "image_source_id": plan.source["ImageId"],
         "image_source_name": plan.source["Name"],
-        # The instance has a network of its own, from which this host's proxy is seldom to be reached.
+        # This host's proxy can rarely be reached from the instance's network.
         "image_ca_bundle": "",
         "image_proxies": {},
         "image_record": str(file_of(plan, "image")),

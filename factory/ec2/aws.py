@@ -1,4 +1,4 @@
-"""AWS: clients, and its errors in words that name the cure."""
+"""AWS clients, and AWS's errors as messages that say what to do."""
 
 import os
 import time
@@ -22,7 +22,7 @@ from botocore.exceptions import (
 
 from factory.console import FactoryError
 
-Client = Any  # boto3 makes its clients when it runs; they have no type
+Client = Any  # boto3 generates its clients at run time, without types
 
 POLICY = "docs/builder-policy.json"
 SIGN_IN = "Sign in anew (aws sso login), or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -41,25 +41,25 @@ CREDENTIALS = (
     SSOError,
     TokenRetrievalError,
 )
-PAUSE, TRIES = 2.0, 60  # seconds between two looks at AWS, and how often it is asked again
+PAUSE, TRIES = 2.0, 60  # seconds between two requests while polling, and how many of them
 
 DENIED = {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}
 
 
 def endpoint() -> str:
-    """The address of a stand-in for EC2, as AWS's own SDKs are told of it; empty for EC2 itself."""
+    """The address of a stand-in for EC2, from the variables of AWS's SDKs; empty for EC2 itself."""
     return os.environ.get("AWS_ENDPOINT_URL_EC2") or os.environ.get("AWS_ENDPOINT_URL") or ""
 
 
 def client(service: str, region: str) -> Client:
-    """A client that waits and tries again when it is told to slow down."""
+    """A client that backs off and retries when AWS throttles it."""
     return boto3.client(
         service, region_name=region, config=Config(retries={"mode": "standard", "max_attempts": 6})
     )
 
 
 def account_of(region: str) -> str:
-    """The account that the credentials are of."""
+    """The id of the account that the credentials belong to."""
     return str(client("sts", region).get_caller_identity()["Account"])
 
 
@@ -70,7 +70,7 @@ def code(error: ClientError) -> str:
 
 
 def patiently(call: Callable[..., Any], *codes: str, **parameters: Any) -> Any:
-    """Call AWS again while it answers with one of these codes: it takes time to see what it has just done."""
+    """Retry a call while it fails with one of these codes: AWS may not see yet what it has just made."""
     for _ in range(TRIES):
         try:
             return call(**parameters)

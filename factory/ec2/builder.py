@@ -1,7 +1,8 @@
-"""What a run of `make ami` has on EC2 while it builds: instance, volume, key pair, security group.
+"""The resources of a run of `make ami` on EC2 while it builds: instance, volume, key pair, security group.
 
-All of it is named or tagged by the run, and a note of the run is written before any of it is made. So it can
-be removed whatever happens: when the build has failed, and by the next run when this one was killed.
+All of them bear the run's id as a name or tag, and a note of the run is written before the first is created.
+So they are always removed: at the end of the build, even a failed one, or by the next run if this one was
+killed.
 """
 
 import ipaddress
@@ -25,15 +26,15 @@ from factory.ec2.settings import Settings
 
 ADDRESS = "https://checkip.amazonaws.com"  # Amazon's own service; it answers with the caller's address
 SSH = 22
-LAUNCH_TEMPLATES = "packer-fleet-launch-template-*"  # as Packer's plugin calls them
-ENDING_SECONDS = 900  # an instance with a GPU takes minutes to end
+LAUNCH_TEMPLATES = "packer-fleet-launch-template-*"  # the names that Packer's plugin gives
+ENDING_SECONDS = 900  # an instance with a GPU takes minutes to terminate
 
 
 @contextmanager
 def noted(plan: Plan, region: str, folder: Path, *, building: bool = True) -> Iterator[Run]:
-    """A run whose note is in the folder as long as anything of it may be; at the end all of it is removed.
+    """A run whose note is in the folder as long as it may have resources; all are removed at the end.
 
-    That takes in the AMI while the run is `building` it.
+    With `building`, they include the AMI, unless the block ends without an error.
     """
     unfinished = plan.name if building else ""
     run = Run(f"preheat-{uuid.uuid4().hex[:12]}", plan.account, region, unfinished)
@@ -44,12 +45,12 @@ def noted(plan: Plan, region: str, folder: Path, *, building: bool = True) -> It
     finally:
         try:
             remove_noted(note)
-        except FactoryError as error:  # what went wrong before is the better thing to hear of
+        except FactoryError as error:  # must not replace the error of the block
             say(f"not everything of {run.id} could be removed; the next make ami does it. {error}")
 
 
 def remove_all_noted(folder: Path) -> list[Run]:
-    """Remove what earlier runs have left; those of other accounts than the caller's, whose notes stay."""
+    """Remove what earlier runs have left; returns the runs of other accounts, whose notes are kept."""
     others = []
     for note in notes.all_in(folder):
         run = notes.read(note)
@@ -71,36 +72,36 @@ def remove_noted(note: Path) -> None:
 
 
 def remove(run: Run) -> None:
-    """Remove everything of a run that is still there: in order, since one thing holds the other."""
+    """Remove everything of a run that still exists, dependents first."""
     ec2 = client("ec2", run.region)
     tagged = [{"Name": "tag:preheat:run", "Values": [run.id]}]
-    ec2.delete_key_pair(KeyName=run.id)  # no error where there is none
-    end_instances(ec2, run, tagged)  # which cost
+    ec2.delete_key_pair(KeyName=run.id)  # no error if there is none
+    end_instances(ec2, run, tagged)  # early, as they cost money
     remove_launch_templates(ec2, run)
-    unattached = {"Name": "status", "Values": ["available"]}  # the others go with their instance
+    unattached = {"Name": "status", "Values": ["available"]}  # attached ones are deleted with their instance
     for volume in ec2.describe_volumes(Filters=[*tagged, unattached])["Volumes"]:
         say(f"remove the instance's volume {volume['VolumeId']}")
         ec2.delete_volume(VolumeId=volume["VolumeId"])
     for group in ec2.describe_security_groups(Filters=tagged)["SecurityGroups"]:
         patiently(ec2.delete_security_group, "DependencyViolation", GroupId=group["GroupId"])
     image = images.named(ec2, run.unfinished_ami) if run.unfinished_ami else None
-    # An old Packer tags it as the last thing; a current one at once, so that of another host's run is known.
+    # The AMI may be another host's: a current Packer tags it at once, an old one only at the end.
     if image and images.tags(image).get("preheat:run", run.id) == run.id:
         say(f"remove the unfinished {image['ImageId']}")
         images.remove(ec2, image)
 
 
 def remove_launch_templates(ec2: Client, run: Run) -> None:
-    """Remove what Packer's plugin launches spot instances by, and leaves behind when it crashes.
+    """Remove launch templates: Packer's plugin makes them for spot instances, and leaves them if it crashes.
 
-    Its name is random and it has no tags; those that it gives to instances are the run's.
+    Their names are random and they have no tags, but the tags that they give to instances include the run's.
     """
     by_packer = [{"Name": "launch-template-name", "Values": [LAUNCH_TEMPLATES]}]
     for found in ec2.describe_launch_templates(Filters=by_packer)["LaunchTemplates"]:
         chosen = {"LaunchTemplateId": found["LaunchTemplateId"]}
         try:
             made = ec2.describe_launch_template_versions(**chosen, Versions=["$Latest"])
-        except ClientError as error:  # another Packer of the account may have removed its own
+        except ClientError as error:  # another Packer in the account may just have removed it
             if "NotFound" not in code(error):
                 raise
             continue
@@ -111,7 +112,7 @@ def remove_launch_templates(ec2: Client, run: Run) -> None:
 
 
 def end_instances(ec2: Client, run: Run, tagged: list[dict[str, Any]]) -> None:
-    """Terminate the instances of a run, and wait until they are gone; FactoryError if they do not go."""
+    """Terminate the instances of a run and wait until they are; FactoryError if that takes too long."""
     instances, end = alive(ec2, tagged), time.monotonic() + ENDING_SECONDS
     if instances:
         say(f"remove the instance {' '.join(ids(instances))}")
@@ -122,7 +123,7 @@ def end_instances(ec2: Client, run: Run, tagged: list[dict[str, Any]]) -> None:
                 f"the instance {names} has been told to end, and has not in {ENDING_SECONDS // 60} minutes",
                 f"See what holds it: aws ec2 describe-instances --region {run.region} --instance-ids {names}",
             )
-        ec2.terminate_instances(InstanceIds=ids(instances))  # no error where it is shutting down
+        ec2.terminate_instances(InstanceIds=ids(instances))  # no error for one that is already shutting down
         time.sleep(PAUSE)
         instances = alive(ec2, tagged)
 
@@ -142,17 +143,17 @@ def alive(ec2: Client, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def market(settings: Settings) -> dict[str, Any]:
-    """What RunInstances is told of how the instance is paid for: on demand, unless spot is chosen."""
+    """RunInstances' parameters for the purchasing option: spot if chosen, else on demand."""
     return {"InstanceMarketOptions": {"MarketType": "spot"}} if settings.spot else {}
 
 
 def make_security_group(run: Run, settings: Settings, subnet: str) -> str:
-    """A security group in the subnet's network that lets in ssh from the caller alone; its id."""
+    """The id of a security group in the subnet's VPC that allows ssh from the caller only; made if needed."""
     ec2 = client("ec2", run.region)
     vpc = ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]["VpcId"]
     own = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "tag:preheat:run", "Values": [run.id]}]
     for group in ec2.describe_security_groups(Filters=own)["SecurityGroups"]:
-        return str(group["GroupId"])  # of an earlier try, in another zone
+        return str(group["GroupId"])  # made by an earlier attempt in another zone
     group = ec2.create_security_group(
         GroupName=run.id,
         Description=f"ssh to the instance of {run.id}",
@@ -179,7 +180,7 @@ def make_security_group(run: Run, settings: Settings, subnet: str) -> str:
 
 
 def own_address() -> str:
-    """This host's IPv4 address as AWS sees it; FactoryError if that cannot be found out."""
+    """This host's IPv4 address as AWS sees it; FactoryError if it cannot be determined."""
     try:
         with urllib.request.urlopen(ADDRESS, timeout=10) as answer:
             return str(ipaddress.IPv4Address(answer.read().decode().strip()))

@@ -1,18 +1,18 @@
-"""The dead-man's switch: an instance ends itself at a set time, whatever has become of the host that made it.
+"""The dead-man's switch: an instance powers off at a set time, even if the host that launched it is gone.
 
-EC2 terminates the instance when it powers itself off (`shutdown_behavior` in packer/ami.pkr.hcl). The time is
-absolute and a unit waits for it from each boot on, since the play reboots. The hygiene role removes the
-builder's unit, from the disk alone: the builder keeps it in memory, the AMI does not get it.
+EC2 terminates the instance when it powers off (`shutdown_behavior` in packer/ami.pkr.hcl). The time is
+absolute, and a unit waits for it after every boot, because the play reboots. The role hygiene removes the
+builder's unit from the disk only: it stays active on the builder, and the AMI does not contain it.
 """
 
 from datetime import UTC, datetime
 
-UNIT = "preheat-deadline.service"  # as the hygiene role lists it
-# An AMI that is tried has not gone through the hygiene role afterwards; the tests look for UNIT on it.
+UNIT = "preheat-deadline.service"  # the role hygiene lists this name
+# Another name for the proof: the role hygiene does not run after it, and the tests require that UNIT is gone.
 PROOF_UNIT = "preheat-proof.service"
 
-# A boothook runs early in the boot, so that it does not matter whether anybody can ever log in. There
-# `systemctl start` must not be waited for: the unit belongs to a later stage.
+# A boothook runs early in the boot, so that the switch works even if no login ever succeeds. It must not wait
+# for `systemctl start` (hence --no-block), because the unit belongs to a later stage of the boot.
 BOOTHOOK = """\
 #cloud-boothook
 #!/bin/sh
@@ -27,7 +27,7 @@ WantedBy=multi-user.target
 EOF
 systemctl start --no-block {unit}
 """
-ENABLE = f"systemctl enable {UNIT}\n"  # at later boots it is armed without cloud-init, too
+ENABLE = f"systemctl enable {UNIT}\n"  # so that later boots arm it without cloud-init
 
 
 def boothook(deadline: datetime) -> str:
@@ -36,11 +36,11 @@ def boothook(deadline: datetime) -> str:
 
 
 def passing(deadline: datetime) -> str:
-    """User data that arms an instance's switch and writes nothing to its disk: each boot arms it anew."""
+    """User data that arms an instance's switch, at each boot, without writing to its disk."""
     return armed(deadline, "/run/systemd/system", PROOF_UNIT)
 
 
 def armed(deadline: datetime, folder: str, unit: str) -> str:
-    """User data with the unit in a folder, and its start."""
+    """User data that writes the unit to a folder and starts it."""
     date = f"{deadline.astimezone(UTC):%Y-%m-%d %H:%M:%S UTC}"
     return BOOTHOOK.format(folder=folder, unit=unit, date=date, seconds=int(deadline.timestamp()))

@@ -10,7 +10,7 @@ Image = dict[str, Any]
 
 
 def named(ec2: Client, name: str) -> Image | None:
-    """The account's own AMI of this name, of which there is one at most; None if there is none."""
+    """The account's own AMI of this name, or None; EC2 allows one at most."""
     found: list[Image] = ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": [name]}])[
         "Images"
     ]
@@ -18,7 +18,7 @@ def named(ec2: Client, name: str) -> Image | None:
 
 
 def usable(ec2: Client, name: str) -> Image | None:
-    """The account's own AMI of this name, finished or on its way; one that has failed is removed."""
+    """The account's own AMI of this name, available or pending, or None; one that has failed is removed."""
     image = named(ec2, name)
     if image and image["State"] in ("failed", "error", "invalid"):
         say(f"remove {image['ImageId']}, which has failed")
@@ -33,7 +33,7 @@ def tags(image: Image) -> dict[str, str]:
 
 
 def as_tags(values: dict[str, str]) -> list[dict[str, str]]:
-    """A dictionary as EC2 takes tags."""
+    """A dictionary in the form that EC2 takes for tags."""
     return [{"Key": key, "Value": value} for key, value in values.items()]
 
 
@@ -49,10 +49,10 @@ def created(image: Image) -> datetime:
 
 
 def remove(ec2: Client, image: Image) -> None:
-    """Deregister an AMI and delete its snapshots; instances that run from it go on.
+    """Deregister an AMI and delete its snapshots; instances launched from it keep running.
 
-    EC2 calls that a success whatever has become of the snapshots. One that other AMIs have, too, is kept; any
-    other is deleted on its own, which either goes well or gives EC2's reason as a ClientError.
+    EC2 reports success even if it could not delete a snapshot. A snapshot that another AMI uses is kept;
+    any other is deleted in a separate call, which succeeds or raises EC2's reason as a ClientError.
     """
     done = ec2.deregister_image(ImageId=image["ImageId"], DeleteAssociatedSnapshots=True)
     for snapshot in done.get("DeleteSnapshotResults", []):
@@ -61,7 +61,7 @@ def remove(ec2: Client, image: Image) -> None:
         elif snapshot["ReturnCode"] != "success":
             say(f"{snapshot['SnapshotId']} of {image['ImageId']} is still there ({snapshot['ReturnCode']})")
             ec2.delete_snapshot(SnapshotId=snapshot["SnapshotId"])
-    if image["State"] == "pending":  # it does not know its snapshots yet; they know it
+    if image["State"] == "pending":  # it lists no snapshots yet, but their descriptions name it
         about = [{"Name": "description", "Values": [f"*{image['ImageId']}*"]}]
         for snapshot in ec2.describe_snapshots(OwnerIds=["self"], Filters=about)["Snapshots"]:
             patiently(ec2.delete_snapshot, "InvalidSnapshot.InUse", SnapshotId=snapshot["SnapshotId"])

@@ -1,4 +1,4 @@
-"""Instance types that the image cannot be built on, told before one is paid for."""
+"""Instance types that the image cannot be built on, found before one costs money."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from factory.model import model_file, read_variables
 
 NAMES = ROOT / "ansible/roles/nvidia/vars/Debian-12.yml"
 
-# As EC2 calls GPUs that are older than Turing, the first that the open kernel modules drive.
+# EC2's names of GPUs older than Turing, the first generation that the open kernel modules support.
 TOO_OLD = {"K520", "K80", "M60", "V100"}
-# Families whose GPUs are newer than some of the driver's branches: the first one that drives them.
+# Instance families with new GPUs: the first branch of the driver that supports them.
 NEEDED_BRANCH = {"g7": 595}
 
 
 def check_kinds(described: list[dict[str, Any]]) -> None:
-    """The driver works on each of these types, as EC2 describes them; FactoryError names the others."""
+    """Require that the driver supports each of these types, as EC2 describes them; FactoryError if not."""
     chosen = read_variables(model_file())
     if chosen.get("image_accelerator", "cuda") != "cuda":
         return
@@ -30,7 +30,7 @@ def check_kinds(described: list[dict[str, Any]]) -> None:
 
 
 def what_ails(item: dict[str, Any], driver: str) -> str:
-    """Why the driver does not work on an instance type; empty if it does."""
+    """Why the driver does not support an instance type; empty if it does."""
     gpus = [gpu for gpu in item.get("GpuInfo", {}).get("Gpus", []) if gpu.get("Manufacturer") == "NVIDIA"]
     names = {str(gpu.get("Name")) for gpu in gpus}
     needed = NEEDED_BRANCH.get(item["InstanceType"].partition(".")[0], 0)
@@ -48,11 +48,11 @@ def what_ails(item: dict[str, Any], driver: str) -> str:
 
 
 def branch(driver: str) -> int:
-    """The branch of a driver's version: 580 of 580.178.04; what only Ansible can tell is taken for new."""
+    """The branch of a driver's version, 580 of 580.178.04; 1000 for a template that Ansible fills in."""
     number = driver.partition(".")[0]
     return int(number) if number.isdecimal() else 1000
 
 
 def default_driver() -> str:
-    """The version that the role installs where none is chosen."""
+    """The version that the role nvidia installs if none is chosen."""
     return str(yaml.safe_load(NAMES.read_text())["__nvidia_default_version"])

@@ -1,7 +1,7 @@
-"""One instance of an AMI, launched as its users launch theirs, and reached over ssh.
+"""An instance of an AMI, launched as its users would launch it, and reached over ssh.
 
-It bears the name of a run (builder.py), which removes it whatever happens. Should nothing of this host be
-left to do so, it ends itself.
+It is tagged with a run (builder.py), which always removes it. If this host cannot, the instance terminates
+itself (deadline.py).
 """
 
 import subprocess
@@ -26,10 +26,10 @@ from factory.ec2.settings import Settings
 from factory.ssh import SSH_CONFIG, Machine
 
 CONSOLE = LOGS / "proof-console.log"
-USER = "admin"  # as Debian's cloud-init makes it
-START_SECONDS, BOOT_SECONDS = 300, 900  # until EC2 runs it, until it answers ssh
-LIFE = timedelta(hours=2)  # a proof takes a fraction of that
-# EC2 is asked again as long as it does not know what it has just been given.
+USER = "admin"  # the default user of Debian's cloud-init
+START_SECONDS, BOOT_SECONDS = 300, 900  # limits: until it is running, until ssh answers
+LIFE = timedelta(hours=2)  # far more than a proof takes
+# RunInstances is retried on these: EC2 may not see yet what was created a moment ago.
 NOT_YET = (
     "InvalidGroup.NotFound",
     "InvalidKeyPair.NotFound",
@@ -50,18 +50,18 @@ class Instance:
 
 @dataclass(frozen=True)
 class Launch:
-    """What is to be launched and how, wherever there is an instance for it."""
+    """What to launch and how; `on_first` finds a place with capacity for it."""
 
     ec2: Client
     run: Run
     image: Image
     settings: Settings
-    folder: Path  # for the key and ssh's configuration
+    folder: Path  # for the private key and the ssh configuration
 
     def on_first(self, candidates: list[tuple[str, str]], report: Report) -> Instance:
-        """An instance in the first place that has one, the type that it was built on before others.
+        """An instance in the first candidate with capacity, those of the type it was built on first.
 
-        FactoryError if none has.
+        FactoryError if none has capacity.
         """
         key = self.make_key()
         built_on = images.tags(self.image).get("preheat:instance-type")
@@ -86,18 +86,18 @@ class Launch:
 
     @property
     def public(self) -> bool:
-        """Whether this host reaches it by a public address."""
+        """Whether this host reaches the instance by its public address."""
         return self.settings.ssh_interface == "public_ip"
 
     def machine(self, instance: dict[str, Any], key: Path) -> Machine:
-        """An instance as a machine that answers ssh, with a client's configuration for it."""
+        """The instance as a Machine; writes the ssh configuration for it."""
         host, port = address(instance, public=self.public)
         config = self.folder / "ssh_config"
         config.write_text(SSH_CONFIG.format(host=host, port=port, user=USER, key=key))
         return Machine("ami", port, USER, key, config, CONSOLE)
 
     def make_key(self) -> Path:
-        """A key pair, as a user's would be: EC2 hands it to the instance; the file of its private half."""
+        """Create a key pair in EC2, as a user would, and return the file with the private key."""
         made = self.ec2.create_key_pair(KeyName=self.run.id, KeyType="ed25519")
         key = self.folder / "key"
         key.touch(mode=0o600)
@@ -105,7 +105,7 @@ class Launch:
         return key
 
     def request(self, instance_type: str, subnet: str) -> dict[str, Any]:
-        """What is asked of EC2: the AMI as it is, with the network of a builder, and an end to it."""
+        """RunInstances' parameters: the AMI unchanged, in a builder's network, with a deadline."""
         tags = self.settings.tags | {
             "Name": f"{self.run.id} (proves {self.image['Name']})",
             "preheat:run": self.run.id,
@@ -134,7 +134,7 @@ class Launch:
 
 
 def running(ec2: Client, instance: dict[str, Any], *, public: bool) -> dict[str, Any]:
-    """The instance as EC2 describes it once it runs and has an address; FactoryError if it does not come."""
+    """Wait until an instance runs and has an address; EC2's description of it, or FactoryError."""
     end = time.monotonic() + START_SECONDS
     while instance["State"]["Name"] != "running" or not address(instance, public=public)[0]:
         if instance["State"]["Name"] not in ("pending", "running") or time.monotonic() > end:
@@ -157,7 +157,7 @@ def address(instance: dict[str, Any], *, public: bool) -> tuple[str, int]:
 
 
 def wait_for_login(instance: Instance) -> float:
-    """Return once a login succeeds, how many seconds after the launch that was; FactoryError if none does."""
+    """Wait until a login succeeds; the seconds since the launch, or FactoryError after BOOT_SECONDS."""
     end = time.monotonic() + BOOT_SECONDS
     while time.monotonic() < end:
         login = [*instance.machine.ssh("-o", "ConnectTimeout=5"), "true"]
@@ -168,6 +168,6 @@ def wait_for_login(instance: Instance) -> float:
 
 
 def keep_console(ec2: Client, instance: Instance) -> None:
-    """Write what the console of an instance has said so far to a file."""
+    """Write an instance's console output so far to a file."""
     said = ec2.get_console_output(InstanceId=instance.id, Latest=True).get("Output", "")
     instance.machine.console.write_text(said)

@@ -1,7 +1,7 @@
-"""Notes of what runs of `make ami` may have on EC2: one file for each run, there until all of it is removed.
+"""Notes of the resources that runs of `make ami` may have on EC2: a file per run, kept until all are removed.
 
-Nothing else on this host remembers a builder that a killed run has left, and a builder costs by the hour.
-So a note is written whole or not at all, says whose account it is about, and is never deleted unread.
+Nothing else on this host records a builder that a killed run has left, and a builder costs money by the hour.
+So a note is written atomically, names the account, and is never deleted unread.
 """
 
 import json
@@ -14,7 +14,7 @@ from factory.console import FactoryError
 
 @dataclass(frozen=True)
 class Run:
-    """One build or proof: its name, which all that it makes bears, where, and the AMI's while unfinished."""
+    """One build or proof: the id on all its resources, where they are, the name of an unfinished AMI."""
 
     id: str
     account: str
@@ -23,7 +23,7 @@ class Run:
 
 
 def write(folder: Path, run: Run) -> Path:
-    """Write a run down, so that after a crash there is the old note or the new one; the note's path."""
+    """Write a run's note atomically: after a crash it is the old one or the new one. Returns its path."""
     note = folder / f"{run.id}.json"
     part = note.with_suffix(".part")
     with part.open("w") as file:
@@ -35,7 +35,7 @@ def write(folder: Path, run: Run) -> Path:
 
 
 def read(note: Path) -> Run:
-    """The run of a note; FactoryError where the file is not one."""
+    """The run in a note; FactoryError if the file is not a note."""
     try:
         values = json.loads(note.read_text())
         if not isinstance(values, dict) or kinds(values) != {field.name: str for field in fields(Run)}:
@@ -49,10 +49,10 @@ def read(note: Path) -> Run:
 
 
 def kinds(values: dict[str, object]) -> dict[str, type]:
-    """Of which type each value is."""
+    """The type of each value."""
     return {name: type(value) for name, value in values.items()}
 
 
 def all_in(folder: Path) -> list[Path]:
-    """The notes in a folder, of runs under any account."""
+    """The notes in a folder, of runs in any account."""
     return sorted(folder.glob("*.json"))

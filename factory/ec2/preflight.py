@@ -1,4 +1,4 @@
-"""What is checked before `make ami` launches anything, and the plan that comes of it."""
+"""The checks before `make ami` launches anything, and the plan that results from them."""
 
 import hashlib
 import json
@@ -32,22 +32,22 @@ DEFAULT_SUBNETS = [{"Name": "default-for-az", "Values": ["true"]}]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is going to be built from what, and where it may be tried."""
+    """What is built, from which source AMI, and where to try it."""
 
     name: str
     account: str
     inputs: str
-    source: dict[str, Any]  # of the source AMI, as DescribeImages gives it
+    source: dict[str, Any]  # the source AMI as DescribeImages returns it
     candidates: list[tuple[str, str]]  # instance type and subnet, in the order to try them
 
 
 def check(settings: Settings) -> Plan:
-    """Check all that can be known before anything costs money; FactoryError names the first thing wrong."""
+    """Check all that can be checked before anything costs money; FactoryError names the first problem."""
     check_packer(settings)
     check_model()
     check_volume(settings)
     check_sharing(settings)
-    user_data(settings)  # an unfit user_data_file is refused there
+    user_data(settings)  # raises for a user_data_file that cannot be used
     with explained():
         account = account_of(settings.region)
         say(f"account {account}, region {settings.region}")
@@ -67,7 +67,7 @@ def check(settings: Settings) -> Plan:
 
 
 def digest(settings: Settings, source: dict[str, Any]) -> str:
-    """A digest of all that decides what is in the AMI: the same inputs give the AMI that is already there."""
+    """A digest of everything that determines the AMI: with the same inputs, an existing one is reused."""
     keys = ("volume_size", "volume_iops", "volume_throughput", "encrypted", "kms_key_id")
     choices = {key: getattr(settings, key) for key in keys}
     text = json.dumps([fingerprint(), source["ImageId"], choices])
@@ -75,7 +75,7 @@ def digest(settings: Settings, source: dict[str, Any]) -> str:
 
 
 def check_packer(settings: Settings) -> None:
-    """Packer is new enough for the real EC2, has its plugins, and finds nothing wrong with the choices."""
+    """Require a Packer that is new enough for EC2 and has its plugins, and settings that it validates."""
     program = packer.packer()
     if packer.version(program) < packer.PLUGINS_SINCE and not endpoint():
         raise FactoryError(
@@ -87,7 +87,7 @@ def check_packer(settings: Settings) -> None:
 
 
 def check_volume(settings: Settings) -> None:
-    """The volume's rates fit each other, as EC2 wants of gp3."""
+    """Require the ratio of throughput to IOPS that EC2 allows for gp3."""
     wanted = settings.volume_throughput * 4
     if settings.volume_iops < wanted:
         raise FactoryError(
@@ -105,7 +105,7 @@ def check_volume(settings: Settings) -> None:
 
 
 def check_sharing(settings: Settings) -> None:
-    """An AMI that is encrypted with an account's default key cannot be used by another account."""
+    """Require KMS keys for sharing: other accounts cannot use an AMI encrypted with the default key."""
     without = [region for region, key in settings.keys.items() if not key]
     if settings.share_with and settings.encrypted and without:
         raise FactoryError(
@@ -116,7 +116,7 @@ def check_sharing(settings: Settings) -> None:
 
 
 def find_source(ec2: Client, settings: Settings) -> dict[str, Any]:
-    """The AMI to start from, found as packer/ami.pkr.hcl finds it: by id, or the newest of a name."""
+    """The AMI to start from, found as in packer/ami.pkr.hcl: by its id, or the newest with the name."""
     wanted = settings.source_ami or settings.source_ami_name
     filters = [{"Name": "image-id" if settings.source_ami else "name", "Values": [wanted]}]
     found = ec2.describe_images(
@@ -133,7 +133,7 @@ def find_source(ec2: Client, settings: Settings) -> dict[str, Any]:
 
 
 def find_candidates(ec2: Client, settings: Settings) -> list[tuple[str, str]]:
-    """Each instance type with each subnet whose zone offers it: an earlier type everywhere before a later."""
+    """Instance types paired with the subnets whose zones offer them, by the order of the types."""
     asked = {"SubnetIds": settings.subnet_ids} if settings.subnet_ids else {"Filters": DEFAULT_SUBNETS}
     found = ec2.describe_subnets(**asked)["Subnets"]
     if not found:
@@ -167,7 +167,7 @@ def find_candidates(ec2: Client, settings: Settings) -> list[tuple[str, str]]:
 
 
 def check_quota(described: list[dict[str, Any]], settings: Settings, instance_types: list[str]) -> None:
-    """The account may run instances of these types; a quota that cannot be read is said and let pass."""
+    """Require quotas that allow these types; one that cannot be read is reported and otherwise ignored."""
     needed = {item["InstanceType"]: item["VCpuInfo"]["DefaultVCpus"] for item in described}
     quotas = client("service-quotas", settings.region)
     for instance_type in instance_types:

@@ -1,8 +1,8 @@
-"""The proof of an AMI: what is going to be launched by its users is launched here first, and does its work.
+"""The proof of an AMI: before it is copied or named in a parameter, an instance of it must transcribe.
 
-On the type of instance that it was built on: how long until ssh answers, until the first words are there,
-which come from a volume that nobody has read yet, and until the next ones; then tests/image over ssh. What
-was measured goes into tags of the AMI. Until then it is neither copied nor named in a parameter.
+It is launched on the type of instance that it was built on, if there is capacity. Measured are the seconds
+until ssh answers, of the first transcription, from a volume that has not been read yet, and of the next one;
+then tests/image runs over ssh. The figures become tags of the AMI.
 """
 
 import json
@@ -33,10 +33,10 @@ TRANSCRIBE = "transcribe --load state /opt/transcribe/sample.flac"
 
 
 def prove(plan: Plan, settings: Settings, folder: Path, record: Path, report: Report) -> None:
-    """Let the AMI of the plan do its work, unless it has done so before; FactoryError where it does not.
+    """Launch and test the plan's AMI, unless it has passed before; FactoryError if it fails.
 
-    `folder` is for the run's note; `record` is the image.json that came with the build, which is fetched
-    where that was on another host.
+    `folder` is for the run's note. `record` is the build's image.json, which is fetched from the instance if
+    the AMI was built on another host.
     """
     with explained():
         ec2 = client("ec2", settings.region)
@@ -51,11 +51,11 @@ def prove(plan: Plan, settings: Settings, folder: Path, record: Path, report: Re
     ):
         with explained():
             instance = Launch(ec2, run, image, settings, scratch).on_first(plan.candidates, report)
-        instance.machine.console.unlink(missing_ok=True)  # an earlier proof's
+        instance.machine.console.unlink(missing_ok=True)  # of an earlier proof
         try:
             figures = tried(instance, record, report)
         except FactoryError as error:
-            with suppress(ClientError, BotoCoreError):  # it is to explain the error, not to take its place
+            with suppress(ClientError, BotoCoreError):  # must not hide the first error
                 keep_console(ec2, instance)
             raise failed(image["ImageId"], instance, settings, error) from error
         tags = {MARK: f"{datetime.now(UTC):%Y-%m-%d} on {instance.instance_type}"}
@@ -68,7 +68,7 @@ def prove(plan: Plan, settings: Settings, folder: Path, record: Path, report: Re
 
 
 def tried(instance: Instance, record: Path, report: Report) -> dict[str, float]:
-    """The figures of an instance that does its work: seconds to ssh, to its first words, to the next."""
+    """Try an instance out; the seconds until ssh answered, of the first transcription and of the second."""
     figures = {}
     with report.step("ssh answers", instance.instance_type) as line:
         figures["launch-to-ssh"] = wait_for_login(instance)
@@ -90,7 +90,7 @@ def tried(instance: Instance, record: Path, report: Report) -> dict[str, float]:
 
 
 def recorded(instance: Instance, record: Path) -> dict[str, dict[str, str]]:
-    """What image.json says."""
+    """The contents of image.json, fetched from the instance if it is not here."""
     if not record.exists():
         record.parent.mkdir(parents=True, exist_ok=True)
         record.write_text(instance.machine.run("cat /opt/transcribe/image.json"))
@@ -108,7 +108,7 @@ def tested(instance: Instance, record: Path) -> str:
 
 
 def failed(image: str, instance: Instance, settings: Settings, error: FactoryError) -> FactoryError:
-    """What is to be said of an AMI that has failed, and what can be done with it."""
+    """The error for an AMI that has failed its proof, with what can be done about it."""
     said = instance.machine.console
     told = f"\n  Its console, as far as EC2 tells it, is in {said}" if said.exists() else ""
     return FactoryError(

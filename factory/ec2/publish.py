@@ -1,7 +1,7 @@
-"""Bring a finished AMI to everybody who wants it: tags, copies, accounts, deprecation, SSM parameter.
+"""Publish a finished AMI: tags, copies to other regions, sharing, deprecation date, SSM parameter.
 
-Each step looks first whether it was done before, so that after any interruption the next run goes on where
-this one has stopped. What fails in one region does not keep the others from being finished.
+Each step first checks whether it has been done, so that a run continues where an interrupted one stopped. A
+failure in one region does not stop the others.
 """
 
 import json
@@ -20,16 +20,16 @@ from factory.ec2.images import Image
 from factory.ec2.report import Report
 from factory.ec2.settings import Settings
 
-# How long to wait for an AMI: a copy to another region takes minutes, and hours when the service is busy.
+# Four hours for an AMI: a copy to another region takes minutes, but hours when the service is busy.
 PATIENCE = {"Delay": 15, "MaxAttempts": 960}
-VALIDATION_TRIES = 45  # to see the SSM parameter set, which takes seconds, with a pause between them
+VALIDATION_TRIES = 45  # polls for the SSM parameter, PAUSE seconds apart; it takes seconds
 
 
 def publish(name: str, settings: Settings, record: Path, report: Report) -> None:
-    """Finish the AMI of this name in the region of the build and in those it is copied to.
+    """Publish the AMI of this name in the region of the build and in those it is copied to.
 
-    `record` is the image.json that came with the build. Raises FactoryError at the end if a region could not
-    be finished; the others are.
+    `record` is the build's image.json. If a region fails, the others are still finished, and FactoryError is
+    raised at the end.
     """
     with explained(), report.step("image", settings.region) as line:
         ec2 = client("ec2", settings.region)
@@ -39,7 +39,7 @@ def publish(name: str, settings: Settings, record: Path, report: Report) -> None
     tags = images.tags(image) | settings.tags | purpose | version_tags(record)
     publication = Publication(settings, image, tags, report)
     failed: dict[str, FactoryError] = {}
-    for work in (publication.begin, publication.finish):  # every copy is begun before one is waited for
+    for work in (publication.begin, publication.finish):  # start all copies before waiting for one
         for region in settings.keys:
             if region in failed:
                 continue
@@ -58,7 +58,7 @@ def publish(name: str, settings: Settings, record: Path, report: Report) -> None
 
 @dataclass(frozen=True)
 class Publication:
-    """The AMI of the region that it was built in, and what is to be done with it everywhere."""
+    """The AMI in the region where it was built, and how to publish it in every region."""
 
     settings: Settings
     image: Image
@@ -66,7 +66,7 @@ class Publication:
     report: Report
 
     def begin(self, region: str) -> None:
-        """Begin to copy the AMI to a region that has no copy yet."""
+        """Start copying the AMI to a region, unless there is a copy."""
         if region == self.settings.region:
             return
         ec2 = client("ec2", region)
@@ -87,7 +87,7 @@ class Publication:
         say(f"copy to {region}: {copied['ImageId']}")
 
     def finish(self, region: str) -> None:
-        """Wait for the AMI in a region, and make it what it should be there."""
+        """Wait for the AMI in a region, then tag and share it, deprecate it and set the parameter."""
         ec2 = client("ec2", region)
         if region != self.settings.region:
             with self.report.step("copy", region) as line:
@@ -103,12 +103,12 @@ class Publication:
             line.result = self.set_parameter(region, image)
 
     def tag(self, ec2: Client, image: Image) -> int:
-        """Tags on the AMI and its snapshots, and IMDSv2 alone on what starts from it; how many tags."""
+        """Tag the AMI and its snapshots, and require IMDSv2 on its instances; returns the number of tags."""
         ec2.create_tags(
             Resources=[image["ImageId"], *images.snapshots(image)],
             Tags=self.tag_list(),
         )
-        if image.get("ImdsSupport") != "v2.0":  # a copy does not always have it from its source
+        if image.get("ImdsSupport") != "v2.0":  # a copy does not always inherit it
             ec2.modify_image_attribute(ImageId=image["ImageId"], ImdsSupport={"Value": "v2.0"})
         return len(self.tags)
 
@@ -117,7 +117,7 @@ class Publication:
         return images.as_tags(self.tags)
 
     def share(self, ec2: Client, image: Image) -> str:
-        """Let the accounts launch the AMI, and nobody else: neither everybody nor an organisation."""
+        """Grant launch permission to exactly these accounts; revoke any other grant, public ones included."""
         asked = ec2.describe_image_attribute(ImageId=image["ImageId"], Attribute="launchPermission")
         there: list[dict[str, str]] = asked["LaunchPermissions"]
         wanted = [{"UserId": account} for account in sorted(set(self.settings.share_with))]
@@ -132,14 +132,14 @@ class Publication:
         return ", ".join(grant["UserId"] for grant in wanted) or "private"
 
     def deprecate(self, ec2: Client, image: Image) -> str:
-        """Set the date from which the AMI is no longer listed, counted from the build; that date."""
+        """Set the deprecation date, counted from the build, and return it."""
         date = images.created(self.image) + timedelta(days=self.settings.deprecate_after)
-        if date > datetime.now(UTC):  # AWS takes no date that is past
+        if date > datetime.now(UTC):  # AWS rejects dates in the past
             ec2.enable_image_deprecation(ImageId=image["ImageId"], DeprecateAt=date)
         return f"{date:%Y-%m-%d}"
 
     def set_parameter(self, region: str, image: Image) -> str:
-        """Let the SSM parameter of the region name the AMI, as the last step: what it names is finished."""
+        """Set the region's SSM parameter to the AMI. The last step, so that it only names finished AMIs."""
         ssm, name = client("ssm", region), self.settings.ssm_parameter
         try:
             there = ssm.get_parameter(Name=name)["Parameter"]["Value"]
@@ -156,7 +156,7 @@ class Publication:
 
 
 def wait_for_parameter(ssm: Client, name: str, value: str) -> None:
-    """Wait until SSM has set a parameter to an AMI's id: it answers first, and only then looks at the AMI."""
+    """Wait until a parameter has the AMI's id: SSM validates it only after PutParameter has returned."""
     for _ in range(VALIDATION_TRIES):
         with suppress(ssm.exceptions.ParameterNotFound):
             if ssm.get_parameter(Name=name)["Parameter"]["Value"] == value:
@@ -170,11 +170,11 @@ def wait_for_parameter(ssm: Client, name: str, value: str) -> None:
 
 
 def available(ec2: Client, name: str) -> Image:
-    """The account's AMI of this name once it can be used; FactoryError if there is none or it has failed."""
+    """Wait for the account's AMI of this name, and return it; FactoryError if there is none or it failed."""
     image = images.named(ec2, name)
     if image and image["State"] == "pending":
         say(f"wait for {image['ImageId']}")
-        with suppress(WaiterError):  # of an AMI that has failed; what it has become is said below
+        with suppress(WaiterError):  # the AMI has failed, which is reported below
             ec2.get_waiter("image_available").wait(ImageIds=[image["ImageId"]], WaiterConfig=PATIENCE)
         image = images.named(ec2, name)
     if not image or image["State"] != "available":
@@ -184,9 +184,9 @@ def available(ec2: Client, name: str) -> Image:
 
 
 def version_tags(record: Path) -> dict[str, str]:
-    """The tags that only the finished image knows: what image.json says of its versions."""
+    """The tags that are known only after the build: versions from image.json."""
     if not record.exists():
-        return {}  # of a build on another host, which has set them
+        return {}  # built on another host, which has set them
     facts = json.loads(record.read_text())
     model = facts["model"]
     tags = {

@@ -1,7 +1,7 @@
-"""What Packer is going to ask of EC2, asked with DryRun: it says whether it would, and does nothing.
+"""A dry run of Packer's requests to EC2: with DryRun, EC2 says whether it would allow them and does nothing.
 
-A refusal is told here in EC2's words. Of a fleet, which spot instances come from, Packer's plugin passes on
-none: it crashes.
+A refusal is reported in EC2's words. Packer's plugin would not report it for a fleet, which it requests spot
+instances through: it crashes.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ TAGS = [{"Key": "preheat:run", "Value": NAME}]
 
 
 def rehearse(plan: Plan, settings: Settings) -> None:
-    """EC2 would launch the builder on the first of the candidates; FactoryError with its reason if not."""
+    """Check that EC2 would launch the builder on the first candidate; FactoryError with its reason if not."""
     ec2, (instance_type, subnet) = client("ec2", settings.region), plan.candidates[0]
     name = settings.iam_instance_profile
     profile: dict[str, Any] = {"IamInstanceProfile": {"Name": name}} if name else {}
@@ -45,7 +45,7 @@ def rehearse(plan: Plan, settings: Settings) -> None:
         )
         would(
             ec2.create_fleet,
-            "InvalidLaunchTemplateName.NotFoundException",  # EC2 may look for it first; there is none
+            "InvalidLaunchTemplateName.NotFoundException",  # EC2 may look it up first, and it does not exist
             Type="instant",
             LaunchTemplateConfigs=[
                 {"LaunchTemplateSpecification": {"LaunchTemplateName": NAME, "Version": "1"}}
@@ -55,7 +55,7 @@ def rehearse(plan: Plan, settings: Settings) -> None:
 
 
 def would(call: Callable[..., Any], *also: str, **parameters: Any) -> None:
-    """EC2 would do this; ClientError if not. `also` are codes that say as much."""
+    """Require that EC2 would allow a call; ClientError if not. Codes in `also` mean that it would, too."""
     try:
         call(DryRun=True, **parameters)
     except ClientError as error:

@@ -10,7 +10,7 @@ from factory.console import say
 
 @dataclass
 class Line:
-    """One step: what was done, in which region, with which result, in how many seconds."""
+    """One step: its name, the region, the result and the seconds it took."""
 
     step: str
     region: str
@@ -26,7 +26,7 @@ class Report:
 
     @contextmanager
     def step(self, name: str, region: str) -> Iterator[Line]:
-        """Time a step; the block says the result. A step that fails is told as failed."""
+        """Time a step. The block sets the result, which is `failed` if it raises."""
         line = Line(name, region, "failed")
         self.lines.append(line)
         started = time.monotonic()

@@ -15,8 +15,8 @@ from factory.ec2.settings import Settings, read_settings
 def ami_clean() -> None:
     """List builders, and AMIs made for the SSM parameter, in every region; with REMOVE=yes remove old AMIs.
 
-    Old is what was made before the AMI that the parameter names; a later one is still to be published. A
-    builder may be at work for another host, so that it is only listed.
+    Old AMIs are those made before the one that the parameter names; a later one is not published yet. A
+    builder is only listed, because another host may be using it.
     """
     settings, unknown = read_settings(), list[str]()
     told = os.environ.get("REMOVE") == "yes"
@@ -44,13 +44,13 @@ def ami_clean() -> None:
 
 
 def enabled_regions(region: str) -> list[str]:
-    """Every region that the account can use: settings change, and other hosts have others."""
+    """All regions enabled for the account, as other settings may have used any of them."""
     found = client("ec2", region).describe_regions()["Regions"]
     return sorted(item["RegionName"] for item in found)
 
 
 def list_builders(region: str) -> None:
-    """Print the instances in a region that any run has made and that have not ended, with what ends them."""
+    """Print each run's instances in a region that are not terminated, with the command to terminate them."""
     for instance in alive(client("ec2", region), [{"Name": "tag-key", "Values": ["preheat:run"]}]):
         name, since = images.tags(instance).get("Name", ""), f"{instance['LaunchTime']:%Y-%m-%d %H:%M}"
         print(f"{region}  {instance['InstanceId']}  {name}  {since}  {instance['State']['Name']}")
@@ -84,7 +84,7 @@ def made_for(settings: Settings, region: str) -> list[Image]:
 
 
 def current_ami(settings: Settings, region: str) -> str:
-    """The AMI that the region's SSM parameter names; empty where there is no parameter."""
+    """The AMI that the region's SSM parameter names; empty if there is no parameter."""
     try:
         found = client("ssm", region).get_parameter(Name=settings.ssm_parameter)
     except ClientError as error:

@@ -14,7 +14,7 @@ from lark.exceptions import UnexpectedInput
 from factory.console import ROOT, FactoryError
 
 VARIABLES = ROOT / "packer/variables.pkr.hcl"
-AUTOMATIC = re.compile(r"[.]auto[.]pkrvars[.](hcl|json)$")  # files of values that Packer reads unasked
+AUTOMATIC = re.compile(r"[.]auto[.]pkrvars[.](hcl|json)$")  # files of values that Packer reads automatically
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class Settings:
 
     @property
     def keys(self) -> dict[str, str]:
-        """Every region that gets the AMI, the region of the build first, with the KMS key to use there."""
+        """Every region of the AMI, that of the build first, with the KMS key to use there."""
         return {self.region: self.kms_key_id, **self.copy_regions}
 
 
 def read_settings() -> Settings:
-    """The settings by $SETTINGS, an HCL or JSON file of values for Packer's variables; else the defaults.
+    """The settings from $SETTINGS, an HCL or JSON file of values for Packer's variables, over the defaults.
 
-    Raises FactoryError for a file that is missing, not HCL, or sets a variable that there is not, or one of
-    another type.
+    Raises FactoryError if the file is missing or malformed, or sets an unknown variable or one of the wrong
+    type.
     """
     values = {name: variable["default"] for name, variable in variables().items()}
     refuse_other_ways(values)
@@ -93,7 +93,7 @@ def read_settings() -> Settings:
 
 
 def refuse_other_ways(names: Iterable[str]) -> None:
-    """FactoryError where a variable is set by what only Packer reads: it would get other values than we."""
+    """FactoryError if a variable is set in a way that only Packer reads: it would differ from our value."""
     by_environment = [f"PKR_VAR_{name}" for name in names if f"PKR_VAR_{name}" in os.environ]
     files = [str(path) for path in VARIABLES.parent.iterdir() if AUTOMATIC.search(path.name)]
     if found := by_environment + sorted(files):
@@ -104,13 +104,13 @@ def refuse_other_ways(names: Iterable[str]) -> None:
 
 
 def variables() -> dict[str, dict[str, Any]]:
-    """The variables of packer/variables.pkr.hcl in their order: name → default, description, type."""
+    """The variables of packer/variables.pkr.hcl, in order: name → default, description, type."""
     blocks: list[dict[str, dict[str, Any]]] = read_hcl(VARIABLES)["variable"]
     return {name: body for block in blocks for name, body in block.items()}
 
 
 def read_hcl(path: Path) -> dict[str, Any]:
-    """An HCL file, or a JSON file by its name, as a dictionary; FactoryError where it is not one."""
+    """An HCL file (JSON if its name ends in .json) as a dictionary; FactoryError if it cannot be parsed."""
     options = hcl2.SerializationOptions(with_comments=False, strip_string_quotes=True)
     try:
         text = path.read_text()

@@ -1,4 +1,4 @@
-"""Whether an AMI can be started from: what the roles would refuse is told before an instance is paid for."""
+"""Checks of the source AMI: what the roles would reject is found before an instance costs money."""
 
 import re
 from typing import Any
@@ -6,19 +6,19 @@ from typing import Any
 from factory.console import FactoryError
 from factory.ec2.settings import Settings
 
-# What Debian 12 and other systems call themselves in an AMI's name or description. A company's own may say
-# neither: the role base looks again.
+# How Debian 12 and other systems appear in an AMI's name or description. A company's own AMI may match
+# neither; the role base checks the system itself.
 WANTED = re.compile(r"debian[-_ ]?12\b|bookworm", re.IGNORECASE)
 OTHERS = re.compile(
     r"ubuntu|amazon[ -]?linux|amzn|\bal20\d\d|deep[ -]?learning|red ?hat|\brhel|centos|rocky|alma ?linux"
     r"|fedora|\b(?:open)?suse|\bsles|oracle|windows|bottlerocket|\bkali|debian[-_ ]?\d+",
     re.IGNORECASE,
 )
-LINUX = "Linux/UNIX"  # as EC2 bills what needs no licence
+LINUX = "Linux/UNIX"  # EC2's PlatformDetails of systems without a paid licence
 
 
 def check_source(source: dict[str, Any], settings: Settings) -> None:
-    """The source AMI is Debian 12 for x86_64, and fits the volume; FactoryError if not."""
+    """Require that the source AMI is Debian 12 for x86_64 and fits the volume; FactoryError if not."""
     name = f"{source['ImageId']}, {source['Name']},"
     another = "Choose another source_ami or source_ami_name: it must be Debian 12, or made from it"
     if source["Architecture"] != "x86_64":
@@ -37,6 +37,6 @@ def check_source(source: dict[str, Any], settings: Settings) -> None:
 
 
 def root_size(source: dict[str, Any]) -> int:
-    """The size of an AMI's root snapshot in GiB; 0 where EC2 does not say."""
+    """The size of an AMI's root snapshot in GiB; 0 if EC2 does not say."""
     disks = {disk.get("DeviceName"): disk.get("Ebs", {}) for disk in source.get("BlockDeviceMappings", [])}
     return int(disks.get(source.get("RootDeviceName"), {}).get("VolumeSize", 0))

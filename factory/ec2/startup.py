@@ -1,4 +1,4 @@
-"""The builder's user data: the dead-man's switch, and what the user adds to it, as cloud-init merges them."""
+"""The builder's user data: the dead-man's switch and the user's own part, as MIME parts for cloud-init."""
 
 from datetime import UTC, datetime, timedelta
 from email import message_from_string
@@ -11,11 +11,11 @@ from factory.console import ROOT, FactoryError
 from factory.ec2.deadline import boothook
 from factory.ec2.settings import Settings
 
-LIMIT = 16384  # bytes of user data that EC2 takes
+LIMIT = 16384  # bytes: EC2's limit for user data
 
 
 def user_data(settings: Settings) -> str:
-    """User data for a builder that ends itself builder_hours from now; FactoryError where it is unfit."""
+    """User data for a builder that powers off after builder_hours; FactoryError if the user's part is bad."""
     message = MIMEMultipart()
     message.attach(MIMEText(boothook(datetime.now(UTC) + timedelta(hours=settings.builder_hours))))
     if settings.user_data_file:
@@ -30,7 +30,7 @@ def user_data(settings: Settings) -> str:
 
 
 def part(path: Path) -> Message:
-    """A user's file as a part of ours; FactoryError where cloud-init would not know what it is."""
+    """The user's file as a MIME part; FactoryError if cloud-init would not recognise its type."""
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -42,4 +42,4 @@ def part(path: Path) -> Message:
             f"user_data_file {path} begins with {text[:20]!r}, by which cloud-init does not know what it is",
             "Begin it with #cloud-config, or #! and an interpreter",
         )
-    return MIMEText(text)  # cloud-init tells by the first line what text/plain is
+    return MIMEText(text)  # cloud-init determines the type of text/plain by its first line

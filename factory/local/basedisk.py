@@ -1,6 +1,6 @@
-"""The base system, as a tar and as a bootable disk: Debian 12 as EC2's image has it, before any role runs.
+"""The base system, as a tar and as a bootable disk: Debian 12 like EC2's image, before any role runs.
 
-The tar is also what the role tests' containers are made of, so roles are tested on the system they ship on.
+The role tests' containers are made from the same tar, so roles are tested on the system they ship on.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ from factory.local.mounts import mounted
 from factory.workspace import MARK, SCRATCH
 
 PACKAGES = [
-    # a machine that boots: kernel for virtual machines, initial ram disk, init
+    # to boot: kernel for virtual machines, initial RAM disk, init
     *("linux-image-cloud-amd64", "initramfs-tools", "systemd-sysv", "udev", "kmod", "dbus"),
     *("systemd-resolved", "systemd-timesyncd"),
-    # a machine that can be reached and set up: cloud-init grows the root partition with cloud-guest-utils
+    # ssh and first-boot configuration: cloud-init grows the root partition with cloud-guest-utils
     *("cloud-init", "cloud-guest-utils", "openssh-server", "sudo", "iproute2", "netbase", "procps"),
-    # a machine that Ansible can manage
+    # for Ansible
     *("ca-certificates", "python3", "python3-apt"),
 ]
 
@@ -34,7 +34,7 @@ manage_etc_hosts: true
 
 FILES = {
     "etc/cloud/cloud.cfg.d/10_preheat.cfg": CLOUD_CONFIG,
-    # As in cloud.cfg: cloud-init then finds nothing to do, and needs no locales package to do it.
+    # The same as in cloud.cfg, so that cloud-init has nothing to change; to change it, it would need locales.
     "etc/default/locale": "LANG=C.UTF-8\n",
     "etc/fstab": "LABEL=root / ext4 errors=remount-ro 0 1\n",
     "etc/hostname": "preheat\n",
@@ -55,13 +55,13 @@ DISK_MIB = 16 * 1024  # sparse; the venv takes 5.3 GB, large-v3 with its state f
 ESP_MIB = 16  # the loader takes 6 MiB
 ROOT_OFFSET = (1 + ESP_MIB) * MIB
 CACHE = BUILD / "cache"
-FRESH_SECONDS = 7 * 24 * 3600  # older: make it anew, for Debian's security updates
+FRESH_SECONDS = 7 * 24 * 3600  # an older tar is made again, for Debian's security updates
 
 
 def rootfs() -> Path:
-    """Path of the base system's tar, made by mmdebstrap unless a fresh one of the same contents is cached.
+    """Path of the base system's tar, made by mmdebstrap unless a recent one from the same recipe is cached.
 
-    To be called in a workspace, where its temporary files lie.
+    Must be called in a workspace, which holds its temporary files.
     """
     recipe = repr((PACKAGES, FILES)).encode()
     tar = CACHE / f"rootfs-{hashlib.sha256(recipe).hexdigest()[:12]}.tar"
@@ -72,18 +72,18 @@ def rootfs() -> Path:
     for old in CACHE.glob("rootfs-*"):
         old.unlink()
     with tempfile.TemporaryDirectory(dir=Path(os.environ[MARK], SCRATCH)) as scratch:
-        Path(scratch).chmod(0o755)  # apt downloads as a user of its own
+        Path(scratch).chmod(0o755)  # apt downloads as the user _apt
         hooks = []
         for name, text in FILES.items():
             source = Path(scratch) / Path(name).name
             source.write_text(text)
             hooks += ["--customize-hook=upload " + f"{source} /{name}"]
-        # No mirror is named: mmdebstrap takes Debian's own, with the security and update suites.
+        # Without a mirror, mmdebstrap uses Debian's own, with the security and updates suites.
         run(
-            # In a mount namespace of its own: /proc, /sys and the like go with it, however it ends.
+            # In its own mount namespace, which takes /proc, /sys and other mounts with it, however it ends.
             "unshare", "--mount", "--propagation=private", "env", f"TMPDIR={scratch}",
             "mmdebstrap", "--format=tar", "--variant=minbase", f"--include={','.join(PACKAGES)}", *hooks,
-            # systemd-resolved's package kept the build host's resolv.conf as a backup.
+            # The package systemd-resolved keeps the build host's resolv.conf as a backup.
             '--customize-hook=rm -f "$1"/etc/.resolv.conf.*',
             '--customize-hook=ln -sf ../run/systemd/resolve/stub-resolv.conf "$1/etc/resolv.conf"',
             "--customize-hook=systemctl --root=$1 enable systemd-networkd",
@@ -97,7 +97,7 @@ def rootfs() -> Path:
 def make_base_disk(disk: Path, folder: Path) -> None:
     """Write a bootable disk image: GPT, an EFI system partition with GRUB, the base system on ext4.
 
-    It is mounted in `folder`, a workspace, so that the next run finds a mount that a killed one has left.
+    It is mounted in `folder`, a workspace, so that the next run unmounts it if this one is killed.
     """
     tar = rootfs()
     say(f"base disk: {DISK_MIB // 1024} GiB, sparse")
@@ -109,7 +109,7 @@ def make_base_disk(disk: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder / SCRATCH) as scratch:
         esp = make_esp(Path(scratch))
         run("dd", f"if={esp}", f"of={disk}", "bs=1M", "seek=1", "conv=notrunc", "status=none")
-        # One MiB is left at the end for the second copy of the partition table.
+        # The last MiB is for the backup partition table.
         root_kib = (DISK_MIB - ESP_MIB - 2) * 1024
         run(
             "mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-m", "1", "-b", "4096",
@@ -121,7 +121,7 @@ def make_base_disk(disk: Path, folder: Path) -> None:
 
 
 def make_esp(scratch: Path) -> Path:
-    """A FAT file system with one file where firmware looks for it: GRUB, its configuration inside."""
+    """A FAT file system with one file, where firmware looks for it: GRUB with its configuration embedded."""
     (scratch / "grub.cfg").write_text(GRUB_CONFIG)
     run(
         "grub-mkstandalone", "--format=x86_64-efi", f"--output={scratch / 'BOOTX64.EFI'}",

@@ -1,4 +1,4 @@
-"""systemd-nspawn: it boots a folder as a machine, and again when the machine reboots."""
+"""systemd-nspawn: boots a folder as a machine, and starts it again when the machine reboots."""
 
 import subprocess
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from factory.workspace import mark
 
 SHUTDOWN_SECONDS = 30
 
-# systemd and cloud-init in a container read PID 1's arguments as a kernel's command line.
+# In a container, systemd and cloud-init read PID 1's arguments instead of the kernel command line.
 INIT_ARGUMENTS = (
     "ds=nocloud;s=file:///run/seed/",
-    "network-config=disabled",  # the network is the host's
-    "systemd.mask=systemd-resolved.service",  # it would fight the host's for its port; the host's is lent
+    "network-config=disabled",  # it shares the host's network
+    "systemd.mask=systemd-resolved.service",  # its port is taken by the host's, which it uses instead
     "systemd.mask=systemd-remount-fs.service",  # the root is mounted from outside
 )
 
@@ -23,7 +23,7 @@ INIT_ARGUMENTS = (
 class Container:
     """A machine under systemd-nspawn, which is started again when it ends because the machine reboots."""
 
-    REBOOTS = 133  # its exit code then
+    REBOOTS = 133  # systemd-nspawn's exit code for a reboot
 
     def __init__(self, command: list[str], log: BinaryIO) -> None:
         self._command, self._log = command, log
@@ -32,7 +32,7 @@ class Container:
         Thread(target=self._watch, daemon=True).start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # A session of its own, so that Ctrl-C reaches this program and not the machine.
+        # In its own session, so that Ctrl-C reaches this program but not the machine.
         return subprocess.Popen(
             self._command,
             stdin=subprocess.DEVNULL,
@@ -49,12 +49,12 @@ class Container:
             self._stopping.release()
 
     def poll(self) -> int | None:
-        """The exit code once it has ended for good."""
+        """The exit code, or None while it runs or reboots."""
         code = self._process.poll()
         return None if code == self.REBOOTS else code
 
     def stop(self) -> None:
-        """Power off in order, or by force if it hangs."""
+        """Power off cleanly, or by force if it hangs."""
         self._stopping.acquire()
         self._process.terminate()  # systemd-nspawn turns this into an orderly shutdown
         try:
@@ -66,12 +66,12 @@ class Container:
 
 @contextmanager
 def container(root: Path, folder: Path, console: Path) -> Iterator[Container]:
-    """Boot `root` under systemd-nspawn; power it off in order at the end, by force if it hangs."""
+    """Boot `root` under systemd-nspawn; power it off cleanly at the end, or by force if it hangs."""
     command = [
         "systemd-nspawn", "--quiet", f"--directory={root}", "--boot",
-        # No registration and no unit: the host's PID 1 need not be systemd.
+        # Not registered, without a unit: the host's init need not be systemd.
         "--register=no", "--keep-unit", "--console=pipe", "--hostname=preheat", "--resolv-conf=off",
-        # The role prefetch records what is opened.
+        # The role prefetch uses fanotify to record which files are opened.
         "--system-call-filter=fanotify_init fanotify_mark",
         f"--bind-ro={folder / 'seed'}:/run/seed",
         f"--bind-ro={folder / 'sshd'}:/run/systemd/system/ssh.service.d",

@@ -25,7 +25,7 @@ def demo() -> None:
         raise FactoryError("transcribe failed on the machine", "Its messages are above")
     heard, said = done.stdout.split(), SAMPLE.with_suffix(".txt").read_text().split()
     print(" ".join(heard))
-    if model_file() != DEFAULT_MODEL:  # another model writes numbers and names its own way
+    if model_file() != DEFAULT_MODEL:  # another model may write numbers and names differently
         return
     if heard != said:
         raise FactoryError(

@@ -1,6 +1,6 @@
-"""The same disk under QEMU with UEFI firmware: shows that boot loader, kernel and initial ram disk work.
+"""The disk image under QEMU with UEFI firmware: tests that boot loader, kernel and initial RAM disk work.
 
-KVM is used where it runs a stock kernel, emulation elsewhere; the disk image itself is never written.
+KVM is used if it can run a stock kernel, else emulation. The disk image itself is never written to.
 """
 
 import subprocess
@@ -15,15 +15,15 @@ from factory.ssh import Machine
 from factory.workspace import mark, workspace
 
 FIRMWARE = Path("/usr/share/ovmf/OVMF.fd")
-KVM_SECONDS = 20  # a kernel that runs prints its first line well within; one that cannot hangs for ever
-BOOT_SECONDS = 900  # 60 s by emulation here; a loaded host is slower
+KVM_SECONDS = 20  # a kernel that works prints its first line much sooner; one that does not hangs
+BOOT_SECONDS = 900  # measured: 60 s by emulation; more on a loaded host
 
 ACCELERATORS = {"kvm": "kvm -cpu host", "emulation": "tcg,thread=multi -cpu max"}
 
 
 @contextmanager
 def emulated(disk: Path, name: str, user_data: str = USER_DATA) -> Iterator[Machine]:
-    """Boot a qcow2 image under QEMU and yield the machine once ssh answers; what it writes is thrown away."""
+    """Boot a qcow2 image under QEMU and yield the machine once ssh answers; its writes are discarded."""
     with workspace(name) as folder, held_port() as port:
         machine = new_machine(folder, name, port, user_data)
         seed = make_seed_disk(folder)
@@ -35,7 +35,7 @@ def emulated(disk: Path, name: str, user_data: str = USER_DATA) -> Iterator[Mach
 
 
 def kvm_runs(disk: Path, seed: Path, machine: Machine) -> bool:
-    """Whether a kernel starts under KVM: /dev/kvm may open and still not be able to run one."""
+    """Whether a kernel starts under KVM, which an accessible /dev/kvm does not guarantee."""
     if not Path("/dev/kvm").exists():
         return False
     with qemu(disk, seed, machine, "kvm") as process:
@@ -66,7 +66,7 @@ def qemu(disk: Path, seed: Path, machine: Machine, accelerator: str) -> Iterator
     try:
         yield process
     finally:
-        process.kill()  # nothing of it is kept, so nothing needs to be written back
+        process.kill()  # its disk is discarded, so a clean shutdown is not needed
         process.wait()
 
 

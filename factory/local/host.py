@@ -1,4 +1,4 @@
-"""What this host must have for an image, asked before the work begins; and a full disk told as what it is."""
+"""Requirements of this host, checked before an image is built, and a clear error for a full disk."""
 
 import os
 import shutil
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from factory.console import FactoryError
 
-FULL = 256 << 20  # bytes: with less, whatever has failed has failed for want of room
+FULL = 256 << 20  # bytes: with less free space, a failure is blamed on the full disk
 
 
 def check_loop_devices() -> None:
-    """A loop device is free to mount a disk by; FactoryError if none is."""
+    """Require a free loop device, to mount a disk with; FactoryError if there is none."""
     found = subprocess.run(["losetup", "--find"], capture_output=True, text=True, check=False)
     device = found.stdout.strip()
     if found.returncode or not Path(device).exists():
@@ -24,7 +24,7 @@ def check_loop_devices() -> None:
 
 
 def check_programs_run(folder: Path) -> None:
-    """Programs may be run in a folder, as mmdebstrap does in the system it makes; FactoryError if not."""
+    """Require that a folder is not mounted noexec: mmdebstrap runs programs there; FactoryError if it is."""
     if os.statvfs(folder).f_flag & os.ST_NOEXEC:
         raise FactoryError(
             f"the file system of {folder} is mounted noexec, and the base system is made there",
@@ -33,15 +33,15 @@ def check_programs_run(folder: Path) -> None:
 
 
 def mount_point(folder: Path) -> Path:
-    """The folder at which the file system of a folder is mounted."""
+    """The mount point of the file system that a folder is on."""
     return next(path for path in (folder, *folder.parents) if path.is_mount())
 
 
 @contextmanager
 def room(folder: Path, needed: float) -> Iterator[None]:
-    """What is done here takes `needed` bytes in a folder.
+    """Require `needed` free bytes on a folder's disk for the block; FactoryError if there are fewer.
 
-    FactoryError where there are not as many; and instead of any other error where the disk has become full.
+    If the block fails and the disk is full then, the FactoryError says so.
     """
     free = shutil.disk_usage(folder).free
     if free < needed:

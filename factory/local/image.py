@@ -1,4 +1,4 @@
-"""`make image`: from nothing to a disk image that boots and transcribes, with a record of what is in it."""
+"""`make image`: build a disk image that boots and transcribes, with a record of what is in it."""
 
 import subprocess
 from contextlib import ExitStack
@@ -27,7 +27,7 @@ class Artifact:
     stamp: Path
 
 
-IMAGE_BYTES = 15e9  # both disks with the tests' model, 6.8 GB each, and the base system
+IMAGE_BYTES = 15e9  # needed: raw and qcow2 with the tests' model, 6.8 GB each, and the base system
 
 ARTIFACT = Artifact(
     raw=BUILD / f"preheat-{VERSION}.raw",
@@ -47,7 +47,7 @@ def image() -> None:
     with ExitStack() as stack:
         folder = stack.enter_context(workspace("build"))
         with workspace("image"):
-            pass  # the machine of a killed run is taken down before the work begins
+            pass  # removes the machine of a killed run first
         stack.enter_context(room(BUILD, IMAGE_BYTES))
         check_programs_run(BUILD)
         check_loop_devices()
@@ -65,20 +65,20 @@ def image() -> None:
 
 
 def is_made_from(made_from: str) -> bool:
-    """Whether all files are there and of these inputs; the stamp is there only while the others are whole."""
+    """Whether all files exist and were made from these inputs, as the stamp says (see `replace`)."""
     whole = all(path.exists() for path in vars(ARTIFACT).values())
     return whole and ARTIFACT.stamp.read_text() == made_from
 
 
 def replace(finished: Artifact) -> None:
-    """Put a whole build in the place of the one before, the stamp last: without it all is built anew."""
+    """Replace the previous build, its stamp last: if that is missing, the image is built again."""
     ARTIFACT.stamp.unlink(missing_ok=True)
     for name in ("raw", "qcow2", "manifest", "record", "stamp"):
         getattr(finished, name).rename(getattr(ARTIFACT, name))
 
 
 def build_on(machine: Machine, files: Artifact) -> None:
-    """Let Packer and Ansible make the image out of a booted machine."""
+    """Let Packer and Ansible turn a booted machine into the image."""
     facts = {
         "image_accelerator": "cpu",
         "image_source_id": rootfs().stem,
@@ -99,7 +99,7 @@ def build_on(machine: Machine, files: Artifact) -> None:
 
 
 def finish(files: Artifact) -> None:
-    """Make the disk that was built on fit to ship, as both files: drop free blocks, check, convert."""
+    """Turn the builder's disk into the files that ship: discard free blocks, check, convert to qcow2."""
     disk = files.raw
     say("finish: drop free blocks, check the file system")
     with mounted(disk, BUILD / "run/build/disk", ROOT_OFFSET) as root:
@@ -110,10 +110,10 @@ def finish(files: Artifact) -> None:
 
 
 def check_file_system(disk: Path) -> None:
-    """FactoryError if e2fsck finds anything: the machine was shut down in order, so it must be clean."""
+    """FactoryError if e2fsck finds an error: after a clean shutdown there must be none."""
     done = subprocess.run(
         ["e2fsck", "-f", "-n", f"{disk}?offset={ROOT_OFFSET}"], capture_output=True, text=True, check=False
     )
     features = run("dumpe2fs", "-h", f"{disk}?offset={ROOT_OFFSET}")
-    if done.returncode or "needs_recovery" in features:  # which e2fsck -n does not count as damage
+    if done.returncode or "needs_recovery" in features:  # unclean shutdown: e2fsck -n ignores it
         raise FactoryError(f"the image's file system is damaged:\n{done.stdout}", "Run: make clean image")

@@ -1,4 +1,4 @@
-"""Loop devices: a part of a file as a block device, for as long as somebody uses it."""
+"""Loop devices: part of a file as a block device, for as long as it is in use."""
 
 import errno
 import fcntl
@@ -11,18 +11,19 @@ from pathlib import Path
 # ioctls of linux/loop.h
 GET_FREE, CONFIGURE = 0x4C82, 0x4C0A
 READ_ONLY, AUTOCLEAR, DIRECT_IO = 1, 4, 16
-# struct loop_config: file, block size (0: the usual), struct loop_info64 (of which all else is 0), reserved
+# struct loop_config: file, block size (0: default), struct loop_info64 (other fields 0), reserved
 CONFIG = struct.Struct("=II 24x Q 20x I 176x 64x")
 
 
 @contextmanager
 def loop_device(disk: Path, offset: int, *, read_only: bool, direct_io: bool = False) -> Iterator[str]:
-    """A new loop device for what starts `offset` bytes into a file; raises OSError.
+    """A new loop device for a file from `offset` bytes on; raises OSError.
 
-    With `direct_io` it reads past the page cache of the file, so that nothing is cached twice.
+    With `direct_io` it bypasses the page cache of the file, so that nothing is cached twice.
 
-    It frees itself when neither this block nor a mount uses it any more, even after a kill. `mount -o loop`
-    would take the device of a mount that somebody still has a copy of, and the kernel would refuse it.
+    The kernel frees it when neither this block nor a mount uses it any more, even if this process is killed.
+    `mount -o loop` is no alternative: it would reuse the loop device of an earlier mount that still exists in
+    another mount namespace, and the kernel would refuse that.
     """
     flags = AUTOCLEAR | READ_ONLY * read_only | DIRECT_IO * direct_io
     file = os.open(disk, os.O_RDONLY if read_only else os.O_RDWR)
@@ -34,7 +35,7 @@ def loop_device(disk: Path, offset: int, *, read_only: bool, direct_io: bool = F
                 break
             except OSError as error:
                 os.close(device)
-                if error.errno != errno.EBUSY:  # somebody else was quicker
+                if error.errno != errno.EBUSY:  # EBUSY: another process took it first
                     raise
                 name, device = free_device()
     finally:
@@ -46,7 +47,7 @@ def loop_device(disk: Path, offset: int, *, read_only: bool, direct_io: bool = F
 
 
 def free_device() -> tuple[str, int]:
-    """Name and descriptor of a loop device that nobody uses."""
+    """Name and file descriptor of an unused loop device."""
     control = os.open("/dev/loop-control", os.O_RDWR)
     try:
         name = f"/dev/loop{fcntl.ioctl(control, GET_FREE)}"

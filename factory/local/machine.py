@@ -1,8 +1,8 @@
-"""A local machine: a disk image booted by systemd-nspawn, reached by ssh, taken down whatever happens.
+"""A local machine: a disk image booted by systemd-nspawn, reached by ssh, always taken down at the end.
 
 It boots the disk's own systemd, sshd and cloud-init natively, in about two seconds, without a hypervisor. It
-shares the host's network, so its sshd listens on a loopback port of its own. Everything lent to it (the ssh
-port, the NoCloud seed, the host's DNS) is bound below /run, a tmpfs: the disk stays as it ships.
+shares the host's network, so its sshd listens on a separate loopback port. The host's files for it (ssh port,
+NoCloud seed, DNS) are bind-mounted below /run, a tmpfs, so that the disk stays as it ships.
 """
 
 import socket
@@ -19,14 +19,14 @@ from factory.local.mounts import mounted
 from factory.ssh import SSH_CONFIG, Machine
 from factory.workspace import SCRATCH, workspace
 
-BOOT_SECONDS = 60  # ssh answers after 4 s here; a loaded host is slower
+BOOT_SECONDS = 60  # measured: ssh answers after 4 s; later on a loaded host
 
 SSHD = """\
 [Service]
 ExecStart=
 ExecStart=/usr/sbin/sshd -D -p {port} -o ListenAddress=127.0.0.1
 """
-# As on EC2, the key comes with the meta-data, and the user's own data may be anything.
+# As on EC2: the key is in the meta-data, and the user data is free for anything.
 META_DATA = "instance-id: {name}\nlocal-hostname: preheat\npublic-keys: ['{key}']\n"
 USER_DATA = "#cloud-config\n{}\n"
 
@@ -35,7 +35,7 @@ USER_DATA = "#cloud-config\n{}\n"
 def booted(disk: Path, name: str, *, keep: bool, user_data: str = USER_DATA) -> Iterator[Machine]:
     """Boot a disk image and yield the machine once ssh answers; power it off and unmount on the way out.
 
-    With `keep` the machine writes to the disk image itself; without, to an overlay that is thrown away.
+    With `keep` the machine writes to the disk image itself; without it, to an overlay that is discarded.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(workspace(name))
@@ -61,7 +61,7 @@ def running(
 
 @contextmanager
 def overlaid(lower: Path, folder: Path) -> Iterator[Path]:
-    """A throw-away writable layer over a read-only root; a workspace's scratch is empty at first."""
+    """A writable overlay on a read-only root, with its layer in the workspace's scratch folder."""
     layer, merged = folder / SCRATCH / "layer", folder / "merged"
     for path in (layer / "upper", layer / "work", merged):
         path.mkdir(parents=True, exist_ok=True)
@@ -74,9 +74,9 @@ def overlaid(lower: Path, folder: Path) -> Iterator[Path]:
 
 
 def new_machine(folder: Path, name: str, port: int, user_data: str = USER_DATA) -> Machine:
-    """A machine's ssh key and client configuration, and the NoCloud seed that lets its user in.
+    """A Machine, with an ssh key and client configuration, and a NoCloud seed that authorises the key.
 
-    The seed is the folder `seed`: cloud-init reads from it which key the admin user accepts.
+    The seed is the folder `seed`, from which cloud-init reads the key for the user admin.
     """
     key, config, seed = folder / "key", folder / "ssh_config", folder / "seed"
     for path in (key, key.with_suffix(".pub")):
@@ -107,10 +107,10 @@ def wait_for_ssh(machine: Machine, process: Container | subprocess.Popen[bytes],
 
 @contextmanager
 def held_port() -> Iterator[int]:
-    """A TCP port on loopback that nobody else is given meanwhile, and that sshd and QEMU can still listen on.
+    """Reserve a TCP port on loopback that sshd and QEMU can still listen on.
 
-    It is bound here and not listened on: Linux lets another listen on such a port where both, as servers do,
-    set SO_REUSEADDR, and gives it to nobody who asks for any port.
+    It is bound here without listening. Linux then lets another socket listen on it if both set SO_REUSEADDR,
+    as servers do, and does not hand it out as an ephemeral port.
     """
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

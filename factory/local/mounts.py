@@ -1,4 +1,4 @@
-"""Mounts that are always taken down: by the block that made them, or by the next run after a kill."""
+"""Mounts that are always unmounted: by the block that made them, or after a kill by the next run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +11,9 @@ from factory.local.loop import loop_device
 
 @contextmanager
 def mounted(disk: Path, target: Path, offset: int, *, read_only: bool = False) -> Iterator[Path]:
-    """Mount the ext4 file system that starts `offset` bytes into `disk`; afterwards `disk` is whole.
+    """Mount the ext4 file system that starts `offset` bytes into `disk`; at the end `disk` is consistent.
 
-    The offset spares partition devices, which do not appear on every machine.
+    An offset is used because partition devices do not appear on every machine.
     """
     check_loop_devices()
     target.mkdir(parents=True, exist_ok=True)
@@ -24,7 +24,7 @@ def mounted(disk: Path, target: Path, offset: int, *, read_only: bool = False) -
             yield target
         finally:
             try:
-                if not read_only:  # a copy that is out of reach must not write to the disk any more
+                if not read_only:  # so that a copy in another namespace cannot write to the disk any more
                     run("mount", "-o", "remount,ro", target)
             finally:
                 run("umount", target)
@@ -32,11 +32,11 @@ def mounted(disk: Path, target: Path, offset: int, *, read_only: bool = False) -
 
 @contextmanager
 def reaching_copies(target: Path) -> Iterator[None]:
-    """Let what is unmounted at `target` be unmounted in all mount namespaces.
+    """Make an unmount at `target` propagate to all mount namespaces.
 
-    A container or machine of anybody's that starts meanwhile copies the host's mounts, and would keep the
-    file system in use. An unmount reaches the copies if the mount above is shared, which the host's root need
-    not be; a bind mount of the folder onto itself is (mount_namespaces(7)).
+    Any container or machine that starts meanwhile copies the host's mounts, and would keep the file system in
+    use. An unmount propagates to the copies if the parent mount is shared. The host's root may not be shared,
+    so the folder is bind-mounted onto itself and that mount is made shared (mount_namespaces(7)).
     """
     run("mount", "--bind", target, target)
     try:

@@ -1,4 +1,4 @@
-"""What both stages of this scenario ask: the list, and what the check says of the machine."""
+"""Shared by both stages of this scenario: the list, and the findings of the role's check."""
 
 import json
 import os

@@ -11,7 +11,7 @@ FILES = ("machine-id", "hostname", "hosts")
 root, items = Path(sys.argv[1]), json.loads(sys.argv[2])
 for item in items:
     path = root / item["path"].replace("~", "/home/*").lstrip("/").replace("*", "planted")
-    # A folder, where the system has one or the state is about what is in it.
+    # Plant inside a folder if the system has one there, or if the state is about a folder's contents.
     if path.is_dir() or (item["state"] != "absent" and not path.is_file() and path.name not in FILES):
         path = path / "planted" / "planted"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,14 @@
-"""A stand-in for the model hub: one repository at one commit, as far as `hf download` and factory/hub.py ask.
+"""A stand-in for the model hub: one repository at one commit, for `hf download` and factory/hub.py.
 
     python3 hub.py PORT ID COMMIT FOLDER
 
-The requests that its client makes of the real hub (https://huggingface.co/docs/hub/api):
+It answers the requests that the hub's client makes (https://huggingface.co/docs/hub/api):
     GET  /api/models/ID                       its newest commit, and its files with their SHA-256
     GET  /api/models/ID/revision/COMMIT       the same
     GET  /api/models/ID/tree/COMMIT           the names and sizes of its files
     HEAD /ID/resolve/COMMIT/FILE              size and entity tag
     GET  /ID/resolve/COMMIT/FILE              the file
-Where the folder has a file .gated, it tells of the files and gives none, but to who has the token in it.
+If the folder has a file .gated, files are listed for everyone, but served only with the token in that file.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ def entry(path: Path) -> dict[str, object]:
 
 
 def sibling(path: Path) -> dict[str, object]:
-    """A file as a model is described by it: of those that lie in Git LFS, as weights do, with the SHA-256."""
+    """A file in the description of a model; for files in Git LFS, such as weights, with the SHA-256."""
     told: dict[str, object] = {"rfilename": path.name, "size": path.stat().st_size}
     if path.suffix == ".safetensors":
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -37,7 +37,7 @@ def sibling(path: Path) -> dict[str, object]:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Answers for the one repository; 404 for all else, as the hub does."""
+    """Answers for the one repository, and with 404 for all else, like the hub."""
 
     def do_HEAD(self) -> None:
         """Answer without the body."""
@@ -48,7 +48,7 @@ class Hub(BaseHTTPRequestHandler):
         self.answer(body=True)
 
     def let_in(self) -> bool:
-        """Whether who asks has the token."""
+        """Whether the request has the token."""
         return self.headers["Authorization"] == f"Bearer {GATE.read_text()}"
 
     def answer(self, *, body: bool) -> None:

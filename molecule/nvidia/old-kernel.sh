@@ -1,5 +1,5 @@
 #!/bin/bash
-# Go back to a kernel that has left the archive, as that of a source image of last year has: its headers are gone, too.
+# Go back to a kernel that is no longer in the archive, nor are its headers, as with an old source image.
 set -euo pipefail
 kernel=6.1.0-1-cloud-amd64
 folder=$(mktemp -d)

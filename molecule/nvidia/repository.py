@@ -2,8 +2,8 @@
 
     python3 repository.py FOLDER
 
-It prints the fingerprint of the key. The packages are named and lean on each other as NVIDIA's do, with `>=`
-between them, so that a newer version gets in wherever nothing keeps it out. What they install stands in too:
+It prints the fingerprint of the key. The packages have the names and dependencies of NVIDIA's. Dependencies
+use `>=`, so that apt installs a newer version if nothing prevents it. Their contents are stand-ins, too:
 
     nvidia-kernel-open-dkms    "builds" a module, an ELF file with a version, for each kernel with headers
     nvidia-smi                 answers for one GPU if a module is "loaded", as the stand-in for modprobe does
@@ -58,7 +58,7 @@ def module(version: str) -> bytes:
     """A kernel module, as far as modinfo and depmod read it: ELF, with a version."""
     names = b"\0.modinfo\0.symtab\0.strtab\0"
     parts = [
-        # name, type (1: data, 2: symbols, 3: strings), contents, link, size of an entry
+        # offset of the name, type (1: data, 2: symbols, 3: strings), contents, link, size of an entry
         (1, 1, b"license=Dual MIT/GPL\0version=" + version.encode() + b"\0", 0, 0),
         (10, 2, bytes(24), 3, 24),
         (18, 3, names, 0, 0),
@@ -68,8 +68,8 @@ def module(version: str) -> bytes:
         headers += struct.pack("<IIQQQQIIQQ", name, kind, 0, 0, offset, len(data), link, 1, 1, entry)
         contents += data
         offset += len(data)
-    start = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)  # 64 bits, little-endian
-    # relocatable, x86-64; four section headers, the last of which has their names
+    start = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)  # 64-bit, little-endian
+    # relocatable, x86-64; four section headers, the last for the section names
     start += struct.pack("<HHIQQQIHHHHHH", 1, 62, 1, 0, 0, offset, 0, 64, 0, 0, 64, 4, 3)
     return start + contents + headers
 
@@ -84,10 +84,10 @@ def packages(version: str) -> dict[str, dict[str, str | bytes]]:
         "nvidia-smi": {"Depends": f"libcuda1 {own}", "/usr/bin/nvidia-smi": SMI},
         "nvidia-modprobe": {},
         "nvidia-persistenced": {"/lib/systemd/system/nvidia-persistenced.service": UNIT},
-        "nvidia-kernel-support": {"Depends": "nvidia-installer-cleanup"},  # which is in Debian's contrib
+        "nvidia-kernel-support": {"Depends": "nvidia-installer-cleanup"},  # a package in Debian's contrib
         "nvidia-kernel-open-dkms": {
             "Depends": f"nvidia-kernel-support {own}",
-            "Recommends": "linux-headers-amd64",  # as dkms does, which would bring those of another kernel
+            "Recommends": "linux-headers-amd64",  # like dkms; would install the headers of another kernel
             "/DEBIAN/postinst": POSTINST.format(version=version, broken=BROKEN),
             f"/usr/src/nvidia-{version}/nvidia.ko": module(version),
         },
@@ -111,12 +111,12 @@ def build(name: str, version: str, contents: dict[str, str | bytes]) -> None:
 
 
 def run(*command: str) -> str:
-    """Run a command; what it prints."""
+    """Run a command and return its output."""
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def write_index() -> None:
-    """The list of packages, and the file that is signed with the list's hash in it."""
+    """Write Packages, and Release with its hash, which is to be signed."""
     listed = []
     for deb in sorted(FOLDER.glob("*.deb")):
         data = deb.read_bytes()
@@ -133,7 +133,7 @@ def write_index() -> None:
 
 
 def sign() -> str:
-    """Sign it with a new key; its fingerprint. Beside the key lies one file with two keys, to be refused."""
+    """Sign Release with a new key; its fingerprint. Also write a file with two keys, to be refused."""
     with tempfile.TemporaryDirectory() as home:
         os.environ["GNUPGHOME"] = home
         gpg = ["gpg", "--batch", "--quiet", "--passphrase", ""]
@@ -152,6 +152,6 @@ FOLDER.mkdir(parents=True)
 for number in VERSIONS:
     for package, inside in packages(number).items():
         build(package, f"{number}-1", inside)
-build("libnvidia-egl-gbm1", "1.1.2-1", {})  # of the same maker, and no part of the driver's version
+build("libnvidia-egl-gbm1", "1.1.2-1", {})  # also NVIDIA's, but not versioned with the driver
 write_index()
 print(sign())

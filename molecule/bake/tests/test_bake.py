@@ -33,7 +33,7 @@ def test_the_account_cannot_log_in_and_owns_only_the_state(host: Host) -> None:
 
 def test_the_state_file_is_whole(host: Host, record: dict[str, Any]) -> None:
     report = json.loads(host.check_output(f"{PYTHON} {HOME}/runtime/state.py verify {STATE}"))
-    assert report["dtype"] in ("float32", "bfloat16")  # as the processor does best
+    assert report["dtype"] in ("float32", "bfloat16")  # whichever is faster on this processor
     assert record["state"] == {
         "path": STATE, "sha256": report["sha256"], "dtype": report["dtype"], "bytes": report["bytes"]
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The machine after the whole play, ready to be made an image of."""
+"""The machine after the whole play, ready to be turned into an image."""
 
 import json
 import os

@@ -8,7 +8,7 @@ def test_the_check_reports_nothing(findings: list[str]) -> None:
 
 
 def test_nothing_planted_is_left_anywhere(host: Host) -> None:
-    # By content, so that this does not lean on the list. /tmp is a file system of its own in a container.
+    # Search by content, to be independent of the list. In a container, /tmp is a separate file system.
     assert host.run("find / /tmp -xdev -type f -size -9c -exec grep -lx planted {} +").stdout == ""
 
 

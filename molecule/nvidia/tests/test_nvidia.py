@@ -14,7 +14,7 @@ DRIVER = {
     "nvidia-persistenced",
     "nvidia-smi",
 }
-# As an upgrade without the pins and without the holds would see it.
+# Options of apt-get for an upgrade without the pins, and without the holds.
 NO_PINS = "-o Dir::Etc::preferencesparts=/nonexistent"
 NO_HOLDS = "--ignore-hold"
 

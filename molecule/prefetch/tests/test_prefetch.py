@@ -45,7 +45,7 @@ def test_image_json_says_how_much_it_is(host: Host, listed: dict[str, list[tuple
     assert record["prefetch"] == {
         "files": len(listed), "bytes": sum(length for parts in listed.values() for _, length in parts)
     }  # fmt: skip
-    assert record["state"]["path"] == STATE  # what others have written is still there
+    assert record["state"]["path"] == STATE  # other roles' entries are kept
 
 
 def test_the_unit_reads_all_of_it_and_ends_well(host: Host) -> None:

@@ -29,7 +29,7 @@ def test_every_module_is_compiled_and_no_other(host: Host) -> None:
 
 
 def test_the_package_is_on_the_path_of_the_venv(host: Host) -> None:
-    """It is lent by the build host: the role finds there what it would put there."""
+    """The venv is the build host's, so the role finds the path there already."""
     code = "import preheat; print(preheat.__file__)"
     told = host.check_output(f"cd / && /opt/transcribe/venv/bin/python -c '{code}'")
     assert told == f"{RUNTIME}/preheat/__init__.py"

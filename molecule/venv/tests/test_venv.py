@@ -35,7 +35,7 @@ def test_the_packages_are_those_of_the_lock(host: Host) -> None:
 
 
 def test_everything_is_compiled(host: Host) -> None:
-    # Of torch only: a module that this Python cannot compile is no fault.
+    # Only torch: other packages may have modules that this Python cannot compile.
     missing = host.check_output(
         f"cd {VENV}/lib/python3.11/site-packages/torch/nn && find . -name '*.py' | while read -r module; do"
         ' test -e "$(dirname "$module")/__pycache__/$(basename "$module" .py).cpython-311.pyc" || echo "$module"; done'
@@ -56,10 +56,10 @@ def test_the_licences_name_every_package_and_have_the_texts(host: Host) -> None:
     packages = dict(zip(parts[1::2], parts[2::2], strict=True))
     assert {name.strip().replace(" ", "==") for name in packages} == locked(host)
     bare = [name.split()[0] for name, text in packages.items() if "\n--- " not in text]
-    assert bare == ["cuda-toolkit"]  # which holds nothing but the names of others
+    assert bare == ["cuda-toolkit"]  # a metapackage without contents
     of_av = next(text for name, text in packages.items() if name.startswith("av "))
     assert re.search(r"\nFFmpeg \d\S+; it calls its licence: L?GPL version 3 or later\n", of_av)
-    for name in ("GPL-2", "GPL-3", "LGPL-2.1", "LGPL-3"):  # each whole
+    for name in ("GPL-2", "GPL-3", "LGPL-2.1", "LGPL-3"):  # the full text of each
         assert host.file(f"/usr/share/common-licenses/{name}").content_string.rstrip() in of_av, name
     for library in host.check_output(f"ls {VENV}/lib/python3.11/site-packages/av.libs").split():
         assert library in of_av

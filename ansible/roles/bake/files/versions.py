@@ -1,6 +1,6 @@
-"""Print as JSON what image.json says of versions.
+"""Print the versions for image.json, as JSON.
 
-Run by the venv's Python, with the home folder and the name of the model.
+Run by the venv's Python, with two arguments: the home folder and the name of the model.
 """
 
 import json
@@ -14,16 +14,16 @@ import transformers
 home, model = Path(sys.argv[1]), sys.argv[2]
 driver = Path("/sys/module/nvidia/version")
 gpu = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
-licences = home / "THIRD-PARTY-LICENCES.txt"  # the role venv writes it
+licences = home / "THIRD-PARTY-LICENCES.txt"  # written by the role venv
 origin = home / "model" / model / "origin.json"
 print(
     json.dumps(
         {
             "version": (home / "runtime/VERSION").read_text().strip(),
-            # The kernel that the image boots; the one that runs now may be the build host's.
+            # The kernel that the image boots; in a container, the running kernel is the build host's.
             "kernel": Path("/vmlinuz").resolve(strict=True).name.removeprefix("vmlinuz-"),
             "driver": driver.read_text().strip() if driver.exists() else None,
-            # What it was baked and tried on; an instance may have another.
+            # The GPU of the builder; an instance may have another.
             "gpu": {"name": gpu.name, "memory_bytes": gpu.total_memory} if gpu else None,
             "cuda": torch.version.cuda,
             "python": platform.python_version(),

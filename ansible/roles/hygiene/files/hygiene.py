@@ -1,4 +1,4 @@
-"""Find, or remove, what must not be on a disk that becomes an image.
+"""Find or remove what must not be on a disk that becomes an image.
 
     python3 hygiene.py check ROOT ITEMS    print a line for each path that is not as demanded; exit 1 if any
     python3 hygiene.py clean ROOT ITEMS    reset those paths and print them; exit 0
@@ -21,10 +21,10 @@ LOCALHOST = b"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 
 
 def findings(root: Path, items: list[Item]) -> Iterator[tuple[Item, Path]]:
-    """Each path that is not as its item demands, with the item."""
+    """Each path that violates an item, with the item."""
     for item in items:
         for pattern in patterns(item["path"]):
-            # Path.glob passes over broken links.
+            # Not Path.glob, which skips broken links.
             names = glob.glob(pattern, root_dir=root, include_hidden=True)  # noqa: PTH207
             for name in sorted(names):
                 for path in offenders(root / name, item["state"]):
@@ -37,7 +37,7 @@ def patterns(path: str) -> list[str]:
 
 
 def offenders(path: Path, state: str) -> list[Path]:
-    """What keeps an existing path from a state, has to be removed or, as a file of state `empty`, emptied."""
+    """The paths that violate a state, to be removed, or to be emptied if they are files of state `empty`."""
     if state == "absent":
         return [path]
     is_folder = path.is_dir() and not path.is_symlink()
@@ -55,7 +55,7 @@ def offenders(path: Path, state: str) -> list[Path]:
 
 
 def reset(item: Item, path: Path, root: Path) -> None:
-    """Bring one finding to its state."""
+    """Bring a path to the state that its item demands."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     elif item["state"] == "localhost" and not path.is_symlink():

@@ -1,4 +1,4 @@
-"""Which drivers can be built for a kernel."""
+"""A filter that says which drivers can be built for a kernel."""
 
 import re
 from collections.abc import Callable
@@ -11,9 +11,9 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def floors_missed(driver: str, kernel: str, table: list[dict[str, list[str]]]) -> list[str]:
-    """The oldest drivers, by branch, that can be built for the kernel, if this one cannot; else none.
+    """Empty if the driver can be built for the kernel, else the oldest version of each branch that can.
 
-    A row of the table holds under `kernels` the first kernel of each series that needs one of its `drivers`.
+    A row of the table has under `kernels` the first kernel of each series that needs one of its `drivers`.
     """
     for row in table:
         starts = {numbers(start)[:2]: numbers(start) for start in row["kernels"]}
@@ -28,7 +28,7 @@ def floors_missed(driver: str, kernel: str, table: list[dict[str, list[str]]]) -
 
 
 class FilterModule:
-    """As Ansible looks for filters."""
+    """The class in which Ansible looks for filters."""
 
     def filters(self) -> dict[str, Callable[..., list[str]]]:
         """The filter, by its name."""

@@ -1,14 +1,14 @@
-"""Lay what prefetch.list names together on the disk, in its order, so that few blocks of the volume hold it.
+"""Lay the data of prefetch.list together on the disk, in its order, to occupy few blocks of the volume.
 
     python3 layout.py LIST
 
 The extents of the listed ranges are exchanged, by the ioctl that e4defrag(8) uses, with those of a file that
-was allocated in one piece. The kernel copies the data, and a file stays the file it was: owner, mode, times,
-attributes and links are not touched, and what of a large library nobody reads stays where it is. A program
-that runs cannot be written to; it is replaced by a copy of itself first. File systems other than ext4 cannot
-do this; there nothing is done, and said.
+was allocated in one piece. The kernel copies the data; a file keeps its inode, owner, mode, times, attributes
+and links, and unlisted parts of a large library stay where they are. A running program cannot be opened for
+writing, so it is replaced by a copy of itself first. Only ext4 supports this; on other file systems, nothing
+is changed, and a message says so.
 
-Run as root on the builder, last of all, by the machine's own Python; the standard library only.
+Run as root on the builder, as the last step, by the machine's own Python; standard library only.
 """
 
 import errno
@@ -18,9 +18,9 @@ import shutil
 import struct
 import sys
 
-BLOCK = 4096  # of ext4 on any disk but very small ones
+BLOCK = 4096  # ext4's block size, except on very small disks
 EXCHANGE = 0xC028660F  # EXT4_IOC_MOVE_EXT, of struct move_extent
-# Its members: reserved, donor, first block here, first block there, blocks, blocks done.
+# Its members: reserved, donor file, first block in the file, first block in the donor, blocks, blocks moved.
 ARGUMENTS = struct.Struct("=IIQQQQ")
 DONOR = "/.layout"
 CANNOT = (errno.ENOTTY, errno.EOPNOTSUPP)
@@ -51,17 +51,17 @@ def exchange(file: int, donor: int, here: int, there: int, blocks: int) -> None:
 
 
 def opened(path: str) -> int:
-    """A file to be written to; one that runs makes room for a copy of itself. Raises OSError."""
+    """Open a file for writing, a running program after replacing it by a copy. Raises OSError."""
     try:
         return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     except OSError as error:
         if error.errno != errno.ETXTBSY or os.lstat(path).st_nlink > 1:
             raise
     copy = f"{path}.layout"
-    shutil.copy2(path, copy)  # with mode, times and extended attributes
+    shutil.copy2(path, copy)  # keeps mode, times and extended attributes
     owner = os.lstat(path)
     os.chown(copy, owner.st_uid, owner.st_gid)
-    os.chmod(copy, owner.st_mode)  # a change of owner clears set-user-ID
+    os.chmod(copy, owner.st_mode)  # again: chown clears set-user-ID
     file = os.open(copy, os.O_RDWR)
     os.fsync(file)
     os.rename(copy, path)
@@ -69,14 +69,14 @@ def opened(path: str) -> int:
 
 
 def lay(ranges: list[Range], donor: int) -> list[str]:
-    """Exchange everything; returns a line for each file that had to stay where it was. Raises OSError."""
+    """Exchange all ranges; returns a line for each file that could not be moved. Raises OSError."""
     left: list[str] = []
     there = 0
     for path, here, blocks in ranges:
         try:
             file = opened(path)
             try:
-                os.fsync(file)  # what has no place on the disk yet cannot be exchanged
+                os.fsync(file)  # blocks that are not allocated on the disk yet cannot be exchanged
                 exchange(file, donor, here, there, blocks)
             finally:
                 os.close(file)

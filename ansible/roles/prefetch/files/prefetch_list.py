@@ -1,12 +1,12 @@
 """Make and check prefetch.list: what a start reads, in the order of first use.
 
-    python3 prefetch_list.py make LIST INPUTS STATE BOOT START   from what record.py has written
-    python3 prefetch_list.py check LIST STATE                    exit 1 if it cannot be right, and say why
-    python3 prefetch_list.py sizes LIST                          print as JSON what image.json says of it
+    python3 prefetch_list.py make LIST INPUTS STATE BOOT START   make LIST from what record.py has written
+    python3 prefetch_list.py check LIST STATE                    exit 1 and say why if LIST cannot be right
+    python3 prefetch_list.py sizes LIST                          print LIST's entry in image.json, as JSON
 
-INPUTS is what the list was made from, by which the role knows whether it still holds. STATE is the state
-file, which is listed whole, as every start reads all of it: on a GPU past the page cache, where record.py
-cannot see it. Run as root on the builder, by the machine's own Python; the standard library only.
+INPUTS says what the list depends on, so that the role knows whether it is still valid. STATE is the state
+file, which is listed whole, because every start reads all of it: for a GPU with O_DIRECT, which record.py
+cannot see. Run as root on the builder, by the machine's own Python; standard library only.
 """
 
 import json
@@ -22,13 +22,13 @@ HEAD = """\
 """
 PAGE = 4096
 GAP = 32 << 10
-NEEDED = ("/python3", "/libtorch_cpu.so")  # the interpreter, and the largest library: a start reads both
+NEEDED = ("/python3", "/libtorch_cpu.so")  # every start reads the interpreter and the largest library
 
 Range = tuple[str, int, int]  # path, offset, length
 
 
 def ranges(file: Path) -> list[Range]:
-    """The lines of a list."""
+    """The ranges of a list."""
     found = []
     for line in os.fsdecode(file.read_bytes()).splitlines():
         if line and not line.startswith("#"):
@@ -38,7 +38,7 @@ def ranges(file: Path) -> list[Range]:
 
 
 def less(wanted: list[Range], had: list[Range]) -> Iterator[Range]:
-    """The ranges that are wanted, less the pages that others hold already; small gaps are closed."""
+    """The ranges `wanted` without the pages in `had`; gaps of up to GAP bytes are included."""
     left: dict[str, set[int]] = {}
     ends: dict[str, int] = {}
     for path, offset, length in wanted:
@@ -52,7 +52,7 @@ def less(wanted: list[Range], had: list[Range]) -> Iterator[Range]:
 
 
 def runs(pages: list[int]) -> Iterator[tuple[int, int]]:
-    """Begin and end of what lies together, from the offsets of pages."""
+    """Begin and end of each run of pages, from sorted offsets; gaps of up to GAP bytes do not end a run."""
     if not pages:
         return
     begin = end = pages[0]
@@ -65,7 +65,7 @@ def runs(pages: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def make(target: Path, inputs: str, state: str, boot: Path, start: Path) -> None:
-    """Write the list, whole or not at all."""
+    """Write the list atomically."""
     booted = list(less(ranges(boot), []))
     started = less([part for part in ranges(start) if part[0] != state], booted)
     first = [*booted, *started, (state, 0, Path(state).stat().st_size)]
@@ -78,7 +78,7 @@ def make(target: Path, inputs: str, state: str, boot: Path, start: Path) -> None
 
 
 def faults(target: Path, state: str) -> Iterator[str]:
-    """What cannot be right about the list."""
+    """Errors in the list."""
     listed = ranges(target)
     sizes: dict[str, int] = {}
     for path, offset, length in listed:

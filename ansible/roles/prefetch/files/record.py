@@ -1,17 +1,18 @@
-"""Record which parts of which files are read, in the order of first use: the list that prefetch.py reads.
+"""Record which parts of which files are read, in the order of first use: the data for prefetch.list.
 
     python3 record.py forget                drop all files from the page cache
     python3 record.py run FILE COMMAND...   forget, run a command, write to FILE what it has read
-    python3 record.py boot FILE LAST        from an early unit on: write to FILE what the boot has read until
-                                            somebody opens the file LAST
+    python3 record.py boot FILE LAST        started early in the boot: write to FILE what is read until any
+                                            process opens the file LAST
 
-Run as root on the builder, after all is installed. Two sources are put together: fanotify(7) says which files
-were opened, and when; mincore(2) says which of their pages are in the page cache afterwards, which holds what
-was read by read(2) as well as through mappings. Meanwhile the kernel reads ahead a page at most: by its
-defaults it reads two to four times what is needed. Pages that a running program has mapped cannot be dropped
-and count as read if the file was opened; on the builder that is little else than what a boot reads anyway.
+Run as root on the builder, after everything is installed. It combines two sources: fanotify(7) says which
+files are opened, in which order; mincore(2) says which of their pages are in the page cache afterwards,
+whether they were read by read(2) or through a mapping. Meanwhile the kernel's read-ahead is limited to one
+page, because by default it reads two to four times what is needed. Pages that a running program has mapped
+cannot be dropped, and count as read if the file is opened; on the builder, these are mostly pages that a boot
+reads anyway.
 
-The standard library only: it runs on the machine's own Python.
+It runs on the machine's own Python, with the standard library only.
 """
 
 import ctypes
@@ -26,7 +27,7 @@ from contextlib import contextmanager
 
 PAGE = 4096
 
-# What each machine has of its own, or what is gone before the image is: not worth reading ahead.
+# Not worth reading ahead: files that each machine makes for itself, or that are not in the finished image.
 PASSED_OVER = ("/home/", "/root/", "/run/", "/tmp/", "/var/", "/etc/ssh/ssh_host_")  # noqa: S108
 RESET = {
     "/etc/hostname",
@@ -52,29 +53,29 @@ libc.fanotify_mark.argtypes = [ctypes.c_int, ctypes.c_uint, ctypes.c_uint64, cty
 
 
 def failed(name: str) -> OSError:
-    """The error of a function of the C library."""
+    """The OSError for a failed function of the C library, from errno."""
     number = ctypes.get_errno()
     return OSError(number, f"{name}: {os.strerror(number)}")
 
 
 class Opened:
-    """The files that are opened from now on by anyone, in order, without repeats."""
+    """The files that any process opens from now on, in order, without duplicates."""
 
     def __init__(self) -> None:
-        """Begin to listen. Raises OSError."""
+        """Start listening. Raises OSError."""
         self.paths: dict[str, None] = {}
         self._queue = libc.fanotify_init(FAN_CLOEXEC | FAN_UNLIMITED_QUEUE, os.O_RDONLY | os.O_LARGEFILE)
         if self._queue < 0:
             raise failed("fanotify_init")
         for mount in disks():
-            # A unit may see the root in a mount namespace of its own; what else is mounted may be the host's.
+            # A unit may have the root in its own mount namespace. Other mounts may be the host's.
             kind = FAN_MARK_FILESYSTEM if mount == "/" else FAN_MARK_MOUNT
             mask = FAN_OPEN | FAN_OPEN_EXEC
             if libc.fanotify_mark(self._queue, FAN_MARK_ADD | kind, mask, AT_FDCWD, os.fsencode(mount)):
                 raise failed(f"fanotify_mark {mount}")
 
     def collect(self, seconds: float) -> None:
-        """Take what has happened; if nothing has, wait for it, but not longer."""
+        """Take the queued events; if there are none, wait `seconds` at most for one."""
         while select.select([self._queue], [], [], seconds)[0]:
             seconds = 0
             events = os.read(self._queue, 1 << 16)
@@ -87,7 +88,7 @@ class Opened:
 
 
 def disks() -> Iterator[str]:
-    """Where file systems are mounted that lie on a disk."""
+    """The mount points of file systems on disks."""
     with open("/proc/self/mounts", encoding="utf-8") as lines:
         for line in lines:
             _, mount, kind, *_ = line.split()
@@ -104,8 +105,8 @@ def everything() -> Iterator[str]:
 
 
 def forget() -> None:
-    """Drop all files from the page cache; /proc/sys/vm/drop_caches cannot be written in a container."""
-    os.sync()  # what is not written yet stays
+    """Drop all files from the page cache; in a container, /proc/sys/vm/drop_caches cannot be written."""
+    os.sync()  # dirty pages cannot be dropped
     for path in everything():
         if is_listed(path):
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
@@ -114,7 +115,7 @@ def forget() -> None:
 
 
 def is_listed(path: str) -> bool:
-    """Whether it is a file, of a kind that is worth reading ahead."""
+    """Whether a path is a regular file that is worth reading ahead."""
     if path in RESET or path.startswith(PASSED_OVER) or "\n" in path:
         return False
     try:
@@ -125,10 +126,10 @@ def is_listed(path: str) -> bool:
 
 @contextmanager
 def read_ahead() -> Iterator[None]:
-    """Let the kernel read no page of the root file system that nobody asks for, in this block.
+    """Limit the kernel's read-ahead on the root file system's disk to one page, for the block.
 
-    Without effect where no block device lies below, as in a container. /sys may be read-only, so it is
-    mounted once more.
+    Without a block device, as in a container, it has no effect. /sys may be read-only, so sysfs is mounted
+    again elsewhere.
     """
     device = os.lstat("/").st_dev
     os.makedirs(SYSFS)
@@ -149,7 +150,7 @@ def read_ahead() -> Iterator[None]:
 
 
 def write_knob(path: str, value: str) -> str:
-    """Write a setting of the kernel if it is there; returns what it was."""
+    """Write a kernel setting, if it exists; returns the old value."""
     if not os.path.exists(path):
         return ""
     with open(path, "r+", encoding="ascii") as file:
@@ -193,7 +194,7 @@ def write(target: str, paths: Iterable[str]) -> None:
 
 
 def run(target: str, command: list[str]) -> int:
-    """Run a command from files that are not in the page cache, and write what it has read."""
+    """Run a command with an empty page cache, and write what it has read."""
     forget()
     with read_ahead():
         opened = Opened()
@@ -206,13 +207,13 @@ def run(target: str, command: list[str]) -> int:
 
 
 def boot(target: str, last: str) -> int:
-    """Write what has been read since the machine booted until somebody opens `last`."""
+    """Write what has been read since the boot, once a process opens `last`."""
     with read_ahead():
         opened = Opened()
         while last not in opened.paths:
             opened.collect(1)
     paths = list(opened.paths)
-    # What PID 1 and others had read before this began comes first.
+    # First come files that PID 1 and others had read before this process started.
     before = (path for path in everything() if path not in opened.paths)
     write(target, [*before, *paths[: paths.index(last)]])
     return 0

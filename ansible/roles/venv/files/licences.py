@@ -1,9 +1,9 @@
-"""Run by the venv's Python: write under which licences others may pass its packages on, each with the text.
+"""Run by the venv's Python: write a file with the licences of all its packages, and their texts.
 
     python -B - FILE LIBRARIES    LIBRARIES: __venv_libraries, as JSON
 
-Prints `changed` if the file was not the same before. Exits with what is missing if a package carries a library
-that LIBRARIES does not know.
+Prints `changed` if the contents of FILE have changed. If a package contains a library that LIBRARIES does not
+list, exits with its name.
 """
 
 import ctypes
@@ -26,20 +26,20 @@ this image on has to do so: the source of each Python package, of the same versi
 the Python Package Index; those of libraries inside it are named with them. Debian's packages have their licences
 in /usr/share/doc/*/copyright.
 """
-RULE = "#" * 110  # in no text, so that the parts can be told apart
-COMMON = Path("/usr/share/common-licenses")  # Debian's, for packages that come without the text
+RULE = "#" * 110  # separates the parts; it occurs in no licence text
+COMMON = Path("/usr/share/common-licenses")  # Debian's texts, for packages that have none
 TEXTS = re.compile(r"licen[cs]e|copying|copyright|notice|eula", re.IGNORECASE)
 NO_TEXTS = {".py", ".pyc", ".h", ".hpp", ".json"}
 HOME = re.compile(r"home ?page|repository|source|github|download", re.IGNORECASE)
 
 
 def normal(name: str) -> str:
-    """A package's name as PEP 503 compares it, which is how the lock writes it."""
+    """A package's name, normalised by PEP 503 as in the lock."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def about(package: Distribution) -> Iterator[str]:
-    """The lines of what a package declares of itself."""
+    """The lines with the licence that a package declares."""
     declared, metadata = package.metadata, package.metadata.json
     lines = [str(metadata[key]) for key in ("license_expression", "license") if metadata.get(key)]
     lines += [
@@ -53,7 +53,7 @@ def about(package: Distribution) -> Iterator[str]:
 
 
 def texts(package: Distribution) -> Iterator[tuple[str, str]]:
-    """Name and content of each licence text that a package brings."""
+    """Name and contents of each licence text in a package."""
     for file in sorted(package.files or []):
         declared = ".dist-info/licenses/" in str(file)
         if file.suffix not in NO_TEXTS and (declared or TEXTS.search(file.name)):
@@ -61,7 +61,7 @@ def texts(package: Distribution) -> Iterator[tuple[str, str]]:
 
 
 def crates(package: Distribution) -> Iterator[str]:
-    """The lines of what is compiled into a package, as far as it has a bill of materials with licences."""
+    """The lines on components compiled into a package, if it has an SBOM with licences."""
     for file in package.files or []:
         if ".dist-info/sboms/" in str(file):
             for part in json.loads(file.read_text()).get("components", []):
@@ -71,14 +71,14 @@ def crates(package: Distribution) -> Iterator[str]:
 
 
 def common(licence: str) -> Iterator[tuple[str, str]]:
-    """Name and content of the texts that Debian has of the licences named."""
+    """Name and contents of Debian's texts for the licences that a string names."""
     names = [f"{kind}GPL-{number}" for kind, number in re.findall(r"(L?)GPL-(\d(?:\.[1-9])?)", licence)]
     for name in dict.fromkeys([*names, *(["Apache-2.0"] if "Apache" in licence else [])]):
         yield name, (COMMON / name).read_text()
 
 
 def libraries(folder: Path, known: dict[str, Any]) -> Iterator[str]:
-    """The lines on the shared libraries that auditwheel put into a package, each of which must be known."""
+    """The lines on the shared libraries that auditwheel put into a package; all of them must be known."""
     files = sorted(file.name for file in folder.iterdir())
     for library in known["libraries"]:
         found = [name for name in files if any(fnmatch(name, pattern) for pattern in library["files"])]
@@ -94,7 +94,7 @@ def libraries(folder: Path, known: dict[str, Any]) -> Iterator[str]:
 
 
 def ffmpeg(folder: Path) -> Iterator[str]:
-    """The lines of what FFmpeg says of itself."""
+    """The lines with the version, licence and configuration that FFmpeg reports."""
     for file in folder.glob("libavutil*"):
         library = ctypes.CDLL(str(file))
         said = {}
@@ -107,7 +107,7 @@ def ffmpeg(folder: Path) -> Iterator[str]:
 
 
 def section(package: Distribution, known: dict[str, Any], seen: dict[str, str]) -> Iterator[str]:
-    """The lines on a package; `seen` says where a text was first, by the text."""
+    """The lines on a package; `seen` maps each text to where it was first printed."""
     name = normal(package.metadata["Name"])
     yield from (RULE, f"{name} {package.version}", RULE, "")
     said = list(about(package))

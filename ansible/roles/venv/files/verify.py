@@ -1,10 +1,11 @@
-"""Run by the venv's Python: exit with what is wrong, unless the venv is what its lock says and can be used.
+"""Run by the venv's Python: exit with a list of errors unless the venv matches its lock and works.
 
     python -B - ACCELERATOR LICENCES
 
-ACCELERATOR: cuda, torch must compute on the GPU too; cpu, it need not. LICENCES: the file that names all packages.
+ACCELERATOR: with cuda, torch must also compute on the GPU. LICENCES: the file of licences, which must name
+all packages.
 
--B lest Python compiles what it finds not compiled.
+-B, so that Python does not compile the modules whose compilation is checked.
 """
 
 import importlib
@@ -34,12 +35,12 @@ IMPORTS = (
 
 
 def normal(name: str) -> str:
-    """A package's name as PEP 503 compares it."""
+    """A package's name, normalised by PEP 503."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def is_python(module: Path) -> bool:
-    """Whether this Python can compile a module; some packages carry modules for newer ones."""
+    """Whether this Python can compile a module; some packages have modules for newer versions."""
     try:
         compile(module.read_bytes(), module, "exec")
     except SyntaxError:
@@ -48,7 +49,7 @@ def is_python(module: Path) -> bool:
 
 
 def what_ails_the_gpu() -> str:
-    """Why torch cannot multiply two matrices on the GPU, with what to do about it; nothing if it can."""
+    """Why torch cannot multiply matrices on the GPU, and what to do about it; empty if it can."""
     torch = importlib.import_module("torch")
     try:
         ones = torch.ones(64, 64, device="cuda")

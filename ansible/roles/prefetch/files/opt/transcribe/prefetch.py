@@ -1,14 +1,14 @@
-"""Read ahead what a start reads: preheat-prefetch.service runs this as soon as the root file system is there.
+"""Read ahead what a start reads: preheat-prefetch.service runs this once the root file system is mounted.
 
     python3 prefetch.py [LIST]
 
-LIST names ranges of files in the order in which a boot and a start of `transcribe` need them (its own first
-lines say how). A volume made from a snapshot fetches each block when it is first touched: one after another
-that takes a minute, many at a time it takes as long as the volume's rate allows. What is read goes into the
-page cache as long as it takes no more than half of the memory that is free; what comes after that only makes
-the volume fetch it.
+LIST has ranges of files in the order in which a boot and a start of `transcribe` need them (its first lines
+describe the format). A volume made from a snapshot fetches each block when it is first touched: one by one,
+that takes a minute; with many at a time, only the volume's rate is the limit. What is read is put into the
+page cache, up to half of the available memory; the rest is read with O_DIRECT, only to make the volume fetch
+it.
 
-Standard library, and little of it: these modules come from the slow volume, too.
+It imports little of the standard library, because these modules come from the slow volume, too.
 """
 
 import mmap
@@ -18,15 +18,15 @@ import time
 from threading import Thread
 
 LIST = "/opt/transcribe/prefetch.list"
-DEPTH = 64  # reads under way: 1,600 MiB/s where a block takes 20 ms, more than volumes deliver
-PIECE = 1 << 19  # bytes of a read: the block of a snapshot
-PAGE = 4096  # O_DIRECT reads whole ones
+DEPTH = 64  # reads under way: enough for 1,600 MiB/s at 20 ms per block, more than volumes deliver
+PIECE = 1 << 19  # bytes of a read: the size of a snapshot's block
+PAGE = 4096  # O_DIRECT reads whole pages
 
 Piece = tuple[str, int, int]  # path, offset, length
 
 
 def pieces(text: str) -> tuple[list[Piece], int]:
-    """The reads that a list asks for, and how many of its lines say nothing that can be read."""
+    """The reads for a list, and the number of malformed lines in it."""
     wanted: list[Piece] = []
     damaged = 0
     for line in text.splitlines():
@@ -42,7 +42,7 @@ def pieces(text: str) -> tuple[list[Piece], int]:
 
 
 def free_memory() -> int:
-    """Bytes that can be had without swapping; 0 if the kernel does not say."""
+    """Bytes of memory available without swapping; 0 if the kernel does not say."""
     with open("/proc/meminfo", encoding="ascii") as lines:
         for line in lines:
             if line.startswith("MemAvailable:"):
@@ -51,10 +51,10 @@ def free_memory() -> int:
 
 
 class Reader:
-    """Reads pieces in order, by many threads."""
+    """Reads pieces in order, with many threads."""
 
     def __init__(self, wanted: list[Piece], cached: int) -> None:
-        """Of `wanted`, the first `cached` bytes go into the page cache."""
+        """The first `cached` bytes of `wanted` go into the page cache."""
         self.total = sum(length for _, _, length in wanted)
         self.done: list[int] = []  # bytes of each read
         self.errors: dict[str, str] = {}  # by path
@@ -62,7 +62,7 @@ class Reader:
         for piece in wanted:
             left.append((piece, 0 if before < cached else os.O_DIRECT))
             before += piece[2]
-        self._left = iter(left)  # a list's iterator may be shared by threads
+        self._left = iter(left)  # threads may share a list's iterator
 
     def run(self) -> None:
         """Read all of it."""
@@ -73,7 +73,7 @@ class Reader:
             thread.join()
 
     def _work(self) -> None:
-        buffer = mmap.mmap(-1, PIECE)  # O_DIRECT wants its memory aligned
+        buffer = mmap.mmap(-1, PIECE)  # O_DIRECT needs aligned memory
         for (path, offset, length), flags in self._left:
             try:
                 self.done.append(read(path, offset, length, flags, buffer))
@@ -82,10 +82,10 @@ class Reader:
 
 
 def read(path: str, offset: int, length: int, flags: int, buffer: mmap.mmap) -> int:
-    """Read a part of a file, for the sake of reading; returns how many bytes there were. Raises OSError."""
+    """Read part of a file and discard it; returns the number of bytes. Raises OSError."""
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags)
     try:
-        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # exactly what is asked for, at once
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # no read-ahead: exactly this range
         room = memoryview(buffer)[: length + -length % PAGE]
         return min(os.preadv(file, [room], offset), length)
     finally:
@@ -93,7 +93,7 @@ def read(path: str, offset: int, length: int, flags: int, buffer: mmap.mmap) -> 
 
 
 def main() -> int:
-    """Read, and say in one line how it went; returns 0, for a start can do without."""
+    """Read all, and report in one line; returns 0 even after errors, as a start works without it."""
     started = time.monotonic()
     path = sys.argv[1] if len(sys.argv) > 1 else LIST
     try:
