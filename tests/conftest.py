@@ -1,7 +1,7 @@
-"""How `make test` shares the tests out to processes that run side by side, by pytest-xdist.
+"""How `make test` distributes the tests to parallel processes with pytest-xdist.
 
-What is started once for many tests stays in one process. The groups are begun in the order of the
-command line. xdist's own marks for groups do nothing under pytest 9.2, which has another idea of a test's id.
+Tests that share a fixture that is started once stay in one process. Groups start in the order of the command
+line. xdist's own xdist_group marks have no effect under pytest 9.2, which builds test ids differently.
 """
 
 import os
@@ -12,19 +12,19 @@ from pathlib import PurePosixPath
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-# A shell's background job ignores it and hands that on: what a test interrupts would run on for ever.
+# A shell's background job ignores SIGINT, and children inherit that: interrupted processes would never end.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# They boot machines, and look for what is left of theirs; one started beside them copies all their mounts.
+# These boot machines and check for leftovers; a machine started in parallel would copy all their mounts.
 MACHINES = {"ami", "image"}
 ONE_EACH = {"test_molecule.py"}  # every scenario makes a container of its own
 
 
 class Groups(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
-    """A group of tests at a time to whoever has nothing to do."""
+    """Gives one group of tests at a time to the next idle process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        """A test's group: all that boot machines, its file, or nothing but itself."""
+        """A test's group: all tests that boot machines, its file, or only itself."""
         path = PurePosixPath(nodeid.partition("::")[0])
         if path.parent.name in MACHINES:
             return "machines"
@@ -32,7 +32,7 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests start programs that they have written; those of an instance (factory/ec2/proof.py) do not."""
+    """Refuse a noexec temporary folder: all tests but those with --machine start programs that they write."""
     folder = tempfile.gettempdir()
     if os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 0) and not config.getoption("--machine", None):
         pytest.exit(
@@ -42,5 +42,5 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
-    """Asked by pytest-xdist."""
+    """The hook in which pytest-xdist gets its scheduler."""
     return Groups(config, log)

@@ -1,4 +1,4 @@
-"""What is imported is declared: in a group of pyproject.toml, or as a package of Debian in setup.sh."""
+"""Every imported package is declared: in a group of pyproject.toml, or as a Debian package in setup.sh."""
 
 import ast
 import re
@@ -41,5 +41,5 @@ def test_every_package_that_is_imported_is_declared() -> None:
 
 
 def plain(name: str) -> str:
-    """A distribution's name in its normal form."""
+    """A distribution's normalised name (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,4 +1,4 @@
-"""README and docs/ are true: links resolve, commands exist, generated parts are up to date, figures measured.
+"""README and docs/ are correct: links resolve, commands exist, generated parts are current, figures measured.
 
 Commands are not run but parsed: by Bash, by make, by the command's own parser, by AWS's description of its
 interface.
@@ -26,7 +26,7 @@ FENCE = re.compile(r"^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 PROMPT = re.compile(r"^\$ (.+)$", re.MULTILINE)
-INLINE = ("aws", "make", "python", "ssh", "transcribe")  # programs whose commands stand within the text, too
+INLINE = ("aws", "make", "python", "ssh", "transcribe")  # their commands are also checked within the text
 FIGURE = re.compile(r"(\d+(?:\.\d+)?) (s|times|tokens a second)\b")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -120,7 +120,7 @@ def simple(line: str) -> Iterator[list[str]]:
 
 
 def program(words: list[str]) -> str:
-    """What a command runs, without what runs that: sudo, our environment, the venv's folder."""
+    """The program that a command runs, without sudo, environment.sh and the venv's folder before it."""
     return next(iter(bare(words)), "").removeprefix(".venv/bin/")
 
 
@@ -150,7 +150,7 @@ def check_transcribe(words: list[str]) -> None:
 
 
 def check_ssh(words: list[str]) -> None:
-    """What runs on the other side is checked where it is ours."""
+    """The remote command is checked if it is one of ours."""
     for command in simple(" ".join(words[1:])):
         if program(command) == "transcribe":
             check(command)
@@ -189,7 +189,7 @@ def check_python(words: list[str]) -> None:
 
 
 def check_program(words: list[str]) -> None:
-    """Nothing beyond its grammar, which Bash has read."""
+    """No check beyond the syntax, which Bash has parsed."""
 
 
 CHECKS: dict[str, Callable[[list[str]], None]] = {
@@ -205,7 +205,7 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
 
 
 def check(words: list[str]) -> None:
-    """Fail if a command cannot work; one that nobody knows how to check is a failure, too."""
+    """Fail if a command cannot work, or if there is no check for it."""
     name, arguments = program(words), bare(words)[1:]
     if "/" in name:
         assert (ROOT / name).stat().st_mode & 0o111, name
@@ -228,7 +228,7 @@ def test_commands_are_right(page: Path) -> None:
 
 @pytest.mark.parametrize("page", [README, ROOT / "docs/design.md"], ids=lambda page: page.name)
 def test_figures_are_those_of_the_bench(page: Path) -> None:
-    """Those in the text, with a unit, as they were printed."""
+    """Figures in the text, with a unit, match the benchmarks' output."""
     printed = set(re.findall(r"\d+(?:\.\d+)?", (ROOT / "bench/RESULTS.md").read_text()))
     figures = FIGURE.findall(prose(page))
     assert figures
@@ -244,17 +244,17 @@ def test_messages_are_those_of_the_code() -> None:
     assert unknown == []
 
 
-# Of other programs: OpenSSL, the operating system, torch, argparse.
+# Messages of other programs: OpenSSL, the operating system, torch, argparse.
 OTHERS = re.compile("CERTIFICATE_VERIFY_FAILED|File name too long|CUDA out of memory|argument --language")
 
 
 def parts(message: str) -> list[str]:
-    """What is the same in every such message: what stands between its dots, numbers and values."""
+    """The constant parts of a message: between ellipses, numbers and values."""
     return [part.strip() for part in re.split(r"…|[\d.]+|[:;] |/build\b.*", OTHERS.sub("…", message))]
 
 
 def said() -> Iterator[str]:
-    """All texts of the code that prints them, with spaces where a value is put in."""
+    """All string literals of the code that prints messages, with spaces in place of inserted values."""
     for pattern in ("ansible/**/*.py", "factory/**/*.py", "runtime/**/*.py", "tests/*.py"):
         for node in (node for path in ROOT.glob(pattern) for node in ast.walk(ast.parse(path.read_text()))):
             if isinstance(node, ast.JoinedStr):

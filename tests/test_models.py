@@ -1,4 +1,4 @@
-"""MODEL= of make: a hub's id, a folder or a file of variables; and the pins that are written."""
+"""make's MODEL=: a hub id, a folder or a file of variables; and the pins that are written."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
 
 def chosen(monkeypatch: pytest.MonkeyPatch, value: str | Path) -> Path:
-    """What MODEL=value comes to."""
+    """The model that MODEL=value chooses."""
     monkeypatch.setenv("MODEL", str(value))
     return model.model_file()
 
@@ -114,7 +114,7 @@ def test_a_model_of_the_hub_is_pinned_once(
 def test_the_environment_names_the_hub_and_the_token(
     serve: Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As huggingface_hub reads it, when it is imported; and make, whose filter lets it through."""
+    """huggingface_hub reads it on import, and make's filter of environment variables passes it on."""
     from huggingface_hub import constants  # noqa: PLC0415
 
     (folder / ".gated").write_text(TOKEN)
@@ -222,7 +222,7 @@ def test_a_name_that_serves_for_no_file(folder: Path, pins: Path, monkeypatch: p
 
 
 def test_the_pin_of_one_model_is_no_input_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or each new pin would make all images anew."""
+    """Otherwise each new pin would rebuild all images."""
     monkeypatch.setenv("MODEL", "")
     before = inputs.fingerprint()
     other = pin.PINS / "a-test.yml"
@@ -243,7 +243,7 @@ def test_the_machine_fetches_from_the_callers_mirror(tmp_path: Path, monkeypatch
 
 
 def test_a_hub_that_tells_no_digest(pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of weights that are not in Git LFS."""
+    """For instance of weights that are not in Git LFS."""
     files = dict.fromkeys((path.name for path in NATO.iterdir()), "")
     told = hub.Checkpoint(COMMIT, {"model_type": "whisper"}, files)
     monkeypatch.setattr(hub, "checkpoint", lambda _model: told)

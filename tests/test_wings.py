@@ -1,4 +1,4 @@
-"""Who may import whom in factory/: two wings on a ground floor, and the commands above them."""
+"""Which modules of factory/ may import which (docs/design.md): ground, two wings, and the commands above."""
 
 import ast
 import subprocess
@@ -33,7 +33,7 @@ PACKAGES = {
 
 
 def part(module: str) -> str:
-    """The part of factory/ that a module is in: a wing, the ground floor, or what is above both."""
+    """The part of factory/ that a module is in: a wing, the ground, or above both wings."""
     name = module.split(".")[1]
     if name in ("local", "ec2"):
         return name
@@ -79,7 +79,7 @@ def test_no_circles(module: str) -> None:
 
 
 def test_clean_needs_no_setup() -> None:
-    """With Python's own library alone; -S leaves out every installed package."""
+    """It needs only the standard library; -S hides every installed package."""
     command = [sys.executable, "-S", "-c", "import factory.clean"]
     subprocess.run(command, cwd=ROOT, check=True)
 

@@ -1,6 +1,7 @@
 """What Python programs import: `from preheat import Transcriber`, as docs/library.md shows.
 
-Each is imported when it is asked for, as the command starts without most of it.
+Each name is imported on first access (PEP 562): the command imports this package, too, and starts without
+most of it.
 """
 
 from importlib import import_module
@@ -35,10 +36,10 @@ MODULES = {
 }
 
 
-if not TYPE_CHECKING:  # for mypy there would be any name
+if not TYPE_CHECKING:  # mypy would take it to mean that any attribute exists
 
     def __getattr__(name: str) -> object:
-        """One of `__all__`."""
+        """Import a name of `__all__` on first access."""
         if name not in MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)

@@ -1,10 +1,10 @@
-"""The command line of transcribe.py; that of state.py is in statecli.py, and nothing else knows of arguments.
+"""The command line of transcribe.py; that of state.py is in statecli.py.
 
-Exit codes: 0 all good, 1 some input failed or is incomplete (each is named, the others are
-done), 2 wrong usage, 3 no usable model, 4 a fault of this program, 130 and 143 interrupted by Ctrl-C and
-SIGTERM, 141 nobody reads on.
+Exit codes: 0 all good, 1 some input failed or is incomplete (each is named, the others are done), 2 wrong
+usage, 3 no usable model, 4 a bug in this program, 130 interrupted by Ctrl-C, 143 terminated by SIGTERM, 141
+the reader of the output has closed its pipe.
 
-Only light modules are imported up here: what costs time comes when nothing cheap can fail any more.
+Only light modules are imported at the top: expensive imports wait until the cheap checks have passed.
 """
 
 import argparse
@@ -41,13 +41,13 @@ def transcribe(argv: list[str]) -> int:
     except (UsageError, ModelError) as error:
         warn(str(error))
         return USAGE if isinstance(error, UsageError) else NO_MODEL
-    except MemoryError as error:  # wherever it was not looked for
+    except MemoryError as error:  # raised where nothing more specific handles it
         warn(f"{memory.shortage(error)}; {memory.CURE}")
         return NO_MODEL
-    except KeyboardInterrupt as interrupted:  # before it was known what there is to do
+    except KeyboardInterrupt as interrupted:  # before any recording was looked at
         warn("interrupted")
         return interrupted.code if isinstance(interrupted, Interrupted) else INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has seen enough, as in `transcribe … | head -1`
+    except BrokenPipeError:  # the reader has stopped reading, as in `transcribe … | head -1`
         return PIPE_CLOSED
     except Exception:
         fault("this program")
@@ -55,19 +55,19 @@ def transcribe(argv: list[str]) -> int:
 
 
 class Refused(argparse.Action):
-    """An option of peers.OTHERS, mostly."""
+    """The action of an option in peers.OTHERS: refuses all but its harmless values."""
 
     def __call__(self, _: object, __: object, value: object, option: str | None = None) -> None:
-        """Raise UsageError unless its value asks for what is done anyway."""
+        """Raise UsageError unless the value asks for what this program does anyway."""
         other = peers.OTHERS[" ".join(self.option_strings)]
         if value not in other.done:
             raise UsageError(f"{option}: {other.hint}")
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line; leaves the process on --help, --version and what argparse itself finds wrong.
+    """Parse the command line; exits on --help, --version and the errors that argparse finds itself.
 
-    Raises UsageError for options of others that mean nothing here.
+    Raises UsageError for options of other Whisper commands that are refused here.
     """
     parser = argparse.ArgumentParser(
         prog="transcribe",
@@ -90,7 +90,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     add_model(parser)
     known = sorted((name, code) for code, name in languages.NAMES.items())
     parser.add_argument_group("languages", ", ".join(f"{name} ({code})" for name, code in known))
-    # --timings may stand alone, but not take a FILE that follows for its value, as argparse would have it.
+    # --timings needs no value. With nargs="?" argparse would take a FILE after it for the value.
     args = parser.parse_args(["--timings=text" if word == "--timings" else word for word in argv])
     if not args.words and not args.files_from:
         parser.error("the following arguments are required: FILE")
@@ -99,7 +99,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def decoding(args: argparse.Namespace) -> Options:
-    """The part of the command line that decoding wants to know. Raises UsageError."""
+    """The decoding options in the command line. Raises UsageError."""
     if args.sequential and args.batch_size:
         raise UsageError("--sequential decodes one window at a time; leave out --batch_size")
     for name in ("vad_threshold", "vad_min_silence_duration_ms", "chunk_size"):
@@ -118,7 +118,7 @@ def decoding(args: argparse.Namespace) -> Options:
 
 
 def temperature(given: tuple[float, ...] | None, increment: float | None) -> tuple[float, ...]:
-    """Those to try, one after the other, of the first or all, and by how much each is higher."""
+    """The temperatures to try, in order: `given`, or from its only one up to 1 in steps of `increment`."""
     if increment is None:
         return given or Options.temperature
     first, *more = given or (0.0,)
@@ -131,7 +131,7 @@ def temperature(given: tuple[float, ...] | None, increment: float | None) -> tup
 
 
 def lines(args: argparse.Namespace) -> Lines:
-    """The part of the command line that the layout of subtitles wants to know. Raises UsageError."""
+    """The subtitle layout options in the command line. Raises UsageError."""
     asked = chosen(Lines, args)
     named = [f"--{field.name}" for field in fields(Lines) if getattr(asked, field.name)]
     if named and SUBTITLES.keys().isdisjoint(args.formats):
@@ -142,5 +142,5 @@ def lines(args: argparse.Namespace) -> Lines:
 
 
 def chosen(kind: type[Chosen], args: argparse.Namespace) -> Chosen:
-    """The arguments that are the fields of a dataclass."""
+    """A dataclass with its fields taken from the arguments of the same names."""
     return kind(**{field.name: getattr(args, field.name) for field in fields(kind)})

@@ -1,8 +1,8 @@
-"""Subtitles as a broadcaster wants them: speech cut into cues that can be read while they are shown.
+"""Subtitles by broadcasters' rules: speech cut into cues that can be read while they are shown.
 
-The limits say what a cue may be, and costs which of all possible cuts is the best: the one whose sum is least
-(dynamic programming). Cues should end where sentences or pauses do, be neither hasty nor short, and what does
-not fit into one should be halved rather than leave its last word alone.
+Limits say which cues are allowed, and costs which of all possible cuts is best: the one with the least total
+cost, found by dynamic programming. Cues should end at sentence ends or pauses, and not go by too fast or be
+shown too briefly. Text that does not fit into one cue should be halved rather than leave its last word alone.
 """
 
 from bisect import bisect_right
@@ -15,51 +15,51 @@ from typing import NamedTuple
 from preheat.transcript import Segment, Word
 from preheat.typography import chunks, ends_clause, ends_sentence, may_part, width
 
-COLUMNS = 42  # in a line, of which a cue has two
+COLUMNS = 42  # in a line; a cue has up to two lines
 LONGEST = 7000  # ms
-SHORTEST = 1000  # ms; where there is room, no cue is shown for less
-SPEED = 20  # columns a second, at most, where there is room
-GAP = 80  # ms, two frames of 25 a second; in a shorter one subtitles only flicker
-LEAST = 20  # ms; what Whisper says of a word is no finer
+SHORTEST = 1000  # ms; no cue is shown for less if there is time before the next one
+SPEED = 20  # columns a second at most, if there is time before the next cue
+GAP = 80  # ms, two frames at 25 a second; with a shorter gap between cues subtitles flicker
+LEAST = 20  # ms; the resolution of Whisper's word times
 
-# Costs: 1 is that of one cue more.
-IN_WORD, IN_SENTENCE, AT_CLAUSE = 6.0, 3.0, 1.0  # to end there; with a sentence or before a pause nothing
-PAUSE = 300  # ms
-OVER_SENTENCE = 1.5  # to go on over the end of a sentence
-OVER_PAUSE = 2.0  # to go on over a pause, for each second beyond PAUSE
-HASTE = 4.0  # to be read at twice SPEED
-BLINK = 3.0  # to be shown for no time at all, instead of SHORTEST
-FULL = 1.0  # to fill both lines
-UNEVEN = 5.0  # columns that lines may differ by, if they part where a cue ends for 1 less
+# Costs. The unit is the cost of one more cue.
+IN_WORD, IN_SENTENCE, AT_CLAUSE = 6.0, 3.0, 1.0  # of ending there; at a sentence end or pause it is 0
+PAUSE = 300  # ms; a shorter silence is not a pause
+OVER_SENTENCE = 1.5  # of a sentence end within the cue
+OVER_PAUSE = 2.0  # of a pause within the cue, for each second beyond PAUSE
+HASTE = 4.0  # of having to be read at twice SPEED
+BLINK = 3.0  # of being shown for no time at all, instead of SHORTEST
+FULL = 1.0  # of filling both lines
+UNEVEN = 5.0  # columns of difference between two lines that outweigh 1 of cost in where the upper one ends
 
 
 class Cue(NamedTuple):
-    """What is shown, and when: seconds of the recording."""
+    """A subtitle and when it is shown, in seconds of the recording."""
 
     start: float
     end: float
     text: str  # one or more lines
-    voice: str | None = None  # whose it is, if there are several
+    voice: str | None = None  # the name of its channel, if there are several
 
 
 @dataclass
 class Piece:
-    """Text within which neither line nor cue ends, and when it is said: milliseconds of the recording."""
+    """Text that neither a line nor a cue may break, and when it is said: milliseconds of the recording."""
 
     text: str
     start: int
     end: int
     space: bool  # in front of it
     opens: bool  # a segment begins with it
-    inner: bool  # a word that is not parted by spaces goes on with it
+    inner: bool  # it continues a word, in a script without spaces
 
 
 def cues(segments: list[Segment], columns: int = COLUMNS) -> list[Cue]:
-    """What is said in segments, in cues in the same order that do not overlap.
+    """The cues for segments: in the same order, without overlap.
 
-    None is longer than LONGEST; none has more than two lines, nor a line more than `columns` unless it is a
-    single word; and none goes faster than SPEED unless the next one follows at once. Times that overlap are
-    put in order.
+    No cue is shown longer than LONGEST or has more than two lines. No line has more than `columns`, unless it
+    is a single word. No cue is faster than SPEED, unless the next one follows at once. Overlapping times in
+    the segments are put in order.
     """
     passage = Passage(in_order(joined(pieces(segments))), columns)
     return [
@@ -88,7 +88,7 @@ def pieces(segments: list[Segment]) -> Iterator[Piece]:
 
 
 def timed(segment: Segment) -> list[Word]:
-    """A segment's words; if they do not say all of its text, that as one word."""
+    """A segment's words; its whole text as one word if they do not add up to it."""
     words = segment.words or []
     if "".join(word.word for word in words).split() == segment.text.split():
         return words
@@ -96,7 +96,7 @@ def timed(segment: Segment) -> list[Word]:
 
 
 def joined(pieces: Iterator[Piece]) -> list[Piece]:
-    """Pieces, with those put together that no line may end between."""
+    """Pieces, with those merged between which no line may end."""
     done: list[Piece] = []
     for piece in pieces:
         before = done[-1].text if done else ""
@@ -120,15 +120,15 @@ def in_order(pieces: list[Piece]) -> list[Piece]:
 
 
 class Passage:
-    """Pieces in a row. Parts of it, which may be cues or lines, are ranges of their numbers."""
+    """A sequence of pieces. A part of it, a cue or a line, is a range of indices."""
 
     def __init__(self, pieces: list[Piece], limit: int = COLUMNS) -> None:
-        """Of pieces in order of time; `limit`: columns in a line."""
+        """`pieces` in order of time; `limit`: columns in a line."""
         self.pieces, self.limit = pieces, limit
         self.starts = [*(piece.start for piece in pieces), inf]  # ms
         self.columns = list(accumulate((width(p.text) + p.space for p in pieces), initial=0))
-        self.endings = []  # by piece: the cost of a cue that ends with it
-        crossings = []  # and of one that goes on
+        self.endings = []  # by piece: the cost if a cue ends with it
+        crossings = []  # and if the cue goes on after it
         for piece, following in pairwise(pieces):
             pause = max(following.start - piece.end - PAUSE, 0) / 1000
             ending = ends_sentence(piece.text, following.text)
@@ -143,20 +143,20 @@ class Passage:
         self.crossings = list(accumulate(crossings, initial=0.0))
 
     def text(self, part: range) -> str:
-        """As it is shown."""
+        """The text of a part, in one line."""
         return "".join(" " * self.pieces[i].space + self.pieces[i].text for i in part).removeprefix(" ")
 
     def width(self, part: range) -> int:
-        """Columns that its text takes in one line."""
+        """Columns of a part's text in one line."""
         return self.columns[part.stop] - self.columns[part.start] - self.pieces[part.start].space
 
     def line(self, start: int) -> range:
-        """The longest line that begins with a piece; one piece at least."""
+        """The longest line that begins with piece `start`; one piece at least."""
         limit = self.limit + self.columns[start] + self.pieces[start].space
         return range(start, max(bisect_right(self.columns, limit) - 1, start + 1))
 
     def shown_until(self, part: range) -> int:
-        """When the cue of a part ends, in ms: it stays for as long as it takes to read, if it can."""
+        """When the cue of a part ends, in ms: if possible, not before it can be read."""
         start, following = self.starts[part.start], self.starts[part.stop]
         readable = start + max(ceil(1000 * self.width(part) / SPEED), SHORTEST)
         end = min(max(self.pieces[part.stop - 1].end, readable), start + LONGEST, following)
@@ -165,9 +165,9 @@ class Passage:
         return int(end)
 
     def cut(self) -> list[range]:
-        """The best cues."""
-        least = [0.0] + [inf] * len(self.pieces)  # by how many pieces are shown: the cost of their cues
-        last = [range(0)] * len(least)  # and the last one of them
+        """The parts that make the cheapest cues."""
+        least = [0.0] + [inf] * len(self.pieces)  # by number of pieces: the least cost of cues for them
+        last = [range(0)] * len(least)  # and the last of these cues
         for start in range(len(self.pieces)):
             for stop in self.stops(start):
                 cost = least[start] + self.cost(start, stop)
@@ -181,7 +181,7 @@ class Passage:
         return parts[::-1]
 
     def stops(self, start: int) -> Iterator[int]:
-        """Where the cue that starts with a piece may stop: after that piece, or within the limits."""
+        """Where a cue from piece `start` may stop: after that piece, or later within the limits."""
         stop = start + 1
         yield stop
         second = self.line(start).stop
@@ -192,7 +192,7 @@ class Passage:
             yield stop
 
     def cost(self, start: int, stop: int) -> float:
-        """Of a cue."""
+        """The cost of a cue from piece `start` to before piece `stop`."""
         columns = self.columns[stop] - self.columns[start]
         room = self.starts[stop] - self.starts[start]
         cost = 1 + self.endings[stop - 1] + self.crossings[stop - 1] - self.crossings[start]
@@ -203,7 +203,7 @@ class Passage:
         return cost + FULL * (columns / (2 * self.limit)) ** 2
 
     def lines(self, part: range) -> list[range]:
-        """A cue's lines: where there are two, about as long, the upper one ending with a clause if it can."""
+        """A cue's lines: one if it fits, else two of similar length, preferably broken after a clause."""
         if self.width(part) <= self.limit or len(part) == 1:
             return [part]
         pairs = [(range(part.start, at), range(at, part.stop)) for at in part[1:]]
@@ -211,10 +211,10 @@ class Passage:
         return list(best)
 
     def fits(self, line: range) -> bool:
-        """Whether a line is not too long, or cannot be shorter."""
+        """Whether a line is within the limit, or a single piece."""
         return self.width(line) <= self.limit or len(line) == 1
 
     def unevenness(self, pair: tuple[range, range]) -> float:
-        """How far from pleasing two lines are: in columns."""
+        """How bad a line break is: the difference in length, plus the cost of where the upper line ends."""
         upper, lower = pair
         return abs(self.width(upper) - self.width(lower)) + UNEVEN * self.endings[upper.stop - 1]

@@ -1,4 +1,4 @@
-"""What is to be done of each recording, and where its transcript goes."""
+"""Decides which recordings have to be transcribed, and writes their transcripts."""
 
 import hashlib
 import json
@@ -24,35 +24,35 @@ from preheat.weights.loading import find
 from preheat.weights.statefile import read_header
 
 IF_EXISTS = ("replace", "skip", "fail")
-AT_ONCE = 16  # recordings that are looked for together, where that means to ask S3
+AT_ONCE = 16  # recordings that are looked up at a time, where that takes requests to S3
 
 
 @dataclass(frozen=True)
 class Task:
-    """A recording to transcribe, and where its transcript goes; nowhere: to standard output."""
+    """A recording to transcribe, and where its transcript goes; to standard output if `places` is empty."""
 
     recording: Recording
-    mark: str  # changes when its content does
+    mark: str  # changes when the recording's content does; see Source.glance
     places: list[tuple[Target, Guard]]
 
     @property
     def name(self) -> str:
-        """The recording's, for the user."""
+        """The recording's name, for messages."""
         return self.recording.source.name
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that makes a transcript what it is, apart from the recording."""
+    """Everything that determines a transcript apart from the recording."""
 
     options: Options
     lines: Lines
     sequential: bool
     home: Path
-    model: str | None  # its name, if there are several
+    model: str | None  # its name; None: the only one
 
     def digest(self, mark: str) -> str:
-        """A digest of it and of a recording's mark. Raises ModelError."""
+        """A digest of the recipe and a recording's mark. Raises ModelError."""
         return hashlib.sha256(json.dumps([mark, self._facts], sort_keys=True).encode()).hexdigest()
 
     @cached_property
@@ -60,7 +60,7 @@ class Recipe:
         return [asdict(self.options), asdict(self.lines), self.sequential, *self._model()]
 
     def _model(self) -> tuple[str, str]:
-        """Its name, and its state file's own digest; where there is no such file, the name has to do."""
+        """The model's name and the digest in its state file; "" if there is no state file."""
         name = find(self.home, self.model)
         try:
             with (self.home / "state" / f"{name}.safetensors").open("rb") as file:
@@ -73,12 +73,12 @@ class Delivery:
     """The targets of one run."""
 
     def __init__(self, targets: list[Target], formats: list[str], lines: Lines, if_exists: str) -> None:
-        """`if_exists`: one of IF_EXISTS, what to do where results are."""
+        """`if_exists`: one of IF_EXISTS, what to do if results exist already."""
         self._targets, self._formats, self._lines, self._if_exists = targets, formats, lines, if_exists
         self._headed = False
 
     def prepare(self, count: int) -> None:
-        """Raise UsageError if `count` recordings' results have no place, or nothing can be written."""
+        """Raise UsageError if the results of `count` recordings cannot be written as asked."""
         self._headed = count > 1
         if not self._targets:
             if 1 in stdio.closed:
@@ -95,7 +95,7 @@ class Delivery:
     def tasks(
         self, recordings: list[Recording], recipe: Recipe
     ) -> Iterator[tuple[Recording, Task | InputError | None]]:
-        """For each recording what is to be done: a task, nothing as it is done, or what is wrong with it."""
+        """What to do for each recording: a task, None if it is done, or the error that prevents it."""
 
         def looked_at(recording: Recording) -> Task | InputError | None:
             try:
@@ -104,7 +104,7 @@ class Delivery:
                 return error
 
         far = any(not isinstance(each.source, File) for each in recordings) or self._if_exists != "replace"
-        if not far:  # a thread would only cost time
+        if not far:  # local lookups are fast: threads would only cost time
             yield from ((recording, looked_at(recording)) for recording in recordings)
             return
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -131,14 +131,14 @@ class Delivery:
         return Task(recording, mark, places) if places else None
 
     def deliver(self, transcript: Transcript, task: Task, recipe: Recipe, log: Log) -> None:
-        """Put a transcript everywhere that it should be. Raises InputError if it is not, BrokenPipeError."""
+        """Write a transcript to all of its places. Raises InputError if one fails, and BrokenPipeError."""
         if not task.places:
             self._print(transcript, task)
             return
         needed = dict.fromkeys(name for target, _ in task.places for name in target.formats(self._formats))
         texts = written(transcript, list(needed), self._lines)
         problems = []
-        for target, guard in task.places:  # all are tried, whatever becomes of one
+        for target, guard in task.places:  # all are tried, even if one fails
             formats = target.formats(self._formats)
             made = Made(recipe.digest(task.mark), tuple(formats), transcript.complete)
             try:
@@ -159,7 +159,7 @@ class Delivery:
             if self._headed:  # as head and tail do
                 content = b"==> %s <==\n" % os.fsencode(task.name) + content
             try:
-                # Past Python's buffer: what it could not write it would try again, and fail with, at the end.
+                # Not through Python's buffer, which after an error would retry, and fail again, at exit.
                 while content:
                     content = content[os.write(sys.stdout.fileno(), content) :]
             except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""Transcripts as text: what `-f` can name."""
+"""Writes transcripts as text, in the formats that `-f` offers."""
 
 import json
 from collections.abc import Callable
@@ -18,12 +18,12 @@ def written(transcript: Transcript, formats: list[str], lines: Lines) -> dict[st
 
 
 def txt(transcript: Transcript) -> str:
-    """One line for each segment; nothing at all if nothing was said."""
+    """One line for each segment; empty if nothing was said."""
     return "".join(f"{segment.line}\n" for segment in transcript.segments)
 
 
 def tsv(transcript: Transcript) -> str:
-    """openai/whisper's: start and end in milliseconds, and text, of each segment."""
+    """openai/whisper's TSV: start and end in milliseconds, and text, of each segment."""
     rows = [
         (round(1000 * segment.start), round(1000 * segment.end), segment.line.replace("\t", " "))
         for segment in transcript.segments
@@ -32,7 +32,7 @@ def tsv(transcript: Transcript) -> str:
 
 
 def to_json(transcript: Transcript) -> str:
-    """openai/whisper's JSON, on one line, with `language_probability` and `complete`."""
+    """openai/whisper's JSON on one line, extended by `language_probability` and `complete`."""
     segments = [{"id": i, **asdict(segment)} for i, segment in enumerate(transcript.segments)]
     for segment in segments:
         for name in ("words", "channel"):

@@ -1,4 +1,4 @@
-"""The options: what to transcribe, how, and where to write it; in the groups in which --help shows them."""
+"""Adds the command's options to its parser, in the groups that --help shows."""
 
 import argparse
 from pathlib import Path
@@ -22,7 +22,7 @@ from preheat.weights.loading import DEVICES, STRATEGIES, default_home
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
-    """What to transcribe, and where the results go."""
+    """Add the options that say what to transcribe and where the results go."""
     add = parser.add_argument
     add(
         "words",
@@ -90,7 +90,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
-    """The options of `Options`, named as openai/whisper names them, and the two ways through a recording."""
+    """Add the decoding options in `Options`, named as in openai/whisper, and the choice of `--sequential`."""
     group = parser.add_argument_group("how to transcribe")
     defaults = Options()
     ratio, logprob = defaults.compression_ratio_threshold, defaults.logprob_threshold
@@ -152,7 +152,7 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
 
 
 def add_cutting(parser: argparse.ArgumentParser) -> None:
-    """The options of `Options` that faster-whisper and WhisperX have, named as they name them."""
+    """Add the options in `Options` for cutting, named as in faster-whisper and WhisperX."""
     add = parser.add_argument_group("how to cut a recording into windows, at its silences").add_argument
     defaults = Options()
     add(
@@ -176,7 +176,7 @@ def add_cutting(parser: argparse.ArgumentParser) -> None:
 
 
 def add_lines(parser: argparse.ArgumentParser) -> None:
-    """The options of `Lines`, named as openai/whisper names them."""
+    """Add the options in `Lines`, named as in openai/whisper."""
     group = parser.add_argument_group(
         "how to lay out srt and vtt",
         "By default cues of up to 7 s and two lines of 42 characters, cut at sentences and pauses. With any "
@@ -190,7 +190,7 @@ def add_lines(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Which model, from where, to where."""
+    """Add the options that say which model to load, from where, and onto which device."""
     add = parser.add_argument_group("the model").add_argument
     add(
         "--load",

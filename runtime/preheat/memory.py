@@ -1,4 +1,7 @@
-"""Memory: how much there is, and whether that was too little, which every library says in its own words."""
+"""How much memory is free, and whether an error means that there was too little of it.
+
+Each library reports that in its own words.
+"""
 
 import errno
 from collections.abc import Iterator
@@ -9,22 +12,22 @@ WORDS = (
     "bad alloc",  # C++, through onnxruntime
     "bad_alloc",
     "can't allocate memory",  # torch, on the CPU
-    "can't start new thread",  # Python, mostly because there is no room for its stack
-    "cannot allocate memory",  # the C library, and what is written in Rust
-    "failed to map segment",  # of a library that is being imported
+    "can't start new thread",  # Python, usually because there is no memory for its stack
+    "cannot allocate memory",  # the C library, and programs in Rust
+    "failed to map segment",  # the dynamic linker, on import of a library
     "not enough memory",
     "out of memory",  # CUDA
 )
 
 
 def available() -> int:
-    """Bytes of the computer's memory that may be used."""
+    """Bytes of main memory that are available."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
 
 
 def shortage(error: BaseException) -> str | None:
-    """One line on the want of memory, the computer's or a GPU's, that led to this error; None if none did."""
+    """One line on the lack of memory, main or GPU, that caused this error; None if something else did."""
     found = None
     for cause in causes(error):
         lines = [line.strip() for line in str(cause).splitlines() if any(w in line.lower() for w in WORDS)]
@@ -36,7 +39,7 @@ def shortage(error: BaseException) -> str | None:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and those that it was raised from or in the handling of: the first one comes last."""
+    """The error and its chain of causes and contexts, the original one last."""
     seen: list[BaseException] = []
     left: BaseException | None = error
     while left is not None and left not in seen:

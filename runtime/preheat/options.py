@@ -1,4 +1,4 @@
-"""What can be asked for, however it is asked: how to transcribe."""
+"""The options of a transcription, for the command line and the library."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from preheat.audio.constants import CHUNK_SECONDS
 
 @dataclass(frozen=True)
 class Options:
-    """How to transcribe; the names and defaults are openai/whisper's, where it has them."""
+    """How to transcribe; names and defaults are those of openai/whisper, where it has the option."""
 
-    language: str | None = None  # None: the one detected
+    language: str | None = None  # None: detect it
     task: str = "transcribe"  # or "translate", to English
     initial_prompt: str | None = None
-    condition_on_previous_text: bool = True  # in the sequential way only
+    condition_on_previous_text: bool = True  # with sequential decoding only
     temperature: tuple[float, ...] = (
         0.0,
         0.2,
@@ -20,15 +20,15 @@ class Options:
         0.6,
         0.8,
         1.0,
-    )  # one after the other, while a result fails
+    )  # tried in order until a result passes the thresholds
     best_of: int = 5  # samples at a temperature above 0
     compression_ratio_threshold: float | None = 2.4  # above it, text is too repetitive
     logprob_threshold: float | None = -1.0  # below it, text is too improbable
     no_speech_threshold: float | None = 0.6  # above it, and with improbable text, there is no speech
     word_timestamps: bool = False
-    audio_track: int = 0  # of a recording with several, from 1 on; 0: the main one
-    channels: bool = False  # each channel of a recording on its own
-    # How a recording is cut into windows, which the sequential way does by itself.
+    audio_track: int = 0  # number of the audio track, from 1; 0: the main one
+    channels: bool = False  # transcribe each channel of a recording on its own
+    # How a recording is cut into windows; not used by sequential decoding.
     vad_threshold: float = 0.25  # probability above which speech begins
     vad_min_silence_duration_ms: int = 160  # a shorter silence is part of the speech
     chunk_size: float = 30.0  # seconds that a window may have, where there is a silence to cut at
@@ -50,4 +50,4 @@ class Options:
 
 
 class UsageError(Exception):
-    """Options that do not go together, or name what there is not: one line with cause and cure."""
+    """Options that contradict each other or name something that does not exist: one line, cause and cure."""

@@ -1,17 +1,17 @@
-"""Options of other Whisper commands that have no meaning here, or none yet: what to say to who brings them.
+"""Options of other Whisper commands that this one does not have, and what to tell users who give them.
 
-They are openai/whisper's, whisper-ctranslate2's and WhisperX's. None is ignored in silence: it is refused,
-unless it is set to what is done anyway.
+They come from openai/whisper, whisper-ctranslate2 and WhisperX. None is silently ignored: it is refused,
+unless its value asks for what is done anyway.
 """
 
 from typing import NamedTuple
 
 
 class Other(NamedTuple):
-    """What becomes of an option."""
+    """How an option is answered."""
 
     hint: str  # what to do instead, after "--option: "
-    done: tuple[str, ...] = ()  # values for which nothing has to change
+    done: tuple[str, ...] = ()  # values that are accepted, as they ask for what is done anyway
 
 
 BEAM = "there is no beam search here yet; leave it out"

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one ends the work in order, the second one at once."""
+"""Ctrl-C and SIGTERM: the first one ends the work cleanly, the second one at once."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user, or whoever ends this machine, wants an end; `code`: the exit code for it."""
+    """SIGINT or SIGTERM has come; `code`: the exit code for it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -16,7 +16,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruptions:
-    """The signals during a block, in the main thread: Interrupted is raised wherever it is, unless held."""
+    """Handles the signals during a block: raises Interrupted in the main thread, at once unless held."""
 
     def __init__(self) -> None:
         self._came: int | None = None
@@ -25,7 +25,7 @@ class Interruptions:
 
     def __enter__(self) -> "Interruptions":
         for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and a shell's background jobs want it
+            if signal.getsignal(number) != signal.SIG_IGN:  # under nohup and in background jobs, keep it
                 self._before[number] = signal.signal(number, self._come)
         return self
 
@@ -34,11 +34,11 @@ class Interruptions:
             signal.signal(number, handler)
 
     def hold(self) -> None:
-        """From here on, what is being done is done to its end."""
+        """Defer signals until `release`, so that the current work is finished."""
         self._holding = True
 
     def release(self) -> None:
-        """To here. Raises Interrupted if a signal has come meanwhile."""
+        """Stop deferring signals. Raises Interrupted if one has come meanwhile."""
         self._holding = False
         if self._came:
             raise Interrupted(self._came)

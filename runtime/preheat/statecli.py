@@ -1,4 +1,4 @@
-"""The command line of state.py. Only light modules are imported up here."""
+"""The command line of state.py. Only light modules are imported at the top."""
 
 import argparse
 import json
@@ -38,7 +38,7 @@ def state(argv: list[str]) -> int:
     except Exception as error:
         if short := memory.shortage(error):
             log(f"{short}; {memory.CURE}")
-        elif isinstance(error, OSError):  # of bake alone
+        elif isinstance(error, OSError):  # only bake raises it
             log(f"cannot write {args.output}: {error.strerror}; check the folder, its permissions and space")
         else:
             raise

@@ -1,6 +1,6 @@
-"""The standard streams: all three there, fit for any text; and an end of the process that waits for nothing.
+"""Makes sure that all three standard streams are open and accept any text, and ends the process quickly.
 
-This is for what runs as a program: who imports its modules has streams of his own.
+Only for the commands: programs that import the library keep their own streams.
 """
 
 import codecs
@@ -11,17 +11,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-FAILED, PIPE_CLOSED = 1, 141  # exit codes; the second one is what shells say of whom SIGPIPE has ended
-PLAIN = {"→": "->", "…": "..."}  # of what we print ourselves, where a terminal knows ASCII only
+FAILED, PIPE_CLOSED = 1, 141  # exit codes; the second is the shell's for a process ended by SIGPIPE
+PLAIN = {"→": "->", "…": "..."}  # ASCII for the characters that we print ourselves
 
-closed: set[int] = set()  # descriptors that whoever started this process had closed
+closed: set[int] = set()  # descriptors that were closed when this process started
 
 
 def run(name: str, main: Callable[[list[str]], int]) -> NoReturn:
     """Run a program, and end the process with the exit code that `main` returns.
 
-    Python would take down all modules first, which takes its time, and what still lives in a thread would be
-    reported as leaked. There is nothing left to save.
+    It skips Python's shutdown, which takes time to tear down modules and would report objects still in use by
+    threads as leaked. Nothing is left to be saved.
     """
     prepare()
     try:
@@ -40,10 +40,10 @@ def run(name: str, main: Callable[[list[str]], int]) -> NoReturn:
 
 
 def prepare() -> None:
-    """Open what is closed, and make the streams print what they cannot encode in another way.
+    """Open closed standard streams, and make them escape what they cannot encode.
 
-    Without it, the next file opened would get a standard stream's number, and what C libraries print would go
-    into it. Python prints to stdout what is meant for a stderr that is not there.
+    Otherwise the next file opened would get a standard stream's descriptor, and the output of C libraries
+    would go into it. And Python would print to stdout what is meant for a closed stderr.
     """
     for descriptor in range(3):
         try:
@@ -60,24 +60,24 @@ def prepare() -> None:
 
 
 class Lossy(io.TextIOWrapper):
-    """A stream for which what cannot be written is lost: no disk full of logs should end the work."""
+    """A stream that drops what it cannot write: the work must not fail because logs fill the disk."""
 
     def write(self, text: str) -> int:
-        """The characters taken, lost or not."""
+        """Returns the length of the text, written or dropped."""
         with suppress(OSError):
             super().write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Write what is left, if it can be."""
+        """Write what is buffered, if possible."""
         with suppress(OSError):
             super().flush()
 
 
 def readable(error: UnicodeError) -> tuple[str, int]:
-    """For a character that a stream's encoding lacks: another way to write it, and where to go on.
+    """Codec error handler: an escape for a character that the encoding lacks, and where to go on.
 
-    Bytes of a file's name that are no text stand in Python's strings as U+DC80 to U+DCFF.
+    Undecodable bytes of file names are U+DC80 to U+DCFF in Python's strings (surrogateescape).
     """
     if not isinstance(error, UnicodeEncodeError):
         raise error

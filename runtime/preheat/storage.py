@@ -1,4 +1,4 @@
-"""Files in and out: is this input worth opening, and outputs that appear whole or not at all."""
+"""Checks input files before costly work, and writes outputs atomically."""
 
 import errno
 import fcntl
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 RUNTIME = Path(__file__).resolve().parents[1]  # the folder that holds this package, and VERSION
-NO_SUCH_FLAG = (errno.EISDIR, errno.EOPNOTSUPP)  # what file systems say that do not know O_TMPFILE
+NO_SUCH_FLAG = (errno.EISDIR, errno.EOPNOTSUPP)  # errors of file systems without O_TMPFILE
 
 
 class InputError(Exception):
@@ -20,12 +20,12 @@ class InputError(Exception):
 
 
 def version() -> str:
-    """Of this program."""
+    """The version of this program."""
     return (RUNTIME / "VERSION").read_text().strip()
 
 
 def check(path: Path) -> None:
-    """Raise InputError for what a glance at the file system shows, before anything costly is loaded."""
+    """Raise InputError for what the file system alone can show, before anything costly is loaded."""
     try:
         if path.is_dir():
             raise InputError("is a folder; name the recordings in it, for instance with *.wav")
@@ -42,7 +42,7 @@ def check(path: Path) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise OSError if nothing can be written to a folder, as far as its file system tells."""
+    """Raise OSError if a folder is not writable, as far as its file system can say."""
     try:
         os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY))  # a file that never has a name
     except OSError as error:
@@ -51,9 +51,9 @@ def check_folder(folder: Path) -> None:
 
 
 def check_result(path: Path, recording: Path | None) -> None:
-    """Raise InputError for what shows beforehand that a recording's result cannot go to `path`.
+    """Raise InputError if it is clear beforehand that a recording's result cannot be written to `path`.
 
-    `recording`: where it is itself, None if elsewhere.
+    `recording`: its own path, None if it is not a local file.
     """
     try:
         if stat.S_ISDIR(path.lstat().st_mode):
@@ -62,13 +62,13 @@ def check_result(path: Path, recording: Path | None) -> None:
             raise InputError("its result would take its place; name another folder with -o")
     except FileNotFoundError:
         return
-    except OSError as error:  # the name is too long, mostly
+    except OSError as error:  # usually the name is too long
         raise InputError(f"its result cannot be {path}: {error.strerror}; rename the recording") from error
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write in place of `path`: readers see the old content or all of the new, never a part.
+    """Open a file that replaces `path` atomically: readers see all of the old or of the new content.
 
     It is written beside `path`, synced to the disk and renamed over it; on any error it is removed and
     `path` stays as it was. Raises OSError (disk full, no permission).
@@ -85,7 +85,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    # The rename itself is on the disk only once the folder is.
+    # The rename is durable only after the folder is synced, too.
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
@@ -94,18 +94,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def prefix(path: Path) -> str:
-    """What the names of the temporary files for `path` begin with: short, however long its own is."""
+    """The prefix of the names of temporary files for `path`: short even if its own name is long."""
     return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}."
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the temporary files of those who were killed while replacing `path`.
+    """Remove the temporary files of processes that were killed while replacing `path`.
 
-    A live writer holds a lock on its file. The process id in the name proves nothing: after a reboot the same
-    ids are used again.
+    A live writer holds a lock on its file. The process id in the name proves nothing: ids are reused after a
+    reboot.
     """
     name = re.compile(rf"{re.escape(prefix(path))}\d+\.tmp")
-    with suppress(OSError):  # what cannot be listed or removed is not worth failing for
+    with suppress(OSError):  # leftovers are no reason to fail
         for leftover in [found for found in path.parent.iterdir() if name.fullmatch(found.name)]:
             with suppress(OSError), leftover.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Subtitles as broadcasters want them, or as openai/whisper lays them out; srt and vtt."""
+"""Subtitles by broadcasters' rules, or laid out as by openai/whisper; srt and vtt."""
 
 import re
 from collections.abc import Iterator
@@ -15,25 +15,25 @@ ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})  # what WebVT
 
 @dataclass(frozen=True)
 class Lines:
-    """How openai/whisper lays out subtitles, where it is told to; the names are its own."""
+    """openai/whisper's options for the layout of subtitles, with its names."""
 
     max_line_width: int | None = None  # characters
-    max_line_count: int | None = None  # lines in a cue; nothing without max_line_width
+    max_line_count: int | None = None  # lines in a cue; no effect without max_line_width
     max_words_per_line: int | None = None  # words in a cue
     highlight_words: bool = False  # a cue for each word, with that underlined
 
 
 class Subtitles(NamedTuple):
-    """What is shown with a recording."""
+    """The subtitles of a recording."""
 
     cues: list[Cue]
-    openai: bool  # they are openai/whisper's, and written byte for byte as it does
+    openai: bool  # laid out as by openai/whisper: written byte for byte as it does
 
 
 def subtitles(transcript: Transcript, lines: Lines) -> Subtitles:
-    """By the rules of cues.py; openai/whisper's cues if `lines` are asked for, or there are no words.
+    """Subtitles by the rules of cues.py; openai/whisper's if `lines` are set or words are missing.
 
-    Cues of one channel do not overlap; those of several may, as people do.
+    Cues of one channel do not overlap. Those of different channels may, as people talk at the same time.
     """
     segments = transcript.segments
     wordless = bool(segments) and segments[0].words is None
@@ -54,7 +54,7 @@ def subtitles(transcript: Transcript, lines: Lines) -> Subtitles:
 
 
 def srt(shown: Subtitles) -> str:
-    """SubRip, which has no way to write an arrow."""
+    """SubRip, which cannot escape "-->" in a text."""
     return "".join(
         f"{number}\n{clock(cue.start, ',')} --> {clock(cue.end, ',')}\n"
         f"{f'{cue.voice}: ' if cue.voice else ''}"
@@ -64,7 +64,7 @@ def srt(shown: Subtitles) -> str:
 
 
 def vtt(shown: Subtitles) -> str:
-    """WebVTT; openai/whisper's has hours only where there are some, and nothing escaped."""
+    """WebVTT; in openai/whisper's layout hours are omitted if 0, and nothing is escaped."""
     return "WEBVTT\n\n" + "".join(
         f"{clock(cue.start, '.', hours=not shown.openai)} --> {clock(cue.end, '.', hours=not shown.openai)}\n"
         f"{f'<v {cue.voice}>' if cue.voice else ''}"
@@ -74,7 +74,7 @@ def vtt(shown: Subtitles) -> str:
 
 
 def clock(seconds: float, marker: str, *, hours: bool = True) -> str:
-    """Hours (where there are none, only if `hours`), minutes, seconds and, after `marker`, milliseconds."""
+    """HH:MM:SS, `marker`, milliseconds; unless `hours`, without HH if it is 0."""
     minutes, milliseconds = divmod(round(1000 * seconds), 60_000)
     whole, minutes = divmod(minutes, 60)
     text = f"{minutes:02d}:{milliseconds // 1000:02d}{marker}{milliseconds % 1000:03d}"
@@ -87,7 +87,7 @@ def by_segments(segments: list[Segment]) -> Iterator[Cue]:
 
 
 def by_words(segments: list[Segment], lines: Lines) -> Iterator[Cue]:
-    """Cues as `lines` wants them; with highlight_words, one for each word and each pause."""
+    """Cues by the options in `lines`; with highlight_words, one for each word and each pause."""
     for words in groups(segments, lines):
         text = "".join(word.word for word in words)
         shown_until = words[0].start
@@ -104,16 +104,16 @@ def by_words(segments: list[Segment], lines: Lines) -> Iterator[Cue]:
 
 
 def groups(segments: list[Segment], lines: Lines) -> Iterator[list[Word]]:
-    """The words of each cue, a line break before those that begin a line.
+    """The words of each cue, with a line break before a word that begins a new line.
 
-    With both max_line_width and max_line_count a cue goes on over the end of a segment, though not over a
-    LONG_PAUSE; otherwise each segment begins one. As in openai/whisper (utils.py there), a word is
-    never cut, and the width is that of the text with its spaces, in characters.
+    With both max_line_width and max_line_count a cue may span segments, but not a LONG_PAUSE; otherwise each
+    segment begins a new cue. As in openai/whisper (utils.py there), words are never split, and the width
+    counts the characters of the text, spaces included.
     """
     over_segments = lines.max_line_width is not None and lines.max_line_count is not None
     widest, most = lines.max_line_width or UNLIMITED, lines.max_words_per_line or UNLIMITED
     group: list[Word] = []
-    length, count = 0, 1  # of the line, and of the lines
+    length, count = 0, 1  # characters in the line, and lines in the cue
     last = next((word.start for segment in segments for word in segment.words or []), 0.0)
     for segment in segments:
         for i, word in enumerate(segment.words or []):

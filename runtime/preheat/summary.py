@@ -1,4 +1,4 @@
-"""What became of each recording, told as it goes and in the end, and the exit code for all of them."""
+"""Reports the outcome of each recording, and of all at the end, and determines the exit code."""
 
 import json
 from collections import Counter
@@ -11,15 +11,15 @@ from preheat.outcome import CODES, DONE, FAILED, FAULTY, INCOMPLETE, LEFT, SKIPP
 from preheat.storage import check_folder, replacing
 from preheat.timing import Log, warn
 
-NAMED = 10  # recordings, where not all can be named
-ROWS = 30  # of the table; where there are more, only those that are not as they should be
+NAMED = 10  # recordings that a message names at most
+ROWS = 30  # recordings up to which the table has all of them; above, only those that are not done
 
 
 class Summary:
     """The outcomes so far."""
 
     def __init__(self, path: Path | None, log: Log) -> None:
-        """`path`: of the file to write in the end. Raises UsageError if nothing can be written there."""
+        """`path`: the JSON file to write at the end. Raises UsageError if it cannot be written there."""
         self.outcomes: list[Outcome] = []
         self._path, self._log = path, log
         try:
@@ -35,11 +35,11 @@ class Summary:
 
     @property
     def seconds(self) -> float:
-        """Of sound that was transcribed."""
+        """Seconds of sound that was transcribed."""
         return sum(each.seconds for each in self.outcomes)
 
     def add(self, outcome: Outcome) -> None:
-        """Note an outcome and tell the user of it."""
+        """Record an outcome and report it to the user."""
         self.outcomes.append(outcome)
         facts = asdict(outcome)
         if outcome.outcome in (DONE, INCOMPLETE):
@@ -48,13 +48,13 @@ class Summary:
             self._log.info(f"{outcome.name}: {line}", **facts)
         if outcome.outcome == SKIPPED:
             self._log.info(f"{outcome.name}: is done already", **facts)
-        elif outcome.problem and outcome.outcome != FAULTY:  # of which more has been told
+        elif outcome.problem and outcome.outcome != FAULTY:  # which is reported with a traceback
             warn(f"{outcome.name}: {outcome.problem}", **facts)
 
     def interrupt(self, names: Iterable[str]) -> None:
-        """Note, and tell, which of these are left."""
+        """Record and report which of these recordings are left."""
         names = list(names)
-        for outcome in self.outcomes:  # a name may stand for several
+        for outcome in self.outcomes:  # remove each once, as names may repeat
             if outcome.name in names:
                 names.remove(outcome.name)
         self.outcomes += [Outcome(name, LEFT) for name in names]
@@ -63,7 +63,7 @@ class Summary:
         warn(f"interrupted; not done: {shown}{more}" if names else "interrupted", not_done=names)
 
     def finish(self, code: int) -> int:
-        """Write the file, and tell the totals if there are several; the exit code, `code` if it is not 0."""
+        """Write the file, and report totals for several recordings; returns `code`, or if 0 the exit code."""
         code = code or self.code
         if self._path:
             try:

@@ -1,6 +1,6 @@
-"""What a terminal shows beyond lines: a bar while recordings are done, and a table of what became of them.
+"""What is shown on a terminal only: a progress bar, and a table of outcomes.
 
-By rich, which is imported only where there is a terminal.
+Both use rich, which is imported only for a terminal.
 """
 
 import sys
@@ -18,7 +18,7 @@ from preheat.timing import CONTROLS, Log
 
 @contextmanager
 def bar(log: Log, total: int) -> Iterator[Callable[[Outcome], None]]:
-    """A progress bar for `total` recordings; to be called with each that is done."""
+    """A progress bar for `total` recordings; call the result with each Outcome."""
     columns = (
         BarColumn(),
         MofNCompleteColumn(),

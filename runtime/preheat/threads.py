@@ -1,4 +1,4 @@
-"""Threads that do work in the background or share it: none keeps the process from its end."""
+"""Threads that work in the background or share work; none of them keeps the process from ending."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +16,7 @@ def start(work: Callable[[], None]) -> bool:
 
 @contextmanager
 def meanwhile(work: Callable[[], None]) -> Iterator[None]:
-    """Run `work` in another thread, to its end, during the block; not at all if the system has none left."""
+    """Run `work` in another thread during the block, and wait for it; skipped if no thread can be started."""
     thread = Thread(target=work, daemon=True)
     with suppress(RuntimeError):
         thread.start()
@@ -28,9 +28,9 @@ def meanwhile(work: Callable[[], None]) -> Iterator[None]:
 
 
 def share(chunks: range, work: Callable[[Iterator[int]], None], threads: int) -> None:
-    """Run `work` in some threads, this one among them; all take their next chunk from the same iterator.
+    """Run `work` in several threads, including this one; all take chunks from the same iterator.
 
-    Returns when all have ended. An error in one of them, or Ctrl-C in this one, ends all and is raised.
+    Returns when all have ended. An error in one of them, or Ctrl-C in this one, stops all and is raised.
     """
     left = iter(chunks)
     errors: list[BaseException] = []
@@ -41,11 +41,11 @@ def share(chunks: range, work: Callable[[Iterator[int]], None], threads: int) ->
         except BaseException as error:
             if not errors:
                 errors.append(error)
-        for _ in left:  # after an error the others find nothing more to do
+        for _ in left:  # after an error, leave nothing for the others
             pass
 
     helpers = [Thread(target=run, daemon=True) for _ in range(min(threads, len(chunks)) - 1)]
-    with suppress(RuntimeError):  # the system has no thread left: fewer do it as well
+    with suppress(RuntimeError):  # the system has no thread left: fewer will do
         for helper in helpers:
             helper.start()
     run()
@@ -53,4 +53,4 @@ def share(chunks: range, work: Callable[[Iterator[int]], None], threads: int) ->
         if helper.ident is not None:
             helper.join()
     if errors:
-        raise errors.pop()  # kept in the list, it would keep this frame, and so all that `work` holds
+        raise errors.pop()  # pop, or list, error and frame form a cycle that keeps what `work` holds

@@ -1,4 +1,4 @@
-"""What happens when, and how long it takes: one clock, which starts with the process."""
+"""Messages on stderr and timing of phases; the clock starts with the process."""
 
 import json
 import os
@@ -13,15 +13,15 @@ from pathlib import Path
 PROGRESS_EVERY = 5.0  # seconds
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}  # as in files' names
 
-as_json = False  # whether what is told is for machines: set once, by the command line
+as_json = False  # whether messages are printed as JSON: set once, by the command line
 
 
 def now() -> float:
-    """Seconds since this process started, as the kernel noted it (to 10 ms)."""
+    """Seconds since the kernel started this process (to 10 ms)."""
     return max(time.clock_gettime(time.CLOCK_BOOTTIME) - started(), 0.0)
 
 
-@cache  # to read it takes memory, which may have run out when that is to be reported
+@cache  # reading it needs memory, which may have run out by the time an error is reported
 def started() -> float:
     """When this process started, in seconds since boot."""
     # proc(5): field 22 is the start in clock ticks since boot; field 2, the name, may hold spaces.
@@ -30,12 +30,12 @@ def started() -> float:
 
 
 def warn(text: str, **facts: object) -> None:
-    """Tell what went wrong, in one line on stderr; --quiet or not. `facts`: as of `tell`."""
+    """Report a problem in one line on stderr, even with --quiet. `facts`: see `tell`."""
     tell("warning", text, f"transcribe: {text.translate(CONTROLS)}", facts)
 
 
 def tell(level: str, text: str, line: str, facts: dict[str, object]) -> None:
-    """Print `line` on stderr or, for machines, an object of JSON with the text and the facts."""
+    """Print `line` on stderr or, if `as_json`, a JSON object with the text and the facts."""
     if as_json:
         when = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": when, "level": level, "message": text} | facts)
@@ -43,32 +43,32 @@ def tell(level: str, text: str, line: str, facts: dict[str, object]) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Why something failed, in one line: the first that the error has to say."""
+    """Why something failed: the first line of the error's message, or its class."""
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
 class Log:
-    """What the user is told on stderr, and the phases that --timings shows."""
+    """Messages to the user on stderr, and the phases that --timings shows."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
-        self.display: Callable[[float], None] | None = None  # shows how much of a recording is done
+        self.display: Callable[[float], None] | None = None  # shows the done part, 0 to 1, of a recording
         self.phases: list[dict[str, str | float]] = []
         self.told = now()
         self.note("start python", 0.0)
 
     @property
     def on_terminal(self) -> bool:
-        """Whether a person sees what is told, in color if he likes."""
+        """Whether messages go to a terminal, in text."""
         return sys.stderr.isatty() and not self.quiet and not as_json
 
     def info(self, text: str, **facts: object) -> None:
-        """Tell how the work goes on, with the time; unless --quiet. `facts`: as of `tell`."""
+        """Print a message with the time, unless --quiet. `facts`: see `tell`."""
         if not self.quiet:
             tell("info", text, f"[{now():8.3f} s] {text.translate(CONTROLS)}", facts)
 
     def progress(self, part: float) -> None:
-        """Tell how much of a recording is done, now and then."""
+        """Report the done part, 0 to 1, of a recording; printed every PROGRESS_EVERY seconds at most."""
         if self.display:
             self.display(part)
         elif (at := now()) - self.told >= PROGRESS_EVERY:
@@ -76,14 +76,14 @@ class Log:
             self.info(f"{part:.0%} done")
 
     def note(self, name: str, start: float) -> float:
-        """Note a phase from `start` to now; returns its length in seconds."""
+        """Record a phase from `start` to now; returns its length in seconds."""
         end = now()
         self.phases.append({"name": name, "start_s": round(start, 3), "end_s": round(end, 3)})
         return end - start
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Note the block as a phase, even if it fails."""
+        """Record the block as a phase, even if it fails."""
         start = now()
         try:
             yield
@@ -91,7 +91,7 @@ class Log:
             self.note(name, start)
 
     def seconds(self, name: str) -> float:
-        """The length of all phases with this name together."""
+        """The total length of all phases with this name."""
         return sum(
             float(phase["end_s"]) - float(phase["start_s"]) for phase in self.phases if phase["name"] == name
         )

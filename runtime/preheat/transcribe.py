@@ -1,7 +1,7 @@
-"""The order of work for the command: speech in files to text.
+"""The command's sequence of work, from its arguments to the written results.
 
-Results go to stdout or to files, everything else to stderr. Only light modules are imported up here: what
-costs time comes when nothing cheap can fail any more.
+Results go to stdout or to files, everything else to stderr. Only light modules are imported at the top:
+expensive imports wait until the cheap checks have passed.
 """
 
 import gc
@@ -52,13 +52,13 @@ class Job:
     if_exists: str  # of delivery.IF_EXISTS
     formats: list[str]  # of formats.FORMATS
     lines: Lines  # of subtitles
-    timings: str | None  # what is told of them in the end: "text", "json" or nothing
-    summary: Path | None  # a file for what became of each recording
+    timings: str | None  # how they are printed at the end: "text", "json"; None: not at all
+    summary: Path | None  # a JSON file for the outcome of each recording
 
 
 @dataclass(frozen=True)
 class Desk:
-    """Where what is done is handed in."""
+    """Takes finished transcripts and outcomes."""
 
     delivery: Delivery
     recipe: Recipe
@@ -67,20 +67,20 @@ class Desk:
     log: Log
 
     def deliver(self, transcript: Transcript, task: Task) -> None:
-        """Write a transcript, to its end, whoever interrupts. Raises InputError and BrokenPipeError."""
-        if task.places:  # to standard output, nobody waits for the end of it
+        """Write a transcript; to files without interruption. Raises InputError and BrokenPipeError."""
+        if task.places:  # standard output may be interrupted
             self.interruptions.hold()
         self.delivery.deliver(transcript, task, self.recipe, self.log)
 
     def settle(self, outcome: Outcome) -> None:
-        """Note what became of a recording. Raises Interrupted if somebody wants an end."""
+        """Record the outcome of a recording. Raises Interrupted if a signal has come meanwhile."""
         self.summary.add(outcome)
         self.interruptions.release()
 
 
 def run(job: Job, log: Log, interruptions: Interruptions) -> int:
-    """All the work, what is cheap and may fail first; returns the exit code."""
-    gc.disable()  # imports make 300,000 objects that stay; to look for garbage among them takes time
+    """Do all the work, cheap checks first; returns the exit code."""
+    gc.disable()  # imports create 300,000 permanent objects; collecting among them would take time
     if job.lines.max_line_count and not job.lines.max_line_width:
         warn("--max_line_count does nothing without --max_line_width")
     delivery = Delivery([target(text) for text in job.outputs], job.formats, job.lines, job.if_exists)
@@ -109,7 +109,7 @@ def run(job: Job, log: Log, interruptions: Interruptions) -> int:
 
 
 def work(tasks: list[Task], job: Job, desk: Desk) -> None:
-    """Load the model and do all recordings; each is listened to while the one before it is transcribed."""
+    """Load the model and transcribe all recordings; each is read while the previous one is transcribed."""
     log, asked = desk.log, job.asked
     strategies = [strategy for strategy in STRATEGIES if job.load in ("auto", strategy)]
     for skipped in set(STRATEGIES).difference(strategies):
@@ -119,7 +119,7 @@ def work(tasks: list[Task], job: Job, desk: Desk) -> None:
     begin(sources[:AHEAD])
     loading = Loading(job.home, name, strategies, job.device, log)
     with log.phase("import audio"), enough_memory("what reads recordings cannot be imported"):
-        from preheat.audio import recording, vad  # noqa: PLC0415  what fails sooner should not wait for it
+        from preheat.audio import recording, vad  # noqa: PLC0415  slow: after all that may fail sooner
     with enough_memory("no recording can be read"):
         detector = vad.Detector.load()
         ahead = recording.Reader(sources[0].open, detector, asked, log)  # while torch is imported
@@ -145,18 +145,18 @@ def work(tasks: list[Task], job: Job, desk: Desk) -> None:
 
 
 def begin(sources: list[Source]) -> None:
-    """Have recordings that are elsewhere fetched."""
+    """Start to fetch recordings that are not local files."""
     for source in sources:
         source.begin()
 
 
 def prepare(model: Model, job: Job, log: Log) -> "Decoder":
-    """The model, ready to decode as asked."""
+    """A decoder for the model, with the options of the job."""
     import torch  # noqa: PLC0415  as above
 
     from preheat.model import batched, decoding  # noqa: PLC0415  as above
 
-    torch.manual_seed(0)  # the same words each time, where a temperature makes them a matter of chance
+    torch.manual_seed(0)  # for reproducible results: temperatures above 0 sample tokens
     if job.threads:
         torch.set_num_threads(job.threads)
     size = job.batch_size or batched.affordable(model.network)
@@ -164,7 +164,7 @@ def prepare(model: Model, job: Job, log: Log) -> "Decoder":
 
 
 def transcribe(task: Task, reader: "Reader", decoder: "Decoder", job: Job, desk: Desk) -> Outcome:
-    """Do one recording, whatever happens, and say what became of it."""
+    """Transcribe one recording; any error but BrokenPipeError becomes an outcome."""
     try:
         prepared = reader.result()
         start = now()
@@ -193,13 +193,13 @@ def transcribe(task: Task, reader: "Reader", decoder: "Decoder", job: Job, desk:
 
 
 def fault(where: str) -> None:
-    """Tell of an error that is being handled and that is not the user's."""
+    """Report the error being handled as a bug in this program."""
     warn(f"{where}: a fault of transcribe {version()}, not yours; please report it with these lines")
     traceback.print_exc()
 
 
 def report(style: str, model: Model, ready: float, seconds: float, log: Log) -> None:
-    """What --timings shows; `ready`: when the model was, `seconds`: how long the recordings are."""
+    """Print --timings; `ready`: when the model was ready (s), `seconds`: total length of the recordings."""
     spent = log.seconds("transcribe")
     log.report(
         style,

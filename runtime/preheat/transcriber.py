@@ -1,6 +1,6 @@
-"""One model, opened once, that transcribes recordings: for the command, and for Python programs.
+"""The library's Transcriber, a model that is opened once, and what the command shares with it.
 
-Only light modules are imported up here, as the command does it.
+Only light modules are imported at the top, as the command imports this, too.
 """
 
 import os
@@ -56,7 +56,7 @@ class Transcriber:
         strategies = [strategy for strategy in STRATEGIES if load in ("auto", strategy)]
         loading = Loading(home, find(home, model), strategies, device, log)
         with enough_memory("torch cannot be imported"):
-            # All of it, as others in this process may need what `Loading` would leave out.
+            # All of torch, as other code in this process may need what `Loading` would leave out.
             import torch  # noqa: F401, PLC0415  while the state file is read
         with enough_memory("no recording can be read"):
             from preheat.audio import vad  # noqa: PLC0415  as above
@@ -95,7 +95,7 @@ class Transcriber:
         try:
             prepared = self._prepare(audio, asked)
             with self._lock, torch.random.fork_rng([device] if device.type == "cuda" else []):
-                torch.manual_seed(0)  # where a temperature makes words a matter of chance
+                torch.manual_seed(0)  # temperatures above 0 sample tokens
                 decoder.options, decoder.growing = asked, False
                 return write_down(prepared, decoder, sequentially=sequential)
         except InputError as error:
@@ -114,7 +114,7 @@ class Transcriber:
 
 
 def check_asked(asked: Options, name: str, vocabulary: "Vocabulary") -> None:
-    """Raise UsageError if the model knows nothing of what is asked for."""
+    """Raise UsageError if the model does not support the language or task."""
     known = vocabulary.languages
     if asked.language is not None and asked.language not in known:
         raise UsageError(f"{name} knows no language {asked.language}; it knows {', '.join(sorted(known))}")
@@ -124,12 +124,12 @@ def check_asked(asked: Options, name: str, vocabulary: "Vocabulary") -> None:
 
 
 def write_down(prepared: "list[Prepared]", decoder: "Decoder", *, sequentially: bool) -> Transcript:
-    """What is said in a recording, or in its channels. Raises InputError."""
+    """Transcribe a recording, or its channels. Raises InputError."""
     return merged({each.channel: transcribed(each, decoder, sequentially=sequentially) for each in prepared})
 
 
 def transcribed(prepared: "Prepared", decoder: "Decoder", *, sequentially: bool) -> Transcript:
-    """What is said in one channel. Raises InputError if there is not the memory for one window at a time."""
+    """Transcribe one channel. Raises InputError if there is not enough memory for even one window."""
     import torch  # noqa: PLC0415  there by now
 
     from preheat.model import batched, sequential  # noqa: PLC0415  there by now, or small
@@ -144,6 +144,6 @@ def transcribed(prepared: "Prepared", decoder: "Decoder", *, sequentially: bool)
         problem = memory.shortage(error)
         if problem is None:
             raise
-    decoder.forget()  # not before the error is gone, which holds what its frames do
+    decoder.forget()  # only here, after the error is gone: its traceback keeps tensors alive
     cure = "see what nvidia-smi says, or use --device cpu" if "CUDA" in problem else memory.CURE
     raise InputError(f"cannot be transcribed: {problem}; {cure}")

@@ -1,4 +1,4 @@
-"""What was said in a recording: words in segments in a transcript."""
+"""The result of a transcription: a transcript of segments of words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 class Word:
     """One word and when it is said, in seconds of the recording."""
 
-    word: str  # as decoded, so mostly with a space in front
+    word: str  # as decoded, usually with a leading space
     start: float
     end: float
-    probability: float  # mean of its tokens'
+    probability: float  # mean of its tokens' probabilities
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,18 @@ class Segment:
     seek: int  # log-mel frame (10 ms) at which the window began
     start: float
     end: float
-    text: str  # as decoded, so mostly with a space in front
-    tokens: list[int]  # with its timestamps
+    text: str  # as decoded, usually with a leading space
+    tokens: list[int]  # including timestamps
     temperature: float  # at which the window was decoded
     avg_logprob: float  # of the window's tokens
     compression_ratio: float  # of the window's text
     no_speech_prob: float  # of the window
-    words: list[Word] | None = None  # if they were asked for
-    channel: str | None = None  # in which it is said, if each was transcribed on its own
+    words: list[Word] | None = None  # if asked for
+    channel: str | None = None  # its channel's name, if channels were transcribed separately
 
     @property
     def line(self) -> str:
-        """Its text, and in front of it the channel, if there is one."""
+        """The text, prefixed by the channel if there is one."""
         text = self.text.strip()
         return f"{self.channel}: {text}" if self.channel else text
 
@@ -44,7 +44,7 @@ class Transcript:
     language: str  # code, as in "en"
     segments: list[Segment]
     language_probability: float | None = None  # 0 to 1; None if the language was not detected
-    incomplete: str | None = None  # what of the recording could not be read, in one line; None: nothing
+    incomplete: str | None = None  # what could not be read, in one line; None: nothing
 
     @property
     def complete(self) -> bool:
@@ -53,12 +53,12 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """All segments' text, as decoded, so mostly with a space in front."""
+        """The text of all segments, as decoded, usually with a leading space."""
         return "".join(segment.text for segment in self.segments)
 
 
 def merged(channels: Mapping[str | None, Transcript]) -> Transcript:
-    """The transcripts of a recording's channels as one, by time; its language is that of the longest text."""
+    """Merge the transcripts of channels by time; the language is that of the channel with most text."""
     found = list(channels.values())
     if len(found) == 1:
         return found[0]

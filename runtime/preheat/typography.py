@@ -1,4 +1,4 @@
-"""How text is set in lines: how wide it is, where a line may end, and where a sentence does."""
+"""Text in lines: its width, where a line may break, and where sentences and clauses end."""
 
 # ruff: noqa: RUF001  full-width punctuation is meant
 
@@ -14,28 +14,28 @@ SPACELESS = (
 WITHOUT_SPACES = re.compile(f"[{SPACELESS}]")
 CHUNK = re.compile(r"(\s*)(\S+)")
 CLUSTER = re.compile(f"[{SPACELESS}]|[^{SPACELESS}]+")
-# By Unicode's categories: marks and closing punctuation, and opening punctuation.
+# Unicode categories: of marks and closing punctuation, and of opening punctuation.
 NEVER_FIRST, NEVER_LAST = {"Mn", "Mc", "Me", "Cf", "Lm", "Pe", "Pf", "Po"}, {"Ps", "Pi"}
 SMALL_KANA = "ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ"  # no line begins with these
-LEADING_VOWELS = "เแโใไເແໂໃໄ"  # nor ends with these, of Thai and Lao, which stand before their consonant
-SPACED = "!?:;»%"  # as in French: a space in front, which no line ends at
+LEADING_VOWELS = "เแโใไເແໂໃໄ"  # no line ends with these Thai and Lao vowels, written before their consonant
+SPACED = "!?:;»%"  # no line breaks at a space before these, as in French
 CLOSING = "\"'”’»)\\]」』）"
 SENTENCE_END = re.compile(f"[.!?…。！？｡؟۔।॥][{CLOSING}]*$")
 CLAUSE_END = re.compile(f"[,;:،、，；：؛–—][{CLOSING}]*$")
-ABBREVIATION = re.compile(r"\W*(\w|Mr|Mrs|Ms|Dr|Prof|St|Hr|Fr)\.")  # before a name, mostly
+ABBREVIATION = re.compile(r"\W*(\w|Mr|Mrs|Ms|Dr|Prof|St|Hr|Fr)\.")  # usually before a name
 
 
 def width(text: str) -> int:
-    """Columns that text takes: two for a wide character, none for a combining mark."""
+    """Columns of a text: two for a wide character, none for a combining mark."""
     import wcwidth  # noqa: PLC0415  takes 30 ms, and only subtitles need it
 
     return max(wcwidth.wcswidth(text), 0)
 
 
 def chunks(text: str) -> Iterator[tuple[bool, str]]:
-    """The words of a text without control characters, each with whether a space is in front of it.
+    """The words of a text, each with whether a space precedes it; control characters are dropped.
 
-    In scripts without spaces, its characters.
+    In scripts without spaces, single characters.
     """
     printable = "".join(c for c in text if c.isspace() or category(c) != "Cc")
     for space, word in CHUNK.findall(printable):
@@ -43,7 +43,7 @@ def chunks(text: str) -> Iterator[tuple[bool, str]]:
 
 
 def may_part(before: str, after: str, *, space: bool) -> bool:
-    """Whether a line may end between two texts; `space`: whether there is one between them."""
+    """Whether a line may break between two texts; `space`: whether a space is between them."""
     last, first = before[-1], after[0]
     if space:
         return first not in SPACED and category(last) not in NEVER_LAST
@@ -62,5 +62,5 @@ def ends_sentence(text: str, following: str) -> bool:
 
 
 def ends_clause(text: str) -> bool:
-    """Whether text ends as before a short breath."""
+    """Whether text ends with the punctuation of a clause, such as a comma."""
     return bool(CLAUSE_END.search(text))

@@ -1,4 +1,4 @@
-"""What options may be set to: from the words of the command line to values, or to what is wrong with them."""
+"""Converters of the command line's option values, for argparse's `type`."""
 
 import math
 import os
@@ -17,7 +17,7 @@ def formats(text: str) -> list[str]:
 
 
 def language(text: str) -> str:
-    """The code of a language that Whisper was trained on, which not every model knows."""
+    """The code of a language that Whisper was trained on; not every model knows all of them."""
     if (code := languages.code(text)) is None:
         meant = [f"{name} ({languages.CODES[name]})" for name in languages.similar(text)]
         hint = f"is it {' or '.join(meant)}? " if meant else ""
@@ -26,7 +26,7 @@ def language(text: str) -> str:
 
 
 def utf8(text: str) -> str:
-    """Text as it was meant, whatever the locale; bytes that are not UTF-8 are no text."""
+    """An argument's bytes decoded as UTF-8, whatever the locale."""
     try:
         return os.fsencode(text).decode()
     except UnicodeError as error:
@@ -41,7 +41,7 @@ def boolean(text: str) -> bool:
 
 
 def negated(text: str) -> bool:
-    """The opposite, for options that are the opposite of ours."""
+    """The opposite boolean, for options of other commands that mean the opposite of ours."""
     return not boolean(text)
 
 
@@ -64,7 +64,7 @@ def temperatures(text: str) -> tuple[float, ...]:
 
 
 def threshold(text: str) -> float | None:
-    """A number, or None to leave the test out."""
+    """A number, or None to disable the test."""
     if text == "None":
         return None
     try:
@@ -85,7 +85,7 @@ def number(text: str) -> float:
 
 
 def increment(text: str) -> float:
-    """A number above 0; for None one that leads beyond all temperatures."""
+    """A number above 0; for None, one so large that no further temperature follows."""
     value = threshold(text)
     if value is not None and value <= 0:
         raise ArgumentTypeError(f"{text!r} is not a number above 0, nor None")

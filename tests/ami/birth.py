@@ -1,10 +1,10 @@
-"""The tags that things on EC2 are made with, as a current Packer sends them.
+"""Adds the tags with which a current Packer creates EC2 resources.
 
-Debian's Packer 1.6.6, by which the tests run where there is no newer one, tags some things only later, and
-moto leaves out some tags that it is told. No real AMI is made by either, so what they leave out is added.
-The order that is judged then is that of packer-plugin-amazon 1.8 (builder/ebs/builder.go, step_create_ami.go;
-common/step_run_spot_instance.go): a launch template and CreateImage carry run_tags, ModifyImageAttribute
-comes next, CreateTags last. test_policy.py makes those calls as they are, too.
+Debian's Packer 1.6.6, with which the tests run if there is no newer one, sets some tags only later, and moto
+ignores some tags in requests. No real AMI is made with either, so the missing tags are added here, and the
+policy is checked against the order of calls of packer-plugin-amazon 1.8 (builder/ebs/builder.go,
+step_create_ami.go; common/step_run_spot_instance.go): a launch template and CreateImage carry run_tags,
+ModifyImageAttribute comes next, CreateTags last. test_policy.py also makes exactly these calls.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ def without_snapshot_tags(parameters: Mapping[str, str]) -> dict[str, str]:
 
 
 def tag(ec2: Backend, action: str, parameters: Mapping[str, str]) -> None:
-    """Set the tags that what a call has just made was to have from the first."""
+    """Set the tags with which a call should have created its resources."""
     if action in ("ec2:CreateImage", "ec2:CopyImage"):
         for ami in ec2.amis.values():
             if ami.owner_id == ACCOUNT and ami.name == parameters["Name"]:

@@ -1,8 +1,7 @@
-"""What AWS asks a caller's policy about a call: which actions on which resources, with its tags.
+"""The permissions that AWS checks for a call: which actions on which resources, with which tags.
 
-By the Service Authorization Reference, with the tags of the moment. A call that makes something with tags on
-it is also asked for ec2:CreateTags, with ec2:CreateAction; some calls do for the caller what is an action of
-its own.
+By the Service Authorization Reference, with the tags at the time of the call. A call that creates something
+with tags also needs ec2:CreateTags, with the condition key ec2:CreateAction. Some calls imply other actions.
 """
 
 import re
@@ -14,7 +13,7 @@ from tests.ami.iam import Question, UnknownError
 ACCOUNT = "123456789012"  # moto's
 FREE = {"sts:GetCallerIdentity"}  # needs no permission
 
-# What a call makes; it may also name what is there already. Key pairs and the like are named by their caller.
+# What a call creates; it may also name existing resources. The caller names key pairs and the like.
 MAKES: dict[str, tuple[str, ...]] = {
     "ec2:CopyImage": ("image", "snapshot"),
     "ec2:CreateFleet": ("fleet",),
@@ -23,7 +22,7 @@ MAKES: dict[str, tuple[str, ...]] = {
     "ec2:CreateSecurityGroup": ("security-group",),
     "ec2:RunInstances": ("instance", "network-interface", "volume"),
 }
-# What does something to what is there, or makes what the caller names.
+# Calls that change existing resources, or create what the caller names.
 CHANGES = {
     *("ec2:AuthorizeSecurityGroupIngress", "ec2:CreateKeyPair", "ec2:CreateTags", "ec2:DeleteKeyPair"),
     *("ec2:DeleteLaunchTemplate", "ec2:DeleteSecurityGroup", "ec2:DeleteSnapshot", "ec2:DeleteVolume"),
@@ -44,11 +43,11 @@ ID = re.compile(rf"({'|'.join(KINDS)})-[0-9a-f]+")
 NOT_NAMED = re.compile(r"(?:.+\.)?(?:Filter|Tag|TagSpecification)\.\d")  # ids in there are values
 NAMED = re.compile(r"(KeyName|LaunchTemplateName)$")
 
-Tags = Callable[[str, str], Mapping[str, str]]  # of what has an id in a region, at the moment
+Tags = Callable[[str, str], Mapping[str, str]]  # (region, id) → current tags
 
 
 def questions(action: str, region: str, parameters: Mapping[str, Any], tags: Tags) -> Iterator[Question]:
-    """Everything that must be allowed for the call to be; UnknownError for one that is not modelled here."""
+    """Every permission that the call needs. Raises UnknownError for calls that are not modelled here."""
     service, _, name = action.partition(":")
     if action in FREE:
         return
@@ -93,7 +92,7 @@ def of_ec2(action: str, region: str, parameters: Mapping[str, Any], tags: Tags) 
 def existing(
     region: str, parameters: Mapping[str, Any], tags: Tags
 ) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """What is there and named by the call, with its tags."""
+    """The existing resources that the call names, with their tags."""
     for key, value in parameters.items():
         if NOT_NAMED.match(key):
             continue

@@ -1,8 +1,8 @@
 """EC2, SSM and STS for the tests: moto's server, whose every request is recorded.
 
-A test can look at a request, interrupt something by it, or answer in AWS's place. What `make ami` needs and
-moto does not do is done here: the deprecation date, IMDSv2 on an AMI, quotas, tags that things have from the
-first, snapshots that go with an AMI. What docs/builder-policy.json does not allow the builder is refused.
+A test can inspect a request, interrupt a process when one comes, or answer instead of AWS. What `make ami`
+needs but moto lacks is added here: the deprecation date, IMDSv2 on an AMI, quotas, tags on creation, and
+deletion of an AMI's snapshots with it. The builder is refused what docs/builder-policy.json does not allow.
 """
 
 import json
@@ -28,7 +28,7 @@ from tests.ami.iam import Statement, UnknownError, allows
 
 DEBIAN = "136693071363"
 HOME, ABROAD = "us-east-1", "eu-west-1"
-BUILDER = "builder"  # the access key of who has the policy, and nothing else
+BUILDER = "builder"  # access key of the user who has only the builder's policy
 POLICY = json.loads((ROOT / "docs/builder-policy.json").read_text())
 
 XML, JSON = "text/xml", "application/x-amz-json-1.1"
@@ -50,7 +50,7 @@ class Request:
 
     @property
     def rehearsed(self) -> bool:
-        """Whether EC2 is only to say if it would."""
+        """Whether it is a dry run."""
         return self.parameters.get("DryRun") == "true"
 
 
@@ -63,7 +63,7 @@ class Refusal:
     status: int = 400
 
 
-Hook = Callable[[Request], Refusal | str | None]  # a refusal, or an answer, or let moto answer
+Hook = Callable[[Request], Refusal | str | None]  # returns an error, an answer, or None to let moto answer
 
 
 @dataclass
@@ -75,14 +75,14 @@ class Cloud:
     requests: list[Request] = field(default_factory=list)
     before: dict[str, Hook] = field(default_factory=dict)  # by action
     after: dict[str, Hook] = field(default_factory=dict)
-    granted: list[Statement] = field(default_factory=list)  # beside the policy, as docs/ami.md says
-    denied: list[str] = field(default_factory=list)  # what is not allowed and was asked for
+    granted: list[Statement] = field(default_factory=list)  # added to the policy, as docs/ami.md describes
+    denied: list[str] = field(default_factory=list)  # requests that the policy did not allow
     moto: DomainDispatcherApplication = field(
         default_factory=lambda: DomainDispatcherApplication(create_backend_app)
     )
 
     def reset(self) -> None:
-        """Begin anew: no instances, no AMIs but Debian's, no hooks."""
+        """Reset: no instances, no AMIs but Debian's, no hooks."""
         moto_api_backend.reset()
         self.requests.clear()
         self.before.clear()
@@ -92,11 +92,11 @@ class Cloud:
         self.quota = 64.0
 
     def calls(self, action: str) -> list[Request]:
-        """The requests for an action so far, less those that only ask whether they would be granted."""
+        """The requests for an action so far, without dry runs."""
         return [request for request in self.requests if request.action == action and not request.rehearsed]
 
     def client(self, service: str, region: str = HOME, access_key: str = "testing") -> Any:
-        """A client for the test's own questions, or for the builder's by its access key."""
+        """A client for the test itself, or with the access key BUILDER for the builder."""
         keys = {"aws_access_key_id": access_key, "aws_secret_access_key": "testing"}
         return boto3.client(service, region_name=region, endpoint_url=self.url, **keys)
 
@@ -106,13 +106,13 @@ class Cloud:
         return key.strip()
 
     def set_state(self, state: str, region: str = HOME) -> None:
-        """Let the account's AMIs in a region be pending, as they are for minutes, or failed, as some are."""
+        """Set the state of the account's AMIs in a region: pending, as for the first minutes, or failed."""
         amis = get_backend("ec2")[ACCOUNT][region].amis
         for image in self.own_amis(region):
             amis[image["ImageId"]].state = state
 
     def leftovers(self) -> list[str]:
-        """What a build may not leave: instances, volumes, key pairs, security groups, snapshots of no AMI."""
+        """What a build must not leave: instances, volumes, key pairs, security groups, orphaned snapshots."""
         ec2 = self.client("ec2")
         instances = [i for r in ec2.describe_instances()["Reservations"] for i in r["Instances"]]
         groups = ec2.describe_security_groups()["SecurityGroups"]
@@ -134,7 +134,7 @@ class Cloud:
         return found
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer one request, as WSGI has it."""
+        """Answer one request, as a WSGI application."""
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         request = parsed(environ, body)
         if request.action == "ec2:CreateImage":
@@ -161,11 +161,11 @@ class Cloud:
         return reply
 
     def tags(self, region: str, name: str) -> dict[str, str]:
-        """The tags that something has at the moment."""
+        """The current tags of a resource."""
         return dict(get_backend("ec2")[ACCOUNT][region].tags.get(name, {}))
 
     def judged(self, request: Request) -> Refusal | None:
-        """What the policy says of a call by the builder; None if it is allowed."""
+        """The error if the policy does not allow a call by the builder; else None."""
         if request.access_key != BUILDER:
             return None
         also = [("ec2:DeleteSnapshot", {"SnapshotId": name}) for name in self.deleted_with(request)]
@@ -186,14 +186,14 @@ class Cloud:
         return Refusal(name, f"the policy does not allow {denied[0]}", 403)
 
     def deleted_with(self, request: Request) -> list[str]:
-        """The snapshots that go with an AMI when that is asked for: moto keeps them."""
+        """The snapshots to delete with an AMI, if the request asks for that; moto keeps them."""
         if request.action != "ec2:DeregisterImage" or "DeleteAssociatedSnapshots" not in request.parameters:
             return []
         ami = get_backend("ec2")[ACCOUNT][request.region].amis.get(request.parameters["ImageId"])
         return [ami.ebs_snapshot.id] if ami and ami.state != "pending" else []
 
     def own_answer(self, request: Request) -> str | None:
-        """The answer to what moto does not know."""
+        """Our answer to requests that moto does not support."""
         if request.action == "servicequotas:GetServiceQuota":
             return json.dumps({"Quota": {"Value": self.quota}})
         if request.action == "ec2:EnableImageDeprecation" or "ImdsSupport.Value" in request.parameters:
@@ -202,7 +202,7 @@ class Cloud:
 
 
 def parsed(environ: dict[str, Any], body: bytes) -> Request:
-    """What a request asks for: EC2 and STS send a form, the others JSON and a header with the action."""
+    """Parse a request: EC2 and STS use forms, the others JSON and a header with the action."""
     scope = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].split(",")[0].split("/")
     region, service = scope[2:4] if len(scope) > 3 else ("", "")
     if target := environ.get("HTTP_X_AMZ_TARGET"):

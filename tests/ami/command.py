@@ -28,9 +28,9 @@ CHOICES: dict[str, Any] = {
     "copy_regions": {ABROAD: KEYS[ABROAD]},
     "share_with": [PARTNER],
     "tags": {"team": "speech"},
-    "verify": False,  # but where that is what is tested
+    "verify": False,  # except in tests of the proof
 }
-# `factory` with another play, and what else a test replaces: what is tested is what happens around it.
+# Runs `factory` with another play and a test's other replacements; tested is what happens around the play.
 WITH_PLAY = """
 import sys
 from pathlib import Path
@@ -48,7 +48,7 @@ class Command:
 
     cloud: Cloud
     folder: Path
-    temporary: Path  # what is to be empty afterwards; its name is short, as sockets are to lie in it
+    temporary: Path  # must be empty afterwards; its name is short, as it holds sockets
     choices: dict[str, Any] = field(default_factory=lambda: dict(CHOICES))
     bake: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
@@ -102,12 +102,12 @@ class Command:
 
 @contextmanager
 def instance(command: Command) -> Iterator[None]:
-    """A machine that stands in for the instance, and lets in the key pair that is made for it."""
+    """A machine that stands in for the instance, and accepts the key pair that is created for it."""
     image()
     with booted(ARTIFACT.raw, "instance", keep=False) as machine:
 
         def authorize(request: Request) -> None:
-            with suppress(FactoryError):  # after the real play nobody gets in; the key is for the proof then
+            with suppress(FactoryError):  # the real play locks everyone out; then the key is for the proof
                 let_in(machine, command.cloud, request)
 
         command.cloud.after["ec2:CreateKeyPair"] = authorize
@@ -119,7 +119,7 @@ def instance(command: Command) -> Iterator[None]:
 
 
 def let_in(machine: Machine, cloud: Cloud, request: Request) -> None:
-    """Do as EC2 does: put the key pair that a request names onto the instance."""
+    """Put the key pair that a request names onto the instance, as EC2 does."""
     name = request.parameters["KeyName"]
     machine.run(f"echo '{cloud.public_key(name, request.region)} {name}' >>~/.ssh/authorized_keys")
 
@@ -135,7 +135,7 @@ def proved(cloud: Cloud) -> Iterator[Machine]:
             if name := made.get(request.parameters["ImageId"]):
                 let_in(machine, cloud, request)
                 record = BUILD / f"ami/{name}.image.json"
-                if record.exists():  # the machine is not the builder, but the same; this tells them apart
+                if record.exists():  # the same machine is also the builder; the record shows which it is now
                     machine.upload(record, "image.json")
                     machine.run("sudo cp image.json /opt/transcribe/image.json")
 

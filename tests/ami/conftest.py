@@ -36,7 +36,7 @@ def server() -> Iterator[Cloud]:
 
 @pytest.fixture
 def cloud(server: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    """The cloud, with nothing in it; nobody asked for more than the policy allows."""
+    """The cloud, reset; fails if a test has asked for more than the policy allows."""
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it would keep the credentials of an earlier test
     server.reset()
     yield server

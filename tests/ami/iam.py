@@ -1,8 +1,8 @@
-"""IAM's evaluation of a policy, as far as docs/builder-policy.json goes; it raises for what it does not know.
+"""Evaluates a policy as IAM does, as far as docs/builder-policy.json needs; raises for anything else.
 
-What AWS asks a policy about a call is in calls.py. The rules are those of AWS's guide to IAM, "Policy
-evaluation logic" and "Condition operators": one statement that denies outweighs all that allow; in conditions
-all operators and all keys must hold, of several values one; a key that the call does not have does not hold.
+The permissions that a call needs are in calls.py. The rules are those in AWS's guide to IAM, "Policy
+evaluation logic" and "Condition operators": one Deny outweighs every Allow; in a condition all operators and
+all keys must match, and one of several values; a key that the call does not have does not match.
 """
 
 import re
@@ -14,7 +14,7 @@ Policy = Mapping[str, Any]
 Statement = Mapping[str, Any]
 
 ELEMENTS = {"Sid", "Effect", "Action", "Resource", "Condition"}
-# The condition keys that calls.py fills in where a call has them. Of any other nobody here knows.
+# The condition keys that calls.py sets. Others are not modelled.
 KEYS = re.compile(r"aws:(?:Resource|Request)Tag/.+|ec2:CreateAction|iam:PassedToService", re.IGNORECASE)
 
 
@@ -24,7 +24,7 @@ class UnknownError(Exception):
 
 @dataclass(frozen=True)
 class Question:
-    """May this action be done to this resource, an ARN; with the condition keys that the call has."""
+    """Whether an action on a resource (an ARN) is allowed, with the condition keys of the call."""
 
     action: str
     resource: str
@@ -36,7 +36,7 @@ class Question:
 
 
 def allows(policy: Policy, question: Question) -> bool:
-    """Whether the policy, and nothing else, lets its holder do it."""
+    """Whether the policy alone allows it."""
     effects = {statement["Effect"] for statement in policy["Statement"] if applies(statement, question)}
     return effects == {"Allow"}
 
@@ -59,7 +59,7 @@ def applies(statement: Statement, question: Question) -> bool:
 
 
 def names(pattern: str, arn: str) -> bool:
-    """Whether a Resource names an ARN; a wildcard stays within its part; the last may hold colons."""
+    """Whether a Resource matches an ARN, part by part; the last part may contain colons."""
     if pattern == "*":
         return True
     parts, told = pattern.split(":", 5), arn.split(":", 5)
@@ -67,7 +67,7 @@ def names(pattern: str, arn: str) -> bool:
 
 
 def holds(operator: str, key: str, values: Iterable[str], context: Mapping[str, str]) -> bool:
-    """Whether the value that the call has for a key is as one of the values; names of keys have no case."""
+    """Whether the call's value for a key matches one of `values`; key names are case-insensitive."""
     if operator not in ("StringEquals", "StringLike"):
         raise UnknownError(f"condition operator: {operator}")
     if not KEYS.fullmatch(key):
@@ -81,12 +81,12 @@ def holds(operator: str, key: str, values: Iterable[str], context: Mapping[str, 
 
 
 def like(pattern: str, text: str) -> bool:
-    """Whether a text is as a pattern says, in which * stands for any characters and ? for one."""
+    """Whether a text matches a pattern in which * stands for any characters and ? for one."""
     wildcards = {"*": ".*", "?": "."}
     expression = "".join(wildcards.get(character, re.escape(character)) for character in pattern)
     return re.fullmatch(expression, text, re.DOTALL) is not None
 
 
 def listed(value: str | list[str]) -> list[str]:
-    """One value as a list of it, as a policy may have either."""
+    """The values as a list: a policy may have a single value instead."""
     return [value] if isinstance(value, str) else value

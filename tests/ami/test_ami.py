@@ -169,7 +169,7 @@ def test_the_copy_is_encrypted_with_the_key_of_its_region(built: Built) -> None:
     assert request.parameters["Encrypted"] == "true"
     assert request.parameters["KmsKeyId"] == KEYS[ABROAD]
     assert request.parameters["SourceImageId"] == built.ami["ImageId"]
-    # From its first moment, lest an interruption leaves one that nobody knows; moto tags it later only.
+    # Tagged on creation, so that an interruption cannot leave an unknown one; moto sets the tags only later.
     asked = {value for key, value in request.parameters.items() if key.startswith("TagSpecification")}
     assert asked >= {"image", "snapshot", *tags(built.ami).values()}
 
@@ -183,7 +183,7 @@ def test_only_the_named_accounts_may_launch_it(built: Built) -> None:
 
 
 def test_imdsv2_and_deprecation_are_set_everywhere(built: Built) -> None:
-    """By the requests: moto has neither."""
+    """Checked in the requests: moto supports neither."""
     images = {(HOME, built.ami["ImageId"]), (ABROAD, built.copy["ImageId"])}
     imds = [r for r in built.cloud.calls("ec2:ModifyImageAttribute") if "ImdsSupport.Value" in r.parameters]
     assert {(r.region, r.parameters["ImageId"]) for r in imds} == images
@@ -212,7 +212,7 @@ def test_the_table_says_what_was_made_and_where(built: Built) -> None:
 
 
 def test_the_ami_did_its_work_before_anyone_got_it(built: Built) -> None:
-    """On an instance of the type that built it; what was measured is in the table and in tags everywhere."""
+    """On an instance of the builder's type; the measurements are in the table and in tags in each region."""
     order = [request.action for request in built.cloud.requests]
     proof = order.index("ec2:RunInstances", order.index("ec2:CreateImage"))
     assert order.index("ec2:CopyImage") > proof
@@ -232,7 +232,7 @@ def test_the_ami_did_its_work_before_anyone_got_it(built: Built) -> None:
 
 
 def test_again_it_finds_everything_done(built: Built) -> None:
-    """But for what was chosen anew."""
+    """Except what the changed settings ask for."""
     before = len(built.cloud.requests)
     built.command.choices["tags"] = {"team": "text"}
     code, printed = built.command.run()
@@ -258,7 +258,7 @@ def test_old_amis_are_listed_and_removed_when_told(built: Built) -> None:
 
     foreign = another("large-v3", "/preheat/large-v3")
     other = another("preheat-newer", "/preheat/ami")
-    time.sleep(1.1)  # AWS dates them by the second
+    time.sleep(1.1)  # AWS's creation dates have a resolution of a second
     unpublished = another("preheat-newest", "/preheat/ami")
     built.cloud.client("ssm").put_parameter(Name="/preheat/ami", Value=other, Type="String", Overwrite=True)
     code, printed = built.command.run("ami-clean")

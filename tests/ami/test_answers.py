@@ -1,4 +1,4 @@
-"""What AWS answers with success, and has not done."""
+"""Calls that AWS answers with success although the work is not done, or not yet."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,7 @@ IMAGE = {"ImageId": "ami-0aaaaaaaaaaaaaaaa", "State": "available"}
 
 @pytest.fixture
 def publication(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> publish.Publication:
-    """What sets the parameter, in a hurry."""
+    """A Publication with short waits."""
     monkeypatch.setattr(publish, "client", cloud.client)
     monkeypatch.setattr(publish, "PAUSE", 0)
     settings: Any = SimpleNamespace(ssm_parameter="/preheat/ami")
@@ -24,13 +24,13 @@ def publication(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> publish.Public
 
 
 def current(cloud: Cloud) -> str:
-    """What the parameter says."""
+    """The parameter's value."""
     value: str = cloud.client("ssm").get_parameter(Name="/preheat/ami")["Parameter"]["Value"]
     return value
 
 
 def test_a_parameter_that_is_set_later_is_waited_for(cloud: Cloud, publication: publish.Publication) -> None:
-    """As SSM does, which looks at the AMI after it has answered."""
+    """SSM validates the AMI only after it has answered."""
     put: list[Request] = []
 
     def answer_only(request: Request) -> str | None:
@@ -62,7 +62,7 @@ def test_a_parameter_that_is_never_set_is_an_error(
 
 
 def deregistered(code: str) -> str:
-    """EC2's answer where a snapshot has come to this."""
+    """EC2's answer to DeregisterImage with this result for the snapshot."""
     return (
         '<DeregisterImageResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><return>true</return>'
         "<deleteSnapshotResultSet><item><snapshotId>snap-1</snapshotId>"
@@ -72,7 +72,7 @@ def deregistered(code: str) -> str:
 
 @pytest.mark.parametrize("code", ["missing-permissions", "internal-error", "client-error"])
 def test_a_snapshot_that_has_stayed_is_deleted_on_its_own(cloud: Cloud, code: str) -> None:
-    """Which tells EC2's reason, where there is one."""
+    """If that fails, the message has EC2's reason."""
     cloud.before["ec2:DeregisterImage"] = lambda _: deregistered(code)
     cloud.before["ec2:DeleteSnapshot"] = lambda _: Refusal("SnapshotLocked")
     with pytest.raises(ClientError, match="SnapshotLocked"):

@@ -25,7 +25,7 @@ ITEMS = yaml.safe_load((HYGIENE / "vars/main.yml").read_text())["__hygiene_items
 
 
 def armed(monkeypatch: pytest.MonkeyPatch, folder: Path, hours: int) -> str:
-    """A builder's user data, which its owner's are merged into."""
+    """A builder's user data, merged with the user's own."""
     (folder / "own").write_text(USER_DATA)
     monkeypatch.setenv("SETTINGS", "")
     return user_data(replace(read_settings(), builder_hours=hours, user_data_file=str(folder / "own")))
@@ -41,7 +41,7 @@ def test_it_is_armed_at_each_boot_until_hygiene_takes_it_from_the_disk(
         machine.run("cloud-init status --wait")
         assert machine.run(f"systemctl is-active {UNIT}") == "active\n"
 
-    # cloud-init is of no more help, as when it is broken
+    # Without cloud-init, as if it were broken.
     with booted(disk, "instance", keep=True) as machine:
         machine.run("cloud-init status --wait")
         assert machine.run(f"systemctl is-active {UNIT}") == "active\n"
@@ -58,7 +58,7 @@ def test_it_is_armed_at_each_boot_until_hygiene_takes_it_from_the_disk(
 def test_a_machine_whose_deadline_is_past_powers_itself_off(
     proof: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The builder, and the instance of a proof."""
+    """Both the builder and the proof's instance."""
     image()
     data = armed(monkeypatch, tmp_path, -1)
     if proof:

@@ -27,7 +27,7 @@ def test_a_failing_role_is_named(command: Command) -> None:
 
 
 def no_capacity(places: int) -> Callable[[Request], Refusal | None]:
-    """EC2 without an instance in the first places that are asked."""
+    """EC2 without capacity for the first `places` requests."""
     asked: list[tuple[str, str]] = []
 
     def refuse(request: Request) -> Refusal | None:
@@ -107,7 +107,7 @@ def test_a_copy_that_fails_is_made_by_the_next_run(quick: Command) -> None:
 
 @pytest.mark.parametrize("region", [HOME, ABROAD])
 def test_an_ami_that_has_failed_is_made_anew(quick: Command, region: str) -> None:
-    """As it may in AWS's own time, once `make ami` has begun it."""
+    """An AMI may fail later on AWS's side, after `make ami` has started its creation."""
     assert quick.run()[0] == 0
     (broken,) = quick.cloud.own_amis(region)
     quick.cloud.set_state("failed", region)
@@ -210,7 +210,7 @@ def test_a_terminal_that_goes_away_leaves_nothing(quick: Command) -> None:
 
 
 def test_after_the_play_nobody_has_to_get_in(quick: Command) -> None:
-    """As after a reboot by the play: hygiene has removed Packer's key, and its connection is gone."""
+    """For instance after a reboot by the play: the connection is gone, and so is Packer's key, by hygiene."""
     (quick.project / "ansible/image.yml").write_text(CUT_OFF)
     code, printed = quick.run()
     assert code == 0, printed
@@ -238,7 +238,7 @@ CUT_OFF = r"""
 
 
 def test_a_builder_in_a_private_network(quick: Command) -> None:
-    """Not a failure, but as companies have it: no public address, a profile, user data; a pinned source."""
+    """Not a failure, but a company's settings: no public address, a profile, user data, a pinned source."""
     quick.cloud.client("iam").create_instance_profile(InstanceProfileName="builder")
     passed = {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
     role = "arn:aws:iam::*:role/builder"
@@ -267,7 +267,7 @@ def test_a_builder_in_a_private_network(quick: Command) -> None:
 
 
 def test_an_ami_of_the_same_name_by_another_host_is_left_alone(quick: Command) -> None:
-    """Which is quicker by a minute."""
+    """The other host was faster by a minute."""
 
     def overtake(request: Request) -> Refusal:
         ec2, name = quick.cloud.client("ec2"), request.parameters["Name"]
@@ -284,7 +284,7 @@ def test_an_ami_of_the_same_name_by_another_host_is_left_alone(quick: Command) -
 
 
 def wait_for_play(process: subprocess.Popen[str]) -> None:
-    """Wait until the play runs on the instance; what is printed until then is taken."""
+    """Wait until the play runs on the instance, reading the output until then."""
     assert process.stdout is not None
     assert any("The play has begun" in line for line in process.stdout)
 

@@ -1,4 +1,4 @@
-"""The evaluation of policies by itself: it allows what IAM allows, and raises for what it does not know."""
+"""iam.py: it allows what IAM allows, and raises for what it does not model."""
 
 from typing import Any
 
@@ -80,7 +80,7 @@ def test_a_call_that_is_not_known_is_not_judged(action: str) -> None:
 
 
 def test_a_call_is_asked_about_all_it_names_and_makes() -> None:
-    """A launch with tags: image, network and key, what comes of it, and the tags, each of its own."""
+    """For a launch with tags: image, network and key, the new resources, and the tags on each of them."""
     parameters = {
         "ImageId": "ami-1",
         "KeyName": "preheat-1",

@@ -1,4 +1,4 @@
-"""What an image is made from: every file that decides what is in it, and the commit, whoever owns it."""
+"""The inputs of an image: every file that affects its contents, and the commit, whoever owns the checkout."""
 
 import os
 import re
@@ -48,7 +48,7 @@ def test_variables_that_are_none_are_told(model: Path) -> None:
 def test_the_commit_of_a_checkout_that_is_another_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a container of CI."""
+    """As in a CI container, where git by default refuses a checkout owned by another user."""
     git = ["git", "-C", str(tmp_path)]
     subprocess.run([*git, "init", "--quiet"], check=True)
     name = ["-c", "user.name=a", "-c", "user.email=a@example.org"]

@@ -1,4 +1,4 @@
-"""Instance types and source AMIs that cannot serve, by what EC2 says of them."""
+"""Instance types and source AMIs that are unsuitable by EC2's description of them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.ami.cloud import Cloud
 
 
 def kind(cloud: Cloud, name: str) -> dict[str, Any]:
-    """What EC2 says of an instance type; moto has it from EC2."""
+    """EC2's description of an instance type, as moto has it."""
     described: list[dict[str, Any]] = cloud.client("ec2").describe_instance_types(InstanceTypes=[name])[
         "InstanceTypes"
     ]
@@ -46,7 +46,7 @@ def kind(cloud: Cloud, name: str) -> dict[str, Any]:
 def test_what_ails_an_instance_type(server: Cloud, name: str, driver: str, says: str) -> None:
     try:
         described = kind(server, name)
-    except server.client("ec2").exceptions.ClientError:  # moto has the types that EC2 has now
+    except server.client("ec2").exceptions.ClientError:  # moto lists only current types
         gpu = {"Gpus": [{"Name": "Radeon Pro V520", "Manufacturer": "AMD", "Count": 1}]}
         described = {"InstanceType": name, "GpuInfo": gpu}
     told = instances.what_ails(described, driver)

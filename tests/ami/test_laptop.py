@@ -18,7 +18,7 @@ SYSTEM = "/usr/local/bin:/usr/bin:/bin"
 
 
 def prepared(folder: Path) -> Path:
-    """A checkout of somebody who is not root, without a venv."""
+    """A checkout owned by an ordinary user, without a venv."""
     listed = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "--cached", "--others", "--exclude-standard"]
     names = subprocess.check_output([*listed, "-z"], cwd=ROOT, text=True).split("\0")
     for name in filter(None, names):
@@ -33,7 +33,7 @@ def prepared(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def checkout() -> Iterator[Path]:
-    """Such a checkout, where anybody may look."""
+    """A checkout as `prepared` makes it, in a folder that any user may enter."""
     folder = Path(tempfile.mkdtemp(prefix="preheat-laptop-", dir="/tmp"))
     folder.chmod(0o755)
     (folder / "home").mkdir()
@@ -43,7 +43,7 @@ def checkout() -> Iterator[Path]:
 
 
 def run(checkout: Path, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in the checkout as its user, who has no more than a way to the package registry."""
+    """Run a command in the checkout as its owner, with an environment for the package registry only."""
     ways = ("PIP_", "UV_", "SSL_", "REQUESTS_", "http", "HTTP", "no_proxy", "NO_PROXY")
     kept = {name: value for name, value in os.environ.items() if name.startswith(ways)}
     environment = kept | {"PATH": SYSTEM, "HOME": str(checkout.parent / "home"), **more}
@@ -55,7 +55,7 @@ def run(checkout: Path, *command: str, **more: str) -> subprocess.CompletedProce
 
 @pytest.fixture(scope="module")
 def installed(checkout: Path) -> Path:
-    """The checkout after the first make ami, as far as what a stranger lacks."""
+    """The checkout after a first `make ami`, which stops at the first missing program."""
     first = run(checkout, "make", "ami", AWS_EC2_METADATA_DISABLED="true", PACKER="/bin/false")
     assert "making .venv from requirements-ami.txt" in first.stdout
     assert "error: /bin/false does not tell its version" in first.stdout, first.stdout
@@ -71,7 +71,7 @@ def test_it_gets_as_far_as_packer_and_then_is_quick(installed: Path) -> None:
 
 
 def test_with_packer_it_gets_as_far_as_the_credentials(installed: Path) -> None:
-    """A stand-in's address lets Debian's old Packer pass; nobody answers there, and nobody is asked."""
+    """With AWS_ENDPOINT_URL set, Debian's old Packer is accepted; nothing listens there or is called."""
     done = run(
         installed, "make", "ami", AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_EC2_METADATA_DISABLED="true"
     )
@@ -94,7 +94,7 @@ def test_the_proof_finds_what_its_tests_import(installed: Path) -> None:
 
 
 def test_nobodys_keys_are_left(installed: Path) -> None:
-    """In a folder for its user alone, which goes with the run."""
+    """They are in a folder that only the user may enter, and that is removed after the run."""
     program = """
 from factory.workspace import secrets, workspace, temporary
 with workspace("try") as folder, secrets() as keys:
@@ -138,7 +138,7 @@ def test_a_checkout_of_another_user_is_told(installed: Path) -> None:
 
 
 def test_without_a_python_that_is_new_enough(installed: Path, tmp_path: Path) -> None:
-    """Of all names that are tried; /usr/bin/python3 is one of them, and stands for macOS's here."""
+    """None of the names tried is new enough; /usr/bin/python3 stands in for macOS's."""
     script = (installed / "factory/setup-ami.sh").read_text()
     assert "(3, 11)" in script
     done = run(
@@ -148,7 +148,7 @@ def test_without_a_python_that_is_new_enough(installed: Path, tmp_path: Path) ->
 
 
 def test_a_venv_of_the_build_host_serves_and_one_that_was_moved_does_not(installed: Path) -> None:
-    """The last test, for nothing can be installed any more."""
+    """The last test here: afterwards nothing can be installed."""
     locks = [installed / name for name in ("requirements.txt", "ansible/roles/venv/files/uv.txt")]
     digest = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()
     (installed / ".venv/lock.sha256").write_text(f"{digest}  -\n")  # as setup.sh writes it

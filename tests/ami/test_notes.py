@@ -1,4 +1,4 @@
-"""What a run may have left on EC2: noted whole, by account, and forgotten by nothing but its removal."""
+"""Notes of what a run may have left on EC2: complete, by account, and deleted only after its removal."""
 
 import json
 from pathlib import Path
@@ -131,7 +131,7 @@ def test_a_builder_that_does_not_end_is_told(
 def test_builders_are_listed_wherever_they_are(
     cloud: Cloud, build: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In regions that no settings of today name, too; one that a policy closes is said."""
+    """Also in regions that the settings do not name; a region that a policy denies is reported."""
     away = launch(cloud, Run("preheat-1", ACCOUNT, "ap-southeast-2", ""))
     ended = launch(cloud, LEFT)
     cloud.client("ec2").terminate_instances(InstanceIds=[ended])
@@ -149,7 +149,7 @@ def test_builders_are_listed_wherever_they_are(
 def test_a_region_that_does_not_answer_hides_no_other(
     cloud: Cloud, build: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Told, and an error at the end: what may cost there is not known."""
+    """It is reported, and an error at the end: instances there may be costing money."""
     away = launch(cloud, Run("preheat-1", ACCOUNT, "us-west-2", ""))
     cloud.before["ec2:DescribeInstances"] = lambda request: (
         Refusal("AuthFailure", status=401) if request.region == "ap-south-1" else None

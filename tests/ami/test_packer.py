@@ -1,4 +1,4 @@
-"""What is made of Packer's output and end, by stand-ins that print what Packer 1.6 and 1.16 print."""
+"""How Packer's output and exit are handled; stand-ins print what Packer 1.6 and 1.16 print."""
 
 import subprocess
 from contextlib import nullcontext
@@ -46,7 +46,7 @@ TOLD = [
 
 
 def told(output: str) -> list[str]:
-    """What is told of Packer's output."""
+    """The lines that the user sees of Packer's output."""
     progress = Progress()
     return [text for text in map(progress.told, output.splitlines()) if text]
 
@@ -185,7 +185,7 @@ def test_lint_takes_the_chosen_packer(tmp_path: Path) -> None:
 def test_packers_that_cannot_fetch_plugins_are_refused_for_any_image(
     number: str, usable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Debian's has them built in; those after it look for them where they no longer are."""
+    """Debian's version has the plugins built in; the next ones look for them at an address that is gone."""
     program = tmp_path / "packer"
     program.write_text(f"#!/bin/sh\necho Packer v{number}\n")
     program.chmod(0o755)

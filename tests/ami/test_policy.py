@@ -1,6 +1,6 @@
-"""The builder's policy, of which docs/ami.md speaks: what is called is allowed, and nothing without a reason.
+"""The builder's policy (docs/ami.md): every call that is made is allowed, and nothing else without a reason.
 
-Every call of every test here is held against it (cloud.py), with its conditions and the tags of that moment.
+Every call in these tests is checked against it (cloud.py), with its conditions and the current tags.
 """
 
 import pytest
@@ -12,7 +12,7 @@ from tests.ami.cloud import BUILDER, POLICY, Cloud
 from tests.ami.command import Command
 from tests.ami.iam import Statement, listed
 
-# What is allowed and not called here, with the reason to allow it.
+# Actions that are allowed but not called in these tests, with the reason to allow them.
 NOT_CALLED_HERE = {
     "ec2:DeleteSnapshot": "EC2 does it for the caller who removes an AMI",
     "ec2:DeleteVolume": "a volume outlives its instance only where the instance was never launched",
@@ -72,7 +72,7 @@ MADE = {"StringLike": {"aws:ResourceTag/preheat:inputs": "*"}}
     ],
 )
 def test_what_can_be_narrowed_is(action: str, conditions: list[object]) -> None:
-    """Instances, volumes, groups, AMIs: none but its own."""
+    """Instances, volumes, groups and AMIs: only the builder's own."""
     assert [statement.get("Condition") for statement in statements(action)] == conditions
 
 
@@ -91,7 +91,7 @@ def run_tags() -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("spot", [False, True])
 def test_the_calls_of_a_current_packer_are_allowed_in_their_order(cloud: Cloud, spot: bool) -> None:
-    """As packer-plugin-amazon 1.8 makes them, by its source (birth.py names it), cancelled at the end."""
+    """The calls of packer-plugin-amazon 1.8, from its source (see birth.py), with a cancelled build."""
     ec2 = cloud.client("ec2", access_key=BUILDER)
     tags = run_tags()
 

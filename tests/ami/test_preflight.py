@@ -14,7 +14,7 @@ NOTHING_LAUNCHED = {"ec2:RunInstances", "ec2:CreateFleet", "ec2:CreateKeyPair", 
 
 def refused(command: Command, *says: str) -> None:
     """It fails with these words, without a traceback, before anything was made."""
-    command.cloud.before["ec2:CreateSecurityGroup"] = lambda _: Refusal("Enough")  # were it not refused
+    command.cloud.before["ec2:CreateSecurityGroup"] = lambda _: Refusal("Enough")  # in case it is not refused
     code, printed = command.run()
     assert code == 1, printed
     assert "Traceback" not in printed
@@ -83,7 +83,7 @@ def test_a_type_that_the_driver_does_not_work_on(command: Command) -> None:
 
 
 def test_a_source_that_does_not_fit_the_volume(command: Command) -> None:
-    """moto tells no size of a root volume but its own."""
+    """moto always reports the same size of a root volume."""
     command.cloud.before["ec2:DescribeImages"] = lambda _: LARGE
     refused(command, "has a root volume of 65 GiB, and volume_size is 24", "Set volume_size = 65")
 
@@ -172,7 +172,7 @@ def test_a_quota_that_cannot_be_read_is_said(command: Command) -> None:
 
 
 def test_a_type_that_is_not_described_is_said(command: Command) -> None:
-    """As a new type may be, for a while."""
+    """A new type may lack a description for a while."""
     command.cloud.before["ec2:DescribeInstanceTypes"] = lambda _: NO_TYPES
     command.cloud.before["ec2:CreateSecurityGroup"] = lambda _: Refusal("Enough")
     _, printed = command.run()
@@ -212,7 +212,7 @@ def test_an_old_packer_for_the_real_ec2(command: Command, tmp_path: Path) -> Non
 
 
 def test_a_name_that_is_taken(command: Command) -> None:
-    """By an AMI of another maker: found by a first run that gets no further than the name."""
+    """The name of an AMI that was made otherwise; a first run, stopped after choosing it, shows the name."""
     command.cloud.before["ec2:CreateSecurityGroup"] = lambda _: Refusal("Enough")
     _, printed = command.run()
     name = next(line.split()[2] for line in printed.splitlines() if line.startswith("checks"))

@@ -1,4 +1,4 @@
-"""The proof: an AMI that does not do its work on an instance is kept, nobody gets it, the instance goes."""
+"""The proof: an AMI that fails its test on an instance is kept but not published; the instance is removed."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from tests.ami.command import CHOICES, proved
 NAME = f"proof-{VERSION}"
 SOURCE = "ami-0deb1a00000000012"
 PUBLISHED = {"ec2:CopyImage", "ssm:PutParameter", "ec2:EnableImageDeprecation"}
-# The words and tests that an instance is asked for, in less time (test_ami.py asks for the real ones).
+# Quick replacements for the proof's transcription and tests (test_ami.py runs the real ones).
 WORDS = """python3 -c 'import json
 print(json.load(open("/opt/transcribe/image.json"))["verification"]["text"])'"""
 OPTIONS = """
@@ -52,7 +52,7 @@ def test_it_is_interrupted():
 
 @dataclass
 class Made:
-    """An AMI that has just been built, and `make ami` in this process, which finds it."""
+    """A newly built AMI, and `make ami` in this process, which finds it."""
 
     cloud: Cloud
     folder: Path
@@ -60,17 +60,17 @@ class Made:
     choices: dict[str, Any]
 
     def run(self) -> None:
-        """`make ami`, from the proof on, as the builder: the policy is held against nobody else."""
+        """Run `make ami` from the proof on, as the builder, whose access key alone the policy applies to."""
         (self.folder / "ami.pkrvars.json").write_text(json.dumps(self.choices))
         self.cloud.requests.clear()
         try:
             ami.ami()
         finally:
-            callers = {request.access_key for request in self.cloud.requests}  # EC2's stand-ins are others
+            callers = {request.access_key for request in self.cloud.requests}  # EC2's stand-ins use others
             assert BUILDER in callers
 
     def tests(self, text: str) -> None:
-        """What is run in place of tests/image."""
+        """Set the test file to run in place of tests/image."""
         (self.folder / "test_instance.py").write_text(text)
 
     def done(self) -> set[str]:
@@ -145,7 +145,7 @@ def test_what_pytest_is_told_elsewhere_is_not_for_the_proof(
 
 
 def refused(made: Made, *says: str) -> None:
-    """The AMI fails: nobody gets it, it is kept; what is said names the reason, and how to remove it."""
+    """The AMI fails: it is kept but not published; the message has the reason and how to remove the AMI."""
     with pytest.raises(FactoryError) as error:
         made.run()
     for words in (*says, f"{made.id} has failed its proof on g6.xlarge", f"--image-id {made.id}"):
@@ -203,7 +203,7 @@ def test_an_instance_that_does_not_answer(made: Made, monkeypatch: pytest.Monkey
 
 
 def test_an_instance_that_ec2_ends_is_not_the_amis_fault(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where it may not use the key of the volume."""
+    """For instance because the instance may not use the volume's KMS key."""
 
     def end(_request: Request) -> None:
         ec2 = made.cloud.client("ec2")
@@ -218,14 +218,14 @@ def test_an_instance_that_ec2_ends_is_not_the_amis_fault(made: Made, monkeypatch
 
 
 def no_capacity(kind: str) -> Callable[[Request], Refusal | None]:
-    """EC2 without an instance of a type."""
+    """EC2 without capacity for an instance type."""
     return lambda request: (
         Refusal("InsufficientInstanceCapacity") if request.parameters["InstanceType"] == kind else None
     )
 
 
 def test_without_capacity_another_place_will_do(made: Made) -> None:
-    """Nor is it an error that EC2 does not know at once what it has just been given."""
+    """It is not an error either if EC2 does not know a new resource at once."""
     unknown, full = iter(["InvalidKeyPair.NotFound", "InvalidAMIID.NotFound"]), no_capacity("g6.xlarge")
 
     def answer(request: Request) -> Refusal | str | None:

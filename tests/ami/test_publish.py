@@ -1,4 +1,4 @@
-"""Publishing an AMI that is there, in this process: who may launch it."""
+"""Publishing an existing AMI, in this process: who may launch it."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def settings(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def published(cloud: Cloud, settings: Settings, *grants: dict[str, str]) -> tuple[list[Any], str]:
-    """Publish an AMI that these may launch already; who may afterwards, and what the table says of it."""
+    """Publish an AMI that already has these grants; returns its grants afterwards, and the table."""
     ec2 = cloud.client("ec2")
     made = ec2.copy_image(Name="preheat-1", SourceImageId="ami-0deb1a00000000012", SourceRegion=HOME)
     if grants:

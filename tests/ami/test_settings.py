@@ -1,4 +1,4 @@
-"""Choices that are refused, or put together, before Packer and AWS are asked; all in this process."""
+"""Settings that are refused or combined before Packer and AWS are called; all in this process."""
 
 import shutil
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Spot instances: what is asked beforehand, and what Packer's plugin may leave behind."""
+"""Spot instances: the checks beforehand, and what Packer's plugin may leave behind."""
 
 from dataclasses import replace
 from functools import partial
@@ -68,7 +68,7 @@ def test_a_profile_that_may_not_be_passed_is_told(cloud: Cloud, settings: Settin
 
 
 def test_a_template_that_somebody_removes_meanwhile_is_no_error(cloud: Cloud, settings: Settings) -> None:
-    """And whatever becomes of templates, the instances that cost are ended first."""
+    """In any case instances, which cost money, are terminated before templates are removed."""
     cloud.client("ec2").create_launch_template(
         LaunchTemplateName="packer-fleet-launch-template-aaaaaaa", LaunchTemplateData={"ImageId": "ami-1"}
     )
@@ -79,7 +79,7 @@ def test_a_template_that_somebody_removes_meanwhile_is_no_error(cloud: Cloud, se
 
 
 def test_a_launch_template_that_a_crash_has_left_is_removed(cloud: Cloud, settings: Settings) -> None:
-    """The run's own, not that of a build beside it."""
+    """Only the run's own, not that of a concurrent build."""
     ec2 = cloud.client("ec2")
 
     def left(name: str, run: str) -> None:

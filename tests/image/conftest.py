@@ -1,7 +1,7 @@
-"""The finished image, three ways: its disk before any boot, booted by systemd-nspawn, and its record.
+"""The finished image in three forms: its disk before any boot, booted by systemd-nspawn, and its image.json.
 
-Or an instance of an AMI, as factory/ec2/proof.py runs these tests: with --machine, ssh's configuration for
-it, and --record, its image.json. The tests that read the disk are left out then.
+factory/ec2/proof.py runs these tests on an instance of an AMI instead: --machine is an ssh configuration for
+it, --record its image.json. Tests that read the disk are then deselected.
 """
 
 import json
@@ -37,12 +37,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Of an instance nothing is asked that is about this host, or reaches it."""
+    """On an instance, ignore the test files that are about the build host or need it."""
     return True if config.getoption("--machine", None) and collection_path.name in OF_THIS_HOST else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what cannot be asked of an instance."""
+    """On an instance, deselect tests that need the disk."""
     if config.getoption("--machine", None):
         left_out = [item for item in items if DISK & set(getattr(item, "fixturenames", ()))]
         config.hook.pytest_deselected(items=left_out)

@@ -1,6 +1,6 @@
 """The qcow2 under QEMU: firmware, boot loader, kernel, initial ram disk, and a first boot as on EC2.
 
-One boot shows all of it, for by emulation it takes two minutes: on a larger disk, with a script as user data.
+One boot serves all tests, as it takes two minutes in emulation: on a larger disk, with a script as user data.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from factory.ssh import Machine
 GIB = 1 << 30
 SCRIPT = "#!/bin/sh\nid -un >/run/user-data-was-here\n"
 
-# What ds-identify sees of a machine, told as EC2's would be. It says what it has found in a file.
+# Runs cloud-init's ds-identify on DMI data like EC2's. It writes its findings to a file.
 ASK_ON_EC2 = """
 cd $(mktemp -d); mkdir dmi; : >cmdline
 echo "Amazon EC2" >dmi/sys_vendor
@@ -52,7 +52,7 @@ def test_user_data_is_honoured(machine: Machine) -> None:
 
 
 def test_keys_and_identity_are_its_own(machine: Machine) -> None:
-    """The disk ships without either (test_hygiene.py)."""
+    """They are generated at boot: the disk ships without them (test_hygiene.py)."""
     keys = machine.run("cd /etc/ssh && ls ssh_host_*_key").split()
     assert keys == ["ssh_host_ecdsa_key", "ssh_host_ed25519_key"]
     assert len(machine.run("cat /etc/machine-id").strip()) == 32
@@ -64,6 +64,6 @@ def test_cloud_init_would_know_ec2(machine: Machine) -> None:
 
 
 def test_no_timer_makes_up_for_the_time_since_the_build(machine: Machine) -> None:
-    """As a timer that is persistent does at boot, while the first recording is transcribed."""
+    """A persistent timer with an old time stamp would start at boot, during the first transcription."""
     ran = machine.run("systemctl list-timers --all --output=json-pretty | grep -c '\"last\" : [1-9]' || true")
     assert int(ran) == 0

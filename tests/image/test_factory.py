@@ -57,7 +57,7 @@ def leftovers() -> list[str]:
 
 @contextmanager
 def machine_that_stays(disk: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process with a machine that is up; gone at the end, whatever the test has found."""
+    """Another process with a running machine; always ended after the test."""
     process = subprocess.Popen(
         [sys.executable, "-c", STAY.format(disk=str(disk)), "stay"],
         cwd=ROOT,
@@ -96,7 +96,7 @@ def test_the_next_run_finds_where_a_killed_one_has_mounted_the_base_disk(
 
 
 def test_clean_deletes_nothing_within_a_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as one that a killed run has left, wherever in build/ it is."""
+    """For instance a mount that a killed run has left anywhere in build/."""
     for module in (clean, workspaces):
         monkeypatch.setattr(module, "BUILD", tmp_path / "build")
     monkeypatch.setattr(clean, "MOLECULE_IMAGE", "localhost/preheat-no-such-image")
@@ -120,7 +120,7 @@ def copy_of_all_mounts(propagation: str) -> Iterator[None]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdout.readline()  # it has its copy now
+        process.stdout.readline()  # its namespace exists now
         yield
         process.stdin.close()
 
@@ -170,7 +170,7 @@ def test_a_file_system_that_was_not_unmounted_is_no_artifact(small_disk: Path, t
 
 
 def fake_build(monkeypatch: pytest.MonkeyPatch, build: Path) -> Artifact:
-    """A build in another folder, of which only who owns which file is real."""
+    """A build in another folder, faked except for the ownership of its files."""
     files = Artifact(**{name: build / name for name in vars(image.ARTIFACT)})
     monkeypatch.setattr(workspaces, "BUILD", build)
     monkeypatch.setattr(image, "ARTIFACT", files)
@@ -249,13 +249,13 @@ def test_clean_says_what_it_could_not_remove(tmp_path: Path, monkeypatch: pytest
 
 
 def test_an_interrupted_packer_that_says_much_ends(tmp_path: Path) -> None:
-    """More than a pipe holds, while it cleans up."""
+    """It prints more than a pipe holds while it cleans up."""
     chatty = "trap 'seq 100000; exit 1' INT; echo up; while :; do sleep 0.1; done"
     process = subprocess.Popen(
         ["bash", "-c", chatty], text=True, stdout=subprocess.PIPE, start_new_session=True
     )
     assert process.stdout is not None and process.stdout.readline() == "up\n"
-    rescue = Timer(60, process.kill)  # were it to hang
+    rescue = Timer(60, process.kill)  # in case it hangs
     rescue.start()
     with (tmp_path / "log").open("w") as log:
         packer.stop(process, log)
@@ -265,7 +265,7 @@ def test_an_interrupted_packer_that_says_much_ends(tmp_path: Path) -> None:
 
 
 def test_a_port_is_its_machines_alone() -> None:
-    """From before its sshd or QEMU, which set SO_REUSEADDR, listens on it."""
+    """Even before sshd or QEMU, which set SO_REUSEADDR, listens on it."""
     with held_port() as port, socket.socket() as another, socket.socket() as server:
         with pytest.raises(OSError, match="in use"):
             another.bind(("127.0.0.1", port))
@@ -302,7 +302,7 @@ def test_the_next_run_clears_what_a_killed_one_left(base_disk: Path) -> None:
 def test_the_next_run_ends_the_processes_and_files_of_a_killed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also one in a session of its own, as Packer's Ansible is, that no process group leads to."""
+    """Also a process in a session of its own, as Packer's Ansible is, outside the run's process group."""
     monkeypatch.setattr(workspaces, "BUILD", tmp_path)
     with workspace("killed") as folder:
         orphan = subprocess.Popen(["sleep", "600"], start_new_session=True)

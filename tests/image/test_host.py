@@ -1,4 +1,4 @@
-"""Build hosts as they come: with settings of their users, in odd places, short of something."""
+"""Unusual build hosts: with users' own settings, odd paths, or something missing."""
 
 import configparser
 import os
@@ -47,7 +47,7 @@ UNWANTED = {
 
 @pytest.fixture
 def odd(tmp_path: Path) -> dict[str, str]:
-    """The environment of a login with much in it; what Bash is to run first leaves a trace."""
+    """A login environment with many variables; its BASH_ENV leaves a trace if it is run."""
     (tmp_path / "bashrc").write_text(f"touch {tmp_path}/trace\n")
     return {
         "PATH": "/usr/bin:/bin",
@@ -72,7 +72,7 @@ def test_what_is_started_gets_what_it_needs_and_no_more(odd: dict[str, str], tmp
 
 
 def test_its_files_may_be_read_by_others() -> None:
-    """They go into the image. Hardened hosts have it otherwise."""
+    """They go into the image. Hardened hosts have a stricter umask."""
     made = "umask 077; factory/environment.sh sh -c umask"
     assert run("sh", "-c", f"cd {ROOT}; {made}").strip() == "0022"
 
@@ -88,8 +88,8 @@ def test_all_that_make_starts_gets_that_environment(target: str) -> None:
 
 
 def test_so_does_the_factory_without_make(odd: dict[str, str], tmp_path: Path) -> None:
-    """Seen by the first program that it starts; before that nothing of the caller's is imported."""
-    del odd["PYTHONHOME"]  # with it no Python of any venv starts
+    """Checked in the first program that it starts; until then, it imports nothing of the caller's."""
+    del odd["PYTHONHOME"]  # with it no Python in a venv starts
     (tmp_path / "argparse.py").write_text("raise SystemExit('the caller has another argparse')")
     (tmp_path / "rm").write_text(f'#!/bin/sh\nenv >{tmp_path}/told\nexec /bin/rm "$@"\n')
     (tmp_path / "rm").chmod(0o755)
@@ -105,7 +105,7 @@ def test_so_does_the_factory_without_make(odd: dict[str, str], tmp_path: Path) -
 
 
 def test_ansible_asks_ssh_for_nothing_of_the_users(tmp_path: Path) -> None:
-    """In a mount namespace, where root's home is another folder: ssh does not go by HOME."""
+    """In a mount namespace with another folder as root's home: ssh ignores HOME."""
     config = configparser.ConfigParser()
     config.read(ROOT / "ansible/ansible.cfg")
     arguments = config["ssh_connection"]["ssh_args"]
@@ -123,7 +123,7 @@ def test_ansible_asks_ssh_for_nothing_of_the_users(tmp_path: Path) -> None:
 
 
 def copy_of_the_front_door(folder: Path) -> Path:
-    """A checkout at another place, as far as its first second."""
+    """A copy of the files that a command needs in its first second, at another path."""
     (folder / "factory").mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", folder)
     for name in ("environment.sh", "environment.txt"):
@@ -177,7 +177,7 @@ def test_clean_leaves_a_disk_where_it_is_mounted(tmp_path: Path, monkeypatch: py
 
 
 def test_clean_needs_nothing_installed(tmp_path: Path) -> None:
-    """Not even the venv: Python's own library does it."""
+    """Not even the venv: it uses only the standard library."""
     for name in ("Makefile", "factory", "runtime"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
@@ -196,7 +196,7 @@ def test_clean_needs_nothing_installed(tmp_path: Path) -> None:
 
 
 def only_begin_setup(folder: Path) -> Path:
-    """A checkout with setup.sh, as far as it would begin to make a venv."""
+    """A checkout with setup.sh, shortened to where it starts to create a venv."""
     for name in ("factory/setup.sh", "requirements.txt", "ansible/roles/venv/files/uv.txt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
@@ -207,7 +207,7 @@ def only_begin_setup(folder: Path) -> Path:
 
 
 def test_molecule_finds_its_configuration_in_an_unpacked_tarball(tmp_path: Path) -> None:
-    """As it does in a clone, by the folder of the repository; even within another repository."""
+    """In a clone molecule finds it by the repository's folder; here even inside another repository."""
     run("git", "init", "--quiet", tmp_path)
     folder = only_begin_setup(tmp_path / "preheat-0.1.0")
     shutil.copytree(ROOT / ".config", folder / ".config")
@@ -219,7 +219,7 @@ def test_molecule_finds_its_configuration_in_an_unpacked_tarball(tmp_path: Path)
 
 @pytest.mark.parametrize("changed", ["", "version", "command", "lock"])
 def test_a_venv_is_made_anew_where_it_was_moved_to(changed: str, tmp_path: Path) -> None:
-    """Or with another Python, or from another lock."""
+    """Also for another Python version or a changed lock."""
     only_begin_setup(tmp_path)
     (tmp_path / ".venv").mkdir()
     version = run("/usr/bin/python3", "-c", "import platform; print(platform.python_version())").strip()
@@ -238,7 +238,7 @@ def test_a_venv_is_made_anew_where_it_was_moved_to(changed: str, tmp_path: Path)
 def test_a_commit_that_git_does_not_tell_is_not_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As of a worktree whose repository is elsewhere; outside a checkout there is nothing to tell."""
+    """For instance in a worktree whose repository is missing. Outside a checkout "unknown" is right."""
     tmp_path /= "checkout"
     tmp_path.mkdir()
     monkeypatch.setattr(inputs, "ROOT", tmp_path)
@@ -255,7 +255,7 @@ def test_a_commit_that_git_does_not_tell_is_not_passed_over(
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A build folder on a disk of 1 MiB, which takes no programs."""
+    """A build folder on a disk of 1 MiB, mounted noexec."""
     folder = tmp_path / "small"
     folder.mkdir()
     run("mount", "-t", "tmpfs", "-o", "noexec,size=1m", "tmpfs", folder)
@@ -308,7 +308,7 @@ def test_with_room_left_an_error_stays_what_it_is(tmp_path: Path) -> None:
 def test_a_host_without_a_loop_device_is_told_before_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a container is."""
+    """Containers often have none."""
     (tmp_path / "losetup").write_text(
         "#!/bin/sh\necho 'losetup: cannot find an unused loop device' >&2; exit 1\n"
     )

@@ -25,7 +25,7 @@ def test_listed_path_is_gone_or_reset(root: Path, item: dict[str, str]) -> None:
 
 
 def test_no_unit_ends_the_instance(root: Path) -> None:
-    """What ends the builder at its deadline would end all that starts from the image, whatever is listed."""
+    """The builder's deadline unit would power off every instance of the image; checked beyond the list."""
     left = [path for top in ("etc", "usr/lib/systemd", "var/lib") for path in (root / top).rglob(f"*{UNIT}*")]
     assert left == []
 
@@ -49,7 +49,7 @@ def test_no_key_of_the_build_is_left(root: Path) -> None:
 
 
 def test_nothing_of_the_build_host_is_left(root: Path) -> None:
-    """Neither its certificate authorities (they differ from Debian's behind a proxy) nor its folders."""
+    """Neither its certificate authorities (behind a proxy they differ from Debian's) nor its folders."""
     assert [path for path in (root / "run").rglob("*") if not path.is_dir()] == []
     done = subprocess.run(
         ["grep", "-rlF", "--exclude-dir=venv", str(ROOT), root], capture_output=True, text=True, check=False

@@ -1,7 +1,7 @@
 """`make image`, killed at any moment: the next run leaves nothing of it.
 
-What is killed is `make image` itself with a play that only waits, on a disk that is made or only copied, with
-a build folder, a home and a folder for temporary files of its own.
+The real `make image` is killed, with a play that only waits, on a disk that is built or just copied. It has
+its own build folder, home and temporary folder.
 """
 
 import os
@@ -23,7 +23,7 @@ from factory.console import BUILD, ROOT, FactoryError, run
 from factory.local import basedisk, image
 from factory.workspace import temporary, unmount_below
 
-# When to kill: after the run has said this, and how many seconds later.
+# When to kill: the line to wait for, and how many seconds after it.
 MOMENTS = [
     ("base system:", 4.0),
     ("base disk:", 0.3),
@@ -48,7 +48,7 @@ PLAY = """
       ansible.builtin.command: sleep 1
       changed_when: false
 """
-# Whatever comes before the moment of interest is left out, where it can be.
+# Replaces the steps before the moment of the kill, where possible.
 RUN = """
 from contextlib import nullcontext
 from pathlib import Path
@@ -73,7 +73,7 @@ cli.main()
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run has its files, which is how it is recognized."""
+    """A run, recognised by the folder of its files."""
 
     folder: Path
 
@@ -84,11 +84,11 @@ class Run:
 
     @property
     def checkout(self) -> str:
-        """What its folder in memory is called."""
+        """The name of its folder in memory."""
         return f"test-{os.getpid()}"
 
     def start(self, said: str, disk: Path) -> subprocess.Popen[str]:
-        """`make image` as far as `said`, and on."""
+        """Start `make image`, which is to be killed after it has printed `said`."""
         project = self.folder / "project/ansible"
         for folder in (project, self.folder / "home", self.folder / "tmp"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ class Run:
         )  # fmt: skip
 
     def left(self) -> list[str]:
-        """Mounts, loop devices, processes and temporary files that are there."""
+        """The mounts, loop devices, processes and temporary files that exist."""
         mark = f"{self.folder}/"
         found = [row for row in Path("/proc/self/mounts").read_text().splitlines() if mark in row]
         found += [row for row in run("losetup", "--all").splitlines() if mark in row]
@@ -128,7 +128,7 @@ class Run:
 
 @pytest.fixture
 def killed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """A run to be; this process is the next one."""
+    """A run to start and kill; this process is the next run."""
     first = Run(BUILD / "test-killed")
     no = dict.fromkeys(vars(image.ARTIFACT), first.build / "no")
     monkeypatch.setattr(image, "ARTIFACT", image.Artifact(**no))

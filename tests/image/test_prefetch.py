@@ -1,4 +1,4 @@
-"""What a start reads: known, laid together on the artifact's disk, and read ahead by its boot."""
+"""The blocks that a start reads: listed, contiguous on the artifact's disk, and read ahead at boot."""
 
 import fcntl
 import json
@@ -77,7 +77,7 @@ def test_the_list_can_be_right(machine: Machine, host: Host, record: dict[str, A
 
 @contextmanager
 def read_ahead(kib: int, disk: Path) -> Iterator[None]:
-    """Let the kernel read no more than so much ahead of the disk of the local machine."""
+    """Limit the kernel's read-ahead on the local machine's disk to `kib` KiB."""
     loops = subprocess.run(
         ["losetup", "--associated", disk, "--noheadings", "--output=NAME"],
         capture_output=True, text=True, check=True,
@@ -97,7 +97,7 @@ def read_ahead(kib: int, disk: Path) -> Iterator[None]:
 def test_a_start_reads_nothing_else(
     request: pytest.FixtureRequest, machine: Machine, host: Host, record: dict[str, Any]
 ) -> None:
-    """At most a twentieth: where the linker puts things differs a little from start to start."""
+    """At most a twentieth of the pages: memory layout differs a little from start to start."""
     machine.upload(FILES / "record.py", "record.py")
     with ExitStack() as stack:
         if not request.config.getoption(

@@ -1,6 +1,6 @@
-"""The booted artifact and S3: a folder of a phone's and a camera's recordings, to a folder and a bucket.
+"""The booted artifact and S3: recordings of a phone and a camera, transcribed to a folder and a bucket.
 
-S3 is moto's server on this host, which the local machine shares its network with.
+S3 is moto's server on this host; the local machine shares the host's network.
 """
 
 from collections.abc import Iterator

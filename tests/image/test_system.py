@@ -1,4 +1,4 @@
-"""The booted artifact as a system: it is up, closed to strangers, and holds what its record says."""
+"""The booted artifact as a system: it is up, closed to strangers, and matches its image.json."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_admin_has_sudo_and_no_password(host: Host) -> None:
 
 
 def test_nothing_ends_the_machine_at_a_deadline(host: Host) -> None:
-    """The builder's dead-man's switch; over ssh, for the disk of an AMI cannot be looked at."""
+    """The builder's dead-man's switch is gone; checked over ssh, as an AMI's disk cannot be read."""
     found = host.run(
         f"systemctl list-unit-files --no-legend {UNIT}; systemctl list-units --all --no-legend {UNIT}"
     )
@@ -53,7 +53,7 @@ def test_nothing_ends_the_machine_at_a_deadline(host: Host) -> None:
 
 
 def test_its_own_name_resolves(host: Host) -> None:
-    """Though /etc/hosts does not name it on the disk; sudo would complain, and wait for a name server."""
+    """Even though /etc/hosts on the disk lacks it; otherwise sudo would warn and wait for a name server."""
     assert host.run("getent hosts $(hostname)").rc == 0
     assert host.run("sudo true").stderr == ""
 

@@ -22,14 +22,14 @@ def reference(name: str) -> str:
 
 @pytest.fixture
 def nato(record: dict[str, Any]) -> None:
-    """For tests by the words of the fixtures, which only their own model gives just so."""
+    """Skip tests that expect the fixtures' exact words unless the image has the fixture model."""
     if record["model"]["name"] != "whisper-nato":
         pytest.skip(f"the image has the model {record['model']['name']}")
 
 
 @pytest.fixture
 def words(record: dict[str, Any]) -> list[str]:
-    """The words of the image's own sample, as it was heard when the state file was baked."""
+    """The words that the image's own sample gave when the state file was baked."""
     text: str = record["verification"]["text"]
     return text.split()
 
@@ -62,7 +62,7 @@ def test_state_file_is_taken_by_itself(host: Host, words: list[str]) -> None:
 
 
 def test_a_program_transcribes(host: Host, words: list[str]) -> None:
-    """The lines of docs/library.md, by the user who logs in, from a folder of its own."""
+    """The example of docs/library.md, run by the login user in a separate folder."""
     (code,) = re.findall(r"^```python\n(.*?)^```$", LIBRARY.read_text(), re.MULTILINE | re.DOTALL)
     code = code.replace("audio.wav", SAMPLE)
     done = host.run(f"cd / && /opt/transcribe/venv/bin/python -c {shlex.quote(code)}")
@@ -84,7 +84,7 @@ def test_it_runs_on_what_it_was_baked_on(host: Host, record: dict[str, Any]) -> 
 
 @pytest.fixture
 def state(host: Host, record: dict[str, Any]) -> Iterator[str]:
-    """Lets a test harm the state file, of which it gets the path: puts it back afterwards."""
+    """The path of the state file, which a test may damage; it is restored afterwards."""
     path: str = record["state"]["path"]
     with host.sudo():
         assert host.run(f"cp -p {path} /root/kept").rc == 0
@@ -121,7 +121,7 @@ def test_damaged_state_file_gives_the_right_words_and_a_warning(
 
 
 def test_what_only_ffmpeg_reads(host: Host, recordings: str) -> None:
-    """Its libraries come with the venv; what they cannot read fails alone."""
+    """FFmpeg's libraries come with the venv; a recording that they cannot read fails alone."""
     done = host.run(f"transcribe --language en {recordings}/hang.wav {recordings}/phone.amr")
     assert done.rc == 1
     assert f"{recordings}/hang.wav: holds no sound" in done.stderr

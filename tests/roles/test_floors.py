@@ -56,7 +56,7 @@ def test_the_driver_that_ships_is_new_enough_for_the_newest_kernel() -> None:
         ("585.10.01", "6.1.192-2", NEEDED),
         ("570.211.01", "6.12.100+deb13", NEEDED),
         ("570.211.01", "6.12.96+deb13", []),
-        ("580.105.08", "0", []),  # a kernel that is of no package
+        ("580.105.08", "0", []),  # a kernel not from a package
     ],
 )
 def test_a_floor_holds_in_its_series_and_branch(driver: str, kernel: str, missed: list[str]) -> None:

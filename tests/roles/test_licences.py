@@ -1,4 +1,4 @@
-"""What the role `venv` writes of licences, tried on the build host's venv, which has more packages."""
+"""The licence file that the role `venv` writes, tested on the build host's venv, which has more packages."""
 
 import json
 import subprocess

@@ -1,6 +1,6 @@
 """Each scenario of molecule/, as a test: a role in a container of the base system.
 
-They run from a copy of the tree in root's home, where root clones by default and nobody else may enter.
+They run from a copy of the tree in root's home, a usual place for root's clones that no other user may enter.
 """
 
 import os
@@ -69,7 +69,7 @@ def test_scenario(checkout: Path, scenario: str) -> None:
 
 
 def need_repository(address: str) -> None:
-    """Skip where an apt repository does not answer, which is said; an error in CI, where it has to."""
+    """Skip the test if an apt repository does not answer; in CI, fail."""
     try:
         httpx2.get(f"{address}Release", timeout=60).raise_for_status()
     except httpx2.HTTPError as error:

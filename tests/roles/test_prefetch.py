@@ -65,7 +65,7 @@ def library(tmp_path: Path) -> Path:
 
 def test_what_is_listed_is_read_and_nothing_else(tmp_path: Path, library: Path) -> None:
     listed = tmp_path / "list"
-    ranges = ((0, PAGE), (MIB, PAGE * 200), (3 * MIB, 1))  # of itself the kernel reads on from a beginning
+    ranges = ((0, PAGE), (MIB, PAGE * 200), (3 * MIB, 1))  # from offset 0 the kernel reads ahead itself
     lines = [f"{offset} {length} {library}" for offset, length in ranges]
     listed.write_text("\n".join(["# offset, length, path", *lines]) + "\n")
     assert read_ahead(listed).startswith("read 1 MB in ")
@@ -109,7 +109,7 @@ def test_a_damaged_line_is_told_and_the_rest_is_read(tmp_path: Path, library: Pa
 
 def test_a_disk_that_answers_with_errors_is_told_and_the_rest_is_read(tmp_path: Path, library: Path) -> None:
     listed = tmp_path / "list"
-    listed.write_text(f"0 {PAGE} /proc/self/mem\n0 {4 * MIB} {library}\n")  # which is an error to read there
+    listed.write_text(f"0 {PAGE} /proc/self/mem\n0 {4 * MIB} {library}\n")  # reading it at 0 gives EIO
     assert "such as /proc/self/mem: Input/output error" in read_ahead(listed)
     assert all(cached(library))
 
@@ -125,7 +125,7 @@ def test_no_list_is_told(tmp_path: Path) -> None:
 
 @pytest.fixture
 def start(tmp_path: Path) -> dict[str, Path]:
-    """What recordings of a boot and a start name, as files that are there."""
+    """The files that the recordings of a boot and a start name."""
     sizes = {"python3": 8 * PAGE, "libtorch_cpu": 64 * PAGE, "state": 5 * PAGE + 7}
     paths = {name: tmp_path / f"{name}.so" for name in sizes}
     for name, size in sizes.items():
@@ -207,7 +207,7 @@ def test_a_list_that_cannot_be_right_is_refused(
 
 
 def test_what_a_command_reads_is_recorded_in_its_order(tmp_path: Path) -> None:
-    """Of files below /opt or the like: temporary ones are passed over."""
+    """Only files below /opt and similar folders are recorded; temporary ones are ignored."""
     folder = Path("/opt/preheat-test")
     folder.mkdir(exist_ok=True)
     try:
@@ -258,7 +258,7 @@ def blocks(path: Path) -> list[int]:
 
 
 def lay(disk: Path, lines: list[str]) -> subprocess.CompletedProcess[str]:
-    """Lay a disk out by a list whose paths are of the disk; in a root of its own, as on the machine."""
+    """Lay a disk out by a list of its paths; the program's temporary file goes to the root of that disk."""
     (disk / "list").write_text("# inputs: abc\n" + "".join(f"{line}\n" for line in lines))
     code = (FILES / "layout.py").read_text().replace('"/.layout"', f'"{disk}/.layout"')
     return subprocess.run(
@@ -267,7 +267,7 @@ def lay(disk: Path, lines: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def test_what_is_listed_lies_together_in_its_order(disk: Path) -> None:
-    """And a file stays the file it was, to its last attribute."""
+    """And files keep their identity and all attributes."""
     contents = {name: os.urandom(size) for name, size in
                 (("a", 3 * MIB), ("b", 5 * PAGE + 1), ("c", MIB))}  # fmt: skip
     for name, content in contents.items():

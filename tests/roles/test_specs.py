@@ -1,4 +1,4 @@
-"""Every role: its inputs are described as they are, and its files have the shape that a reader expects."""
+"""Every role: its argument specification matches its defaults, and its files follow the conventions."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ def defaults(role: Path) -> dict[str, Any]:
 
 
 def options(role: Path) -> dict[str, dict[str, Any]]:
-    """What a role's specification says of its inputs."""
+    """A role's inputs by its argument specification."""
     specs = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]
     assert list(specs) == ["main"]
     described: dict[str, dict[str, Any]] = specs["main"]["options"]

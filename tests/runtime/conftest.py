@@ -18,9 +18,9 @@ from tests.runtime import homes
 from tests.runtime.console import Done, Run
 from tests.runtime.homes import ROOT, RUNTIME
 
-settings.register_profile("shared machine", deadline=None)  # it may stand still for a second
+settings.register_profile("shared machine", deadline=None)  # which may pause a test for a second
 settings.load_profile("shared machine")
-os.environ.pop("PYTHONUNBUFFERED", None)  # no user has it set, and it hides what buffers do at the end
+os.environ.pop("PYTHONUNBUFFERED", None)  # unusual, and hides errors at the last flush
 os.environ["OMP_NUM_THREADS"] = "1"  # torch's threads only get in each other's way on a model this small
 
 
@@ -43,7 +43,7 @@ def baked(tmp_path_factory: pytest.TempPathFactory, checkpoint_folder: Path) -> 
     shutil.copytree(checkpoint_folder, home / "model/whisper-nato")
     (home / "state").mkdir()
     state, model = home / "state/whisper-nato.safetensors", home / "model/whisper-nato"
-    # float32 on every machine: --dtype auto would make other words here and there.
+    # float32 on every machine: with --dtype auto the words could differ between machines.
     bake = [sys.executable, str(RUNTIME / "state.py"), "bake", "--dtype", "float32"]
     bake += ["--model", str(model), "--output", str(state)]
     subprocess.run(bake, check=True, capture_output=True, timeout=600)
@@ -76,7 +76,7 @@ def silence(tmp_path: Path) -> Path:
 
 
 def defaults(home: Path | None, arguments: tuple[str | Path, ...]) -> list[str]:
-    """Options that tests do not need to give: the home, and the CPU, whatever this machine has."""
+    """Default options: the home, and the CPU even on a machine with a GPU."""
     wanted = {"--home": str(home), "--device": "cpu"}
     return [word for name, value in wanted.items() if name not in arguments for word in (name, value)]
 
@@ -95,7 +95,7 @@ def run(baked: Path) -> Run:
 
 @pytest.fixture
 def main(request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]) -> Run:
-    """As `run`, but in this process, which has torch already."""
+    """Like `run`, but in this process, which has torch imported already."""
 
     def main(*arguments: str | Path) -> Done:
         import torch  # noqa: F401, PLC0415  all of it, which loading.import_torch would not
@@ -107,7 +107,7 @@ def main(request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]) -> R
         except SystemExit as leaving:  # argparse's way
             code = int(leaving.code or 0)
         finally:
-            gc.enable()  # which a process that fails to start does not care for
+            gc.enable()  # the command leaves it disabled if it fails early
         return Done(arguments, code, *capfd.readouterr())
 
     return main

@@ -1,4 +1,4 @@
-"""State files made and remade by the description of the format alone, for the tests that need odd ones."""
+"""Builds and edits state files from the format's description alone, for tests that need unusual ones."""
 
 import hashlib
 import json
@@ -67,7 +67,7 @@ def with_header(header: dict[str, Any], data: bytes, *, sign: bool = True, page:
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    """Whether these are the same tensors, in order, to the last bit; random bits are no numbers at times."""
+    """Whether these are the same tensors, in order, bit for bit: random bits may be NaN, never equal."""
     return list(one) == list(other) and all(
         a.dtype == b.dtype and a.shape == b.shape and torch.equal(a.view(torch.uint8), b.view(torch.uint8))
         for a, b in zip(one.values(), other.values(), strict=True)

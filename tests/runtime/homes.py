@@ -15,10 +15,9 @@ RUNTIME = ROOT / "runtime"
 
 
 def real(name: str) -> Path:
-    """A home of one of OpenAI's own models, of pretrained.SOURCES, its state file in float32.
+    """A home with one of OpenAI's own models, from pretrained.SOURCES, with a float32 state file.
 
-    It is kept for later sessions. Where the model cannot be had the test is skipped; in CI, which is there to
-    test everything, it fails.
+    It is kept for later sessions. If the model cannot be fetched, the test is skipped; in CI it fails.
     """
     try:
         checkpoint = pretrained.checkpoint(name)
@@ -33,7 +32,7 @@ def real(name: str) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(Path("../../..") / name)
-        baked_from.unlink(missing_ok=True)  # it is true again only once all is baked
+        baked_from.unlink(missing_ok=True)  # written again only when the bake is complete
         bake(link, state)
         baked_from.write_text(ingredients(checkpoint))
     return home
@@ -48,7 +47,7 @@ def bake(checkpoint: Path, output: Path) -> None:
 
 def ingredients(checkpoint: Path) -> str:
     """What a state file depends on, as a digest: the checkpoint, what bakes it, the versions in the lock."""
-    # Other modules are those of the lock; a state file is made without what transcribes.
+    # Only our own modules, as the lock covers the others; and not the transcriber, which baking does not use.
     finder = ModuleFinder(path=[str(RUNTIME)], excludes=["preheat.transcriber"])
     finder.run_script(str(RUNTIME / "state.py"))
     modules: list[Any] = list(finder.modules.values())  # modulefinder's own, which mypy takes for real ones

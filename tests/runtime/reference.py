@@ -40,7 +40,7 @@ def encoding(vocabulary: Vocabulary) -> tiktoken.Encoding:
 def load(folder: Path, vocabulary: Vocabulary) -> Any:
     """openai/whisper's model with a checkpoint's weights, float32 on the CPU; Any, for it has no types."""
     dims = openai_weights.dimensions(folder, whisper)
-    # Both are computed from the size of the vocabulary, which is right for their own checkpoints only.
+    # openai/whisper derives both from the vocabulary's size, which holds only for its own checkpoints.
     facts = {"is_multilingual": vocabulary.multilingual, "num_languages": len(vocabulary.languages)}
     model = type("Whisper", (whisper.model.Whisper,), facts)(dims)
     model.load_state_dict(openai_weights.tensors(folder))

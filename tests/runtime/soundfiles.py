@@ -25,7 +25,7 @@ def chirp(seconds: float, rate: int = SAMPLE_RATE) -> Samples:
 
 
 def by_soundfile(form: str, subtype: str | None = None) -> Callable[..., bytes]:
-    """What writes [samples] in one of libsndfile's formats, at any rate, in any number of channels."""
+    """A writer of [samples] in one of libsndfile's formats, at any rate, in any number of channels."""
 
     def write(sound: Samples, rate: int = SAMPLE_RATE, channels: int = 1) -> bytes:
         file = io.BytesIO()
@@ -37,10 +37,10 @@ def by_soundfile(form: str, subtype: str | None = None) -> Callable[..., bytes]:
 
 
 def by_av(form: str, codec: str, rate: int = SAMPLE_RATE, **options: str) -> Callable[[Samples], bytes]:
-    """The same in one of FFmpeg's, at one rate."""
+    """A writer of [samples] in one of FFmpeg's formats, at one rate."""
 
     def write(sound: Samples) -> bytes:
-        with NamedTemporaryFile() as file:  # with an index in front, it is written twice
+        with NamedTemporaryFile() as file:  # to put the index in front, FFmpeg reopens the file by name
             encode(sound, file.name)
             return file.read()
 
@@ -59,7 +59,7 @@ def by_av(form: str, codec: str, rate: int = SAMPLE_RATE, **options: str) -> Cal
 
 
 def patched(content: bytes, mark: bytes, skip: int, patch: bytes) -> bytes:
-    """The content with `patch` written `skip` bytes behind the first mark."""
+    """The content with `patch` written `skip` bytes after the end of the first `mark`."""
     at = content.index(mark) + len(mark) + skip
     return content[:at] + patch + content[at + len(patch) :]
 
@@ -85,7 +85,7 @@ WRITERS = {
     "3gp": by_av("3gp", "libopencore_amrnb", 8000, movflags="+faststart"),
     "aac": by_av("adts", "aac"),
     "webm": by_av("webm", "libopus", 48000),
-    "live.webm": by_av("webm", "libopus", 48000, live="1"),  # as browsers record: no length anywhere
+    "live.webm": by_av("webm", "libopus", 48000, live="1"),  # as browsers record: without a length
     "mka": by_av("matroska", "libmp3lame"),
     "amr": by_av("amr", "libopencore_amrnb", 8000),
     "wv": by_av("wv", "wavpack"),

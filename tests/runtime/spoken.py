@@ -1,4 +1,4 @@
-"""Segments with words as decoders make them, and worse: for the tests of subtitles."""
+"""Segments with words, as decoders produce them and worse, for the tests of subtitles."""
 
 # ruff: noqa: RUF001  full-width punctuation is meant
 
@@ -38,7 +38,7 @@ HUNDREDTHS = st.sampled_from([0, 2, 5, 10, 20, 30, 60])
 def segment(
     words: list[Word] | None, text: str | None = None, start: float | None = None, end: float | None = None
 ) -> Segment:
-    """With times and text of its words, unless others are given."""
+    """A segment with the times and text of its words, unless others are given."""
     start = start if start is not None else words[0].start if words else 0.0
     end = end if end is not None else words[-1].end if words else 0.0
     said = "".join(word.word for word in words or [])

@@ -1,4 +1,4 @@
-"""transcribe.py as its user meets it: what it prints where, and its exit codes."""
+"""transcribe.py from the command line: what it prints where, and its exit codes."""
 
 import json
 import math
@@ -55,7 +55,7 @@ def test_one_bad_file_does_not_stop_the_others(main: Run, samples: Path, silence
 def test_a_file_that_goes_away_meanwhile(
     main: Run, samples: Path, silence: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was there at the first glance, and is not when its turn comes."""
+    """It exists at the first check, but no longer when its turn comes."""
 
     def find_later(home: Path, wanted: str | None) -> str:
         silence.unlink()
@@ -76,7 +76,7 @@ FAILING = {"languages": [2], "decode": [2, 3]}  # calls for the second of `four`
 def test_a_recording_that_memory_does_not_suffice_for(
     way: list[str], main: Run, four: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One window of it is too much, wherever it is: the others are done, and nothing is kept of it."""
+    """Not even for one window: the others are done, and none of its memory is kept."""
     alone = {str(path): main("--quiet", *way, path).stdout for path in four}
     failing = "decode" if "--language" in way else "languages"
     right, forget = getattr(decoding.Decoder, failing), decoding.Decoder.forget
@@ -122,7 +122,7 @@ def by_file(text: str) -> dict[str, str]:
 
 
 def test_several_files_are_each_as_if_alone(main: Run, four: list[Path]) -> None:
-    """Each is listened to while the one before it is transcribed; whichever is broken, in order."""
+    """Each is read while the previous one is transcribed; results are in order, whichever is broken."""
     alone = {str(path): main("--quiet", path).stdout for path in four}
     assert len(set(alone.values())) == 4 and all(alone.values())
     done = main("--quiet", *four)
@@ -191,7 +191,7 @@ def test_json_is_that_of_openai_whisper(main: Run, samples: Path) -> None:
 
 @pytest.mark.parametrize("way", [[], ["--sequential"]])
 def test_words_have_their_times(way: list[str], main: Run, samples: Path) -> None:
-    """In order, within their segment, and as many as are said."""
+    """Word times are in order and within their segment, and every word has one."""
     done = main("--quiet", "--word_timestamps", "True", "-f", "json", *way, samples / "short.flac")
     document = json.loads(done.stdout)
     assert [
@@ -246,7 +246,7 @@ def test_outputs_to_a_folder(main: Run, samples: Path, silence: Path, tmp_path: 
 
 
 def test_a_full_disk_leaves_the_old_output(run: Run, samples: Path, tmp_path: Path) -> None:
-    """Under a limit of 0 bytes a file, which fails as a full disk does."""
+    """With a file size limit of 0 bytes, which fails like a full disk."""
     (tmp_path / "short.txt").write_text("old")
     done = run("-o", tmp_path, samples / "short.flac", preexec_fn=lambda: setrlimit(RLIMIT_FSIZE, (0, 0)))
     assert done.returncode == 1
@@ -256,7 +256,7 @@ def test_a_full_disk_leaves_the_old_output(run: Run, samples: Path, tmp_path: Pa
 
 
 def test_long_names(main: Run, samples: Path, tmp_path: Path) -> None:
-    """Of what a file system takes, any; beyond it that recording fails before the work, not after."""
+    """Any that the file system accepts; with a longer one the recording fails before the work, not after."""
     out, longest = tmp_path / "out", tmp_path / ("a" * 250 + ".flac")
     too_long, odd = tmp_path / ("b" * 251), Path(f"{tmp_path}/\udcfc" + "ü" * 124)
     for path in (longest, too_long, odd):
@@ -292,7 +292,7 @@ def test_results_that_cannot_be(main: Run, samples: Path, tmp_path: Path) -> Non
 
 
 def test_a_folder_that_nothing_can_be_written_to(baked: Path, samples: Path, tmp_path: Path) -> None:
-    """Without root's rights to do it all the same."""
+    """Run without root's right to write anywhere."""
     tmp_path.chmod(0o500)
     command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     command += [sys.executable, str(RUNTIME / "transcribe.py"), "--home", str(baked), "-o", str(tmp_path)]
@@ -352,7 +352,7 @@ def test_control_c(baked: Path, samples: Path) -> None:
 def test_whatever_happens_to_a_recording_the_others_are_done(  # noqa: PLR0913, PLR0917  three are fixtures
     error: Exception, code: int, where: str, main: Run, four: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Want of memory is that recording's error; what nobody thought of is ours, and says where it was."""
+    """Too little memory is an error of that recording; any other exception is a bug, with its traceback."""
     alone = {str(path): main("--quiet", path).stdout for path in four}
     place, name = {
         "decode": (audiofile, "decode_file"),
@@ -405,7 +405,7 @@ def test_an_incomplete_recording_is_transcribed_and_failed(main: Run, samples: P
 
 
 def test_times_are_settled(main: Run, samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the decoder says of them."""
+    """Even if the decoder's times are out of order."""
     right = batched.transcribe
 
     def overlapping(*arguments: Any) -> Transcript:

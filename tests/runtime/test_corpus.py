@@ -1,4 +1,4 @@
-"""Nothing is lost, doubled or made up: hours of recordings, against each of their phrases decoded alone."""
+"""Nothing is lost, repeated or hallucinated: hours of recordings against their phrases decoded alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ WORST = 0.05  # of the words: the fixture model's own limit
 
 @dataclass
 class Outcome:
-    """What was said in a recording, and what was written down: of its phrases alone, and of the whole."""
+    """What was said in a recording, and the transcripts of its single phrases and of the whole."""
 
     seconds: float
     said: str
@@ -56,7 +56,7 @@ def outcomes(baked: Path) -> list[Outcome]:
 
 
 def phrases_alone(decoder: Decoder, recording: corpus.Recording) -> Iterator[str]:
-    """What is heard of each phrase in a window of its own, noise and all, and nothing else in it."""
+    """The transcript of each phrase, with its noise, alone in a window."""
     network = decoder.network
     for first in range(0, len(recording.phrases), SIZE):
         phrases = recording.phrases[first : first + SIZE]
@@ -95,7 +95,7 @@ def test_words_are_those_of_the_phrases_alone(outcomes: list[Outcome]) -> None:
 
 @pytest.mark.parametrize(("least", "most"), [(0, 30), (30, 90), (90, 240), (240, 700)])
 def test_of_every_length(least: int, most: int, outcomes: list[Outcome]) -> None:
-    """Fewer words, so a wider margin: for one class that is bad and hides among the others."""
+    """A wider margin, as there are fewer words; shows if one class is bad, which the total may hide."""
     found = [outcome for outcome in outcomes if outcome.said and least <= outcome.seconds < most]
     said = [outcome.said for outcome in found]
     alone = error_rate(said, [outcome.alone for outcome in found])

@@ -1,4 +1,4 @@
-"""cues.py: what broadcasters ask of subtitles, of any speech."""
+"""cues.py: broadcasters' rules for subtitles hold for any speech."""
 
 # ruff: noqa: RUF001  full-width punctuation is meant
 
@@ -23,7 +23,7 @@ def shown(found: list[Cue]) -> list[str]:
 
 
 def letters(text: str) -> str:
-    """Text without what a line may end at, and what no one can see."""
+    """Text without spaces, line breaks and invisible characters."""
     return "".join(c for c in text if not c.isspace() and category(c) != "Cc")
 
 
@@ -42,7 +42,7 @@ def test_cues_are_in_order_and_seen(segments: list[Segment]) -> None:
 
 
 def word_alone(line: str) -> bool:
-    """Whether a line has no place to end at before it does."""
+    """Whether a line has no possible break inside."""
     return not any(
         typography.may_part(line[:i].rstrip(), line[i:].lstrip(), space=" " in line[i - 1 : i + 1])
         for i in range(1, len(line))
@@ -60,7 +60,7 @@ def test_limits_are_held(segments: list[Segment]) -> None:
 
 @given(ANY)
 def test_cues_stay_for_as_long_as_it_takes_to_read_them(segments: list[Segment]) -> None:
-    """Unless the next one follows, and no gap is so short that it only flickers."""
+    """Unless the next one follows earlier; and no gap is so short that subtitles flicker."""
     found = cues(segments)
     starts = [cue.start for cue in found[1:]] + [math.inf]
     for cue, following in zip(found, starts, strict=False):
@@ -73,13 +73,13 @@ def test_cues_stay_for_as_long_as_it_takes_to_read_them(segments: list[Segment])
 
 @given(spoken.orderly(spoken.ORDINARY))
 def test_cues_begin_and_end_with_their_words(segments: list[Segment]) -> None:
-    """They may stay longer, and no longer than 7 s."""
+    """They may stay longer, but at most 7 s in all."""
     spoken_at = {round(word.start, 3) for segment in segments for word in segment.words or []}
     assert {round(cue.start, 3) for cue in cues(segments)} <= spoken_at
 
 
 def lines_of(text: str, **how: float) -> list[str]:
-    """The cues of a text, said in one segment."""
+    """The texts of the cues for a text said in one segment."""
     return shown(cues([spoken.segment(spoken.speech(text, **how))]))
 
 
@@ -155,7 +155,7 @@ def test_fast_speech_is_shown_on_into_the_pause() -> None:
 
 
 def test_fast_speech_shares_the_time_of_slow_speech() -> None:
-    """Though a sentence ends between them."""
+    """Even though a sentence ends between them."""
     fast = spoken.speech("He said all of this far faster than anyone can read.", pace=0.025)
     slow = spoken.speech("So it is.", pace=0.3, start=fast[-1].end)
     assert len(cues([spoken.segment([*fast, *slow])])) == 1
@@ -178,7 +178,7 @@ def test_a_gap_that_cannot_be_closed_is_made_longer() -> None:
 
 
 def test_a_word_for_minutes() -> None:
-    """Its end is the decoder's error, mostly."""
+    """Its end is usually an error of the decoder."""
     (cue,) = cues([spoken.segment([Word(" Hello.", 1.0, 200.0, 1.0)])])
     assert (cue.start, cue.end) == (1.0, 8.0)
 
@@ -209,7 +209,7 @@ def test_chinese_characters_take_two_columns() -> None:
     [
         "ちょっと待ってください" * 6,  # no line begins with a small kana
         "「東京」は、「日本」の首都です。" * 5,  # nor with closing, nor ends with opening punctuation
-        "เขาแก้ไขไม่ได้" * 8,  # no mark is parted from its letter, nor a leading vowel
+        "เขาแก้ไขไม่ได้" * 8,  # no break before a mark or after a leading vowel
     ],
 )
 def test_lines_of_scripts_without_spaces(text: str) -> None:
@@ -227,7 +227,7 @@ def test_no_line_ends_with_an_opening_bracket() -> None:
 
 
 def test_words_of_scripts_without_spaces_stay_whole() -> None:
-    """As the decoder gives them, where there is room."""
+    """Words as the decoder has them, if they fit."""
     words = [Word("ありがとう", 0.4 * i, 0.4 * (i + 1), 1.0) for i in range(13)]
     found = cues([spoken.segment(words)])
     lines = [line for cue in found for line in cue.text.split("\n")]

@@ -1,4 +1,4 @@
-"""The fixture model really hears: transformers' own `generate` gets the sample recordings right."""
+"""The fixture model works: transformers' own `generate` transcribes the samples correctly with it."""
 
 import json
 from typing import Any

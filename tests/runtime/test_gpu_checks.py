@@ -1,4 +1,4 @@
-"""bench/gpu.sh: all of it without a GPU, and what becomes of a step that fails."""
+"""bench/gpu.sh: a complete run without a GPU, and the handling of steps that fail."""
 
 import json
 import subprocess
@@ -14,11 +14,11 @@ from bench.gpu.place import Place
 from bench.gpu.steps import STEPS, Step
 from tests.runtime.homes import ROOT
 
-LONG = 300.0  # seconds, for what should not run out of time
+LONG = 300.0  # seconds, for steps that should not time out
 
 
 def test_all_of_it_without_a_gpu(tmp_path: Path) -> None:
-    """With a tiny model, every step on the way that it takes on a GPU, but for what only a GPU has."""
+    """With a tiny model, every step by the same path as on a GPU, except for what needs a GPU."""
     found = tmp_path / "gpu.json"
     called = [str(ROOT / "bench/gpu.sh"), "--cpu", "--scratch", str(tmp_path / "scratch")]
     done = subprocess.run([*called, "--output", str(found)], capture_output=True, text=True, check=False)
@@ -29,7 +29,7 @@ def test_all_of_it_without_a_gpu(tmp_path: Path) -> None:
     assert all(any("table" in row for row in found) for found in rows.values())
     left_out = {name for name, found in rows.items() if any("left out" in row for row in found)}
     assert left_out == {"step", "fresh", "varlen", "faults", "own", "storage"}
-    # Some that would be silent if the step did not do what it says.
+    # Output that would be missing if a step did not do its work.
     assert {row["way"] for row in tabled(rows["attention"], "ways")} == {
         "flash",
         "efficient",
@@ -56,7 +56,7 @@ def listed(rows: list[dict[str, Any]]) -> list[str]:
     return [name for name, _ in files]
 
 
-MODULES = {  # what a step may do, and what is said of it
+MODULES = {  # what a step may do, and the message about it
     "works": ('yield {"table": "numbers", "n": 1}', "ok"),
     "fails": (
         'yield {"table": "numbers", "n": 2}\n    raise ValueError("a reason")',
@@ -95,7 +95,7 @@ def made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Step]:
 def test_whatever_becomes_of_a_step_all_others_are_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each is told, what it had found is kept, and the command fails."""
+    """Each failure is reported, its output so far is kept, and the command fails."""
     monkeypatch.setattr(command, "STEPS", made(tmp_path, monkeypatch))
     monkeypatch.setattr(command, "PATIENCE", 1)
     monkeypatch.setattr(command, "TOTAL", LONG)
@@ -111,7 +111,7 @@ def test_whatever_becomes_of_a_step_all_others_are_done(
     numbers = [row["n"] for step in outcomes for row in step["rows"] if "n" in row]
     assert numbers == [1, 2, 3, 9, 4, 5]
     (child,) = [row["child"] for step in outcomes for row in step["rows"] if "child" in row]
-    command_line = Path(f"/proc/{child}/cmdline")  # empty as long as nobody has asked how it ended
+    command_line = Path(f"/proc/{child}/cmdline")  # empty for a zombie, until its parent has waited for it
     assert not command_line.exists() or not command_line.read_bytes()
     printed = capsys.readouterr().out
     assert "NOT OK" in printed and "stopped after 10 s" in printed and "a reason" in printed
@@ -130,7 +130,7 @@ def test_a_run_takes_eight_minutes_at_most() -> None:
 
 
 def test_what_travels_is_of_the_lock() -> None:
-    """Each with hashes; without one, pip would take whatever it gets."""
+    """With a hash for each; without hashes, pip would accept any file."""
     wanted = prepare.locked((ROOT / "requirements.txt").read_text())
     entries = [line for line in wanted.splitlines() if "==" in line]
     assert [entry.partition("==")[0] for entry in entries] == prepare.PACKAGES

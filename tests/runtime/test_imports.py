@@ -1,4 +1,4 @@
-"""Who may import whom in runtime/: wings on a ground floor, and what stands above them."""
+"""Which modules of runtime/ may import which (docs/design.md): the ground, parts on it, and those above."""
 
 import ast
 import sys
@@ -14,7 +14,7 @@ MODULES = {
     if path.name != "__init__.py"
 }
 WINGS = {"audio", "model", "places", "weights"}
-# What each part of the house may import of the others. Those above all wings may import everything.
+# The other parts that each part may import. Modules above all parts may import everything.
 GROUND = {
     "cues",
     "formats",
@@ -51,7 +51,7 @@ MAY = {
     "places": {"ground", "places"},
     "above": {"ground", "audio", "model", "weights", "places", "above"},
 }
-NUMBERS = "preheat.audio.constants"  # which imports nothing, and anybody may import
+NUMBERS = "preheat.audio.constants"  # imports nothing, and every part may import it
 # What else each may import, apart from the standard library.
 PACKAGES = {
     "ground": {"wcwidth"},
@@ -64,7 +64,7 @@ PACKAGES = {
 
 
 def part(module: str) -> str:
-    """The part of the house that a module is in: a wing, the ground floor, or what is above all wings."""
+    """The part of runtime/ that a module is in: audio, model and so on, the ground, or above."""
     names = module.split(".")
     if names[0] != "preheat":  # an entry point
         return "above"
@@ -87,7 +87,7 @@ def imported(module: str) -> frozenset[str]:
             assert node.level == 0, "whole names, as whoever searches for them writes them"
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= {name if name in MODULES else str(node.module) for name in names}
-        else:  # by a name that is made up nobody could say what is imported
+        else:  # a computed name could not be checked
             name = getattr(node, "id", None) or getattr(node, "attr", None)
             assert name not in ("__import__", "import_module")
     return frozenset(found)
@@ -120,7 +120,7 @@ def test_only_the_command_line_knows_of_arguments() -> None:
 
 
 def test_the_model_knows_nothing_of_files() -> None:
-    """But what /proc says of the processor."""
+    """Except for /proc/cpuinfo."""
     knowing = {module for module in MODULES if part(module) == "model" and "pathlib" in imported(module)}
     assert knowing == {"preheat.model.precision"}
     for module in MODULES:
@@ -144,7 +144,7 @@ def test_nobody_defines_the_numbers_of_the_front_end_again() -> None:
 
 
 def test_packages_are_empty() -> None:
-    """What they hold is imported by its whole name; but preheat's own names what programs import."""
+    """Modules are imported by their full names; only preheat/__init__.py has names, for programs."""
     written = {path.parent.name: path.read_text() for path in RUNTIME.rglob("__init__.py")}
     assert written.pop("preheat")
     assert written == dict.fromkeys(WINGS, "")

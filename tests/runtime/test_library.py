@@ -32,7 +32,7 @@ def short(samples: Path) -> Samples:
 
 
 def python(code: str, folder: Path, **env: str) -> str:
-    """What a program prints that knows of the package by the venv's path only."""
+    """The output of a program that finds the package only through the venv's path."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False,
@@ -77,7 +77,7 @@ def test_everything_is_there_and_imported_late() -> None:
 
 
 def test_it_is_annotated(transcriber: Transcriber, samples: Path) -> None:
-    """By mypy, when it lints this file."""
+    """Checked by mypy when it lints this file."""
     assert (RUNTIME / "preheat/py.typed").read_bytes() == b""
     transcript = transcriber.transcribe(samples / "short.flac", Options(word_timestamps=True))
     assert_type(transcript, Transcript)
@@ -120,7 +120,7 @@ def test_options_are_of_one_call(transcriber: Transcriber, samples: Path) -> Non
 def test_chance_is_the_same_each_time_and_left_alone(
     transcriber: Transcriber, short: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where decoding would draw random numbers they are the same; the program's own go on."""
+    """Decoding draws the same random numbers each time, and does not change the program's own generator."""
     import torch  # noqa: PLC0415  only here
 
     def draw(*_: object, **__: object) -> list[float]:

@@ -1,4 +1,4 @@
-"""Recordings of hours: done in the memory that their samples take, and not much more."""
+"""Recordings of hours need little more memory than their samples."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from preheat.storage import RUNTIME
 
 PROGRAM = 1.3e9  # bytes that torch, the model and a batch take: with the samples of ten hours 3.6 GB
 
-# By how much a recording makes a process larger while it is decoded, as a part of what its samples take.
+# How much a process grows while it decodes a recording, relative to the size of the samples.
 DECODE = """
 import resource, sys
 from pathlib import Path
@@ -28,7 +28,7 @@ print((most() - before) / samples.nbytes)
 
 
 def meeting(path: Path, hours: int, samples: Path) -> Path:
-    """A recording in which somebody speaks at the begin and at the end, and nobody in between."""
+    """A recording with speech at its beginning and end, and silence in between."""
     speech = audiofile.decode(samples / "short.flac").samples
     silence = np.zeros(60 * SAMPLE_RATE, np.float32)
     with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1) as file:

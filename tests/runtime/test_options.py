@@ -1,4 +1,4 @@
-"""cli.py as the user of transcribe.py meets it: what can be asked for, one line for each mistake."""
+"""cli.py from the command line: the options, and one line for each mistake."""
 
 import inspect
 import json
@@ -154,7 +154,7 @@ def test_wrong_usage(
 def test_bytes_that_are_no_text(  # noqa: PLR0913, PLR0917  fixtures, mostly
     option: str, code: int, line: str, run: Run, samples: Path, tmp_path: Path, baked: Path
 ) -> None:
-    """In a prompt they are wrong usage, found early; in names they are as good as others, and shown so."""
+    """In a prompt they are wrong usage, found early; in file names they are allowed, and printed escaped."""
     home = ["--home", "caf\udce9" if option == "--home" else baked]
     arguments = [] if option == "--home" else [option, "caf\udce9"]
     done = run("--quiet", *arguments, *home, samples / "short.flac", cwd=tmp_path)
@@ -165,7 +165,7 @@ def test_bytes_that_are_no_text(  # noqa: PLR0913, PLR0917  fixtures, mostly
 
 
 def test_a_prompt_is_utf8_whatever_the_locale() -> None:
-    """Where that knows ASCII only, Python hands on what it cannot decode."""
+    """In an ASCII locale, Python passes undecodable bytes on as surrogates."""
     code = "import sys; from preheat import values; print(ascii(values.utf8(sys.argv[1])))"
     command = [sys.executable, "-c", code, "Zürich"]
     for settings in ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {"PYTHONUTF8": "1"}):
@@ -195,7 +195,7 @@ UNFIT = {
 def test_what_a_model_cannot_is_known_before_torch(
     wanted: tuple[str, str], english: Path, main: Run, samples: Path
 ) -> None:
-    """By its state file; without one that works, after loading the checkpoint."""
+    """From its state file; without a usable one, after loading the checkpoint."""
     arguments = [*wanted, "--home", str(english), str(samples / "short.flac")]
     code, *heavy = imported_by(*arguments)
     assert code == "2" and "torch" not in heavy
@@ -217,7 +217,7 @@ def test_what_a_model_can(english: Path, main: Run, samples: Path) -> None:
 
 
 def asked(*arguments: str) -> Options:
-    """What decoding is told of a command line."""
+    """The decoding options that a command line gives."""
     return cli.decoding(cli.arguments([*arguments, "a.wav"]))
 
 
@@ -280,11 +280,11 @@ def test_defaults_are_those_of_openai_whisper() -> None:
     theirs = inspect.signature(whisper.transcribe).parameters
     ours = {field.name: field.default for field in fields(Options)}
     shared = ours.keys() & theirs.keys()
-    # What it has nothing of.
+    # Options that openai/whisper does not have.
     alone = {"vad_threshold", "vad_min_silence_duration_ms", "chunk_size", "audio_track", "channels"}
     assert shared == ours.keys() - {"language", "task", "best_of"} - alone
     assert {name: ours[name] for name in shared} == {name: theirs[name].default for name in shared}
-    # The rest has its defaults in the command line, where they stand in help texts and code.
+    # The defaults of the others are set by its command line: look for them in the source.
     source = Path(str(inspect.getsourcefile(whisper.transcribe))).read_text()
     assert '"--best_of", type=optional_int, default=5' in source
     assert '"--task", type=str, default="transcribe"' in source
@@ -292,7 +292,7 @@ def test_defaults_are_those_of_openai_whisper() -> None:
 
 
 def test_help_names_every_option(main: Run) -> None:
-    """And its percent signs are no trap."""
+    """And percent signs in help texts are escaped."""
     text = main("--help").stdout
     names = [f"--{field.name}" for field in fields(Options)]
     names += ["--sequential", "--batch_size", "--load", "--home"]
@@ -302,7 +302,7 @@ def test_help_names_every_option(main: Run) -> None:
 
 
 def test_a_model_that_cannot_translate(home: Path, main: Run, silence: Path) -> None:
-    """One of English only; and one whose tokenizer has no word for it."""
+    """An English-only one, and one whose tokenizer lacks <|translate|>."""
     path = home / "model" / NAME / "generation_config.json"
     settings = json.loads(path.read_text())
     path.write_text(json.dumps(settings | {"is_multilingual": False}))
@@ -337,13 +337,13 @@ def test_a_model_that_cannot_translate(home: Path, main: Run, silence: Path) -> 
     ],
 )
 def test_values_that_mean_nothing(values: dict[str, Any], words: str) -> None:
-    """Of programs: the command line has its own words for most of them."""
+    """From programs; the command line has its own messages for most of them."""
     with pytest.raises(UsageError, match=f"^{words}"):
         Options(**values)
 
 
 def test_how_to_cut_arrives(main: Run, samples: Path) -> None:
-    """Windows are shorter, or hold long silences, or begin where speech is beyond doubt."""
+    """Windows get shorter, include longer silences, or start only at very probable speech."""
 
     def windows(*options: str) -> list[int]:
         document = json.loads(main("--quiet", "-f", "json", *options, samples / "long.flac").stdout)
@@ -355,9 +355,9 @@ def test_how_to_cut_arrives(main: Run, samples: Path) -> None:
 
 
 def test_thresholds_arrive(main: Run, samples: Path) -> None:
-    """No text is good enough, so that all windows are tried at the second temperature, which does better.
+    """No result passes, so all windows are tried at the second temperature, and its results are better.
 
-    At 0.5 the samples may be the same words as at 0, and rounding would say which are better.
+    The first is 1, not 0.5, where the samples may be the same as at 0, and rounding would decide.
     """
     for picky, temperature in (
         (["--logprob_threshold", "0", "--no_speech_threshold", "None"], 0.0),

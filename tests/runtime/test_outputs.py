@@ -1,4 +1,4 @@
-"""Files of transcribe.py in all formats: which there are, what is in them, and that none is half written."""
+"""The result files of transcribe.py in all formats: their names, their contents, and that none is partial."""
 
 import json
 import os
@@ -109,7 +109,7 @@ def test_silence_in_all_formats(main: Run, silence: Path, tmp_path: Path) -> Non
 def test_files_are_whole_or_not_there(
     main: Run, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those that were there stay as they were, if the disk is full or a writer fails."""
+    """Existing files stay unchanged if the disk is full or a writer fails."""
     for name in ALL:
         (tmp_path / f"short.{name}").write_text("old")
 

@@ -1,4 +1,4 @@
-"""What people bring from other Whisper commands: each option is taken, mapped, or refused with a hint."""
+"""Options of other Whisper commands: each is accepted, mapped, or refused with a hint."""
 
 import inspect
 import re
@@ -12,7 +12,7 @@ import whisper
 from preheat import cli, options, peers
 from tests.runtime.console import Run, errors
 
-# The options of each command, with a value other than its default there and here; "" for one that takes none.
+# The options of each command, each with a value that is not the default there or here; "" if it takes none.
 OPENAI = {  # openai-whisper 20250625, whisper/transcribe.py
     "--model": "base",
     "--model_dir": "models",
@@ -118,7 +118,7 @@ WHISPERX = {  # WhisperX 3.8.6, whisperx/__main__.py
 }
 LATER = {"--timestamp_sanitize": ""}  # WhisperX after that
 EVERY = {**OPENAI, **CTRANSLATE2, **WHISPERX, **LATER}
-MAPPED = {  # what they make of our defaults
+MAPPED = {  # options that change our defaults, and how
     "--verbose": {"quiet": True},
     "--print_progress": {"quiet": True},
     "--batched": {"sequential": True},
@@ -133,7 +133,7 @@ def parsed(*arguments: str) -> Namespace:
 
 
 def test_the_list_of_openai_whisper_is_whole() -> None:
-    """The installed one's."""
+    """Compared with the installed version."""
     source = Path(str(inspect.getsourcefile(whisper.transcribe))).read_text()
     added = re.findall(r'add_argument\((".*?"), (?:(".*?"), )?', source)
     names = {name.strip('"') for pair in added for name in pair if name.startswith('"-')}
@@ -142,7 +142,7 @@ def test_the_list_of_openai_whisper_is_whole() -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_no_option_is_ignored(name: str) -> None:
-    """It changes what is done, or it is refused, and the hint says what to do."""
+    """Each changes what is done, or is refused with a hint what to do."""
     arguments = [name, *filter(None, [EVERY[name]])]
     try:
         changed = vars(parsed(*arguments))

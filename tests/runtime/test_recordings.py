@@ -1,6 +1,6 @@
-"""The recordings that people have, by a real model: every word, in its language, at its time.
+"""Typical users' recordings with a real model: every word, in the right language, at the right time.
 
-tests/fixtures/recordings/README.md says what each of them is, and what once came out.
+tests/fixtures/recordings/README.md describes each of them, and what went wrong with it once.
 """
 
 import io
@@ -22,7 +22,7 @@ from preheat.audio.mixing import Samples
 from tests.runtime.console import Run
 from tests.runtime.soundfiles import RECORDINGS, piped
 
-FOX = "fox jump over the lazy dog my number is"  # what base always hears of it, in whatever codec
+FOX = "fox jump over the lazy dog my number is"  # the part that base transcribes correctly in every codec
 INCOMPLETE = {"cut-short.mp3", "cut-short.ogg"}
 REFUSED = {"hang.wav", "rate-1-hz.flac"}
 

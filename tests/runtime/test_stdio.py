@@ -1,4 +1,4 @@
-"""stdio.py as the user meets it: streams that are closed, full or ASCII only, and how a process ends."""
+"""stdio.py from the command line: closed, full or ASCII-only streams, and how a process ends."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ def main(arguments):
 
 
 def closing(*descriptors: int) -> dict[str, Any]:
-    """Settings of a process that is started as a shell does with >&-."""
+    """Popen settings that start a process with closed descriptors, as >&- does in a shell."""
 
     def close() -> None:
         for descriptor in descriptors:
@@ -46,7 +46,7 @@ def closing(*descriptors: int) -> dict[str, Any]:
 
 
 def test_without_stdin_and_stderr(run: Run, samples: Path) -> None:
-    """What would be logged is lost, not among the results; and exit codes are as always."""
+    """Log messages are lost and do not go to stdout; exit codes are unchanged."""
     wanted = run("--quiet", samples / "short.flac").stdout
     assert "zero" in wanted
     for descriptors in ((2,), (0,), (0, 2)):
@@ -92,7 +92,7 @@ def bad(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def test_a_bad_stderr_ends_no_work(run: Run, samples: Path, bad: int) -> None:
-    """Nor does it change an exit code, whoever prints."""
+    """Nor does it change an exit code, whichever code prints to it."""
     settings = {"capture_output": False, "stdout": PIPE, "stderr": bad}
     done = run("--timings", samples / "short.flac", "/none.wav", **settings)
     assert done.returncode == 1 and "zero" in done.stdout
@@ -159,14 +159,14 @@ def test_state_on_an_ascii_terminal(settings: dict[str, str], tmp_path: Path) ->
 
 
 def test_a_name_is_one_line(main: Run, tmp_path: Path) -> None:
-    """Whatever is in it: no escape sequence of somebody else's reaches the terminal."""
+    """Even with control characters: no escape sequence in a name reaches the terminal."""
     done = main(tmp_path / "a\nb\x1b[2J\x7f.wav")
     (line,) = errors(done)
     assert line.endswith("/a\\x0ab\\x1b[2J\\x7f.wav: no such file; check the name and the folder")
 
 
 def test_a_thread_at_work_is_not_reported() -> None:
-    """As with a recording that is still being decoded when the process leaves; what was printed arrives."""
+    """For instance one that still decodes a recording at exit; what was printed before still arrives."""
     ends = {"stdio.run('busy', main)": b"", "main([])": b"nanobind: leaked"}
     for end, words in ends.items():
         code = BUSY.format(end=end)

@@ -1,4 +1,4 @@
-"""What is promised of runtime/: small modules, nothing slow on the way to the words, nothing left behind."""
+"""Promises about runtime/: small modules, no slow imports while transcribing, no files left behind."""
 
 import ast
 import os
@@ -50,7 +50,7 @@ def test_the_package_of_the_voice_detector_is_only_looked_for() -> None:
     assert 'find_spec("silero_vad")' in (RUNTIME / "preheat/audio/vad.py").read_text()
 
 
-# None of them is needed to transcribe, and each takes its time; transformers imports three of them.
+# Slow to import, and not needed to transcribe; transformers imports three of them.
 SLOW = {
     "av",
     "transformers",
@@ -89,21 +89,21 @@ def imported(baked: Path, samples: Path, *arguments: str, env: dict[str, str] | 
 
 
 def test_nothing_slow_is_imported_on_the_hot_path(baked: Path, samples: Path) -> None:
-    """Nor would it be missed if the image lacked it."""
+    """And it also works if these are not installed."""
     assert imported(baked, samples) == ["0"]
     everything = ["--sequential", "--word_timestamps", "True", "--load", "state", "--language", "en"]
     assert imported(baked, samples, *everything) == ["0"]
 
 
 def test_nothing_is_left_behind_or_reported(baked: Path, samples: Path, tmp_path: Path) -> None:
-    """onnxruntime would leave files of what it is about to report; it does not where it sees CI."""
+    """onnxruntime would leave files with its telemetry, except when it detects CI."""
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     assert imported(baked, samples, env=env) == ["0"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_standard_loading_imports_it(baked: Path, samples: Path) -> None:
-    """So that the test above can fail."""
+    """Shows that the test above can fail."""
     found = imported(baked, samples, "--load", "standard")
     assert found[0] == "0"
     assert {"transformers", "huggingface_hub", "safetensors", "torch._meta_registrations"} <= set(found)

@@ -1,4 +1,4 @@
-"""subtitles.py and formats.py: openai/whisper's files byte for byte, and ours as other programs read them."""
+"""subtitles.py and formats.py: openai/whisper's files byte for byte; ours can be read by other programs."""
 
 import html
 import io
@@ -93,7 +93,7 @@ def test_srt_is_read_by_srt(segments: list[Segment]) -> None:
 
 @given(SPEECH)
 def test_srt_is_read_by_pysubs2(segments: list[Segment]) -> None:
-    """Which knows two digits of hours."""
+    """pysubs2 reads two digits of hours only."""
     said = transcript(segments)
     found = pysubs2.SSAFile.from_string(
         written(said, ["srt"], Lines())["srt"], format_="srt", keep_html_tags=True
@@ -123,7 +123,7 @@ def test_vtt_is_read_by_pysubs2(segments: list[Segment]) -> None:
 
 
 def test_what_webvtt_takes_for_markup_is_escaped() -> None:
-    """Either parser above would read it all the same."""
+    """The parsers above would accept it unescaped, too."""
     said = transcript([spoken.segment(spoken.speech("R&D <b> --> &amp;"))])
     text = written(said, ["vtt"], Lines())["vtt"]
     assert text == "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\nR&amp;D &lt;b&gt; --&gt; &amp;amp;\n\n"

@@ -1,4 +1,4 @@
-"""What --timings shows: each phase, on one clock, and that what can be is done at the same time."""
+"""The output of --timings: each phase, on one clock; and phases that can overlap do."""
 
 import json
 from itertools import pairwise
@@ -63,7 +63,7 @@ def test_the_next_recording_is_listened_to_meanwhile(main: Run, samples: Path) -
 
 
 def test_timings_alone_print_a_table(main: Run, samples: Path) -> None:
-    """And do not take the file that follows for their value."""
+    """And --timings does not take the file after it for its value."""
     done = main("--quiet", "--timings", samples / "short.flac")
     assert done.returncode == 0 and done.stdout
     assert any(line.endswith(" s  load model") for line in done.stderr.splitlines())

@@ -1,4 +1,4 @@
-"""The right words: of every sample, by every strategy, wherever a window is cut."""
+"""The right words: for every sample, with every strategy, wherever windows are cut."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ Hear = Callable[[Samples], str]
 
 
 def listener(packed: checkpoint.Packed) -> Hear:
-    """From samples at 16 kHz to words, by a packed model."""
+    """A function from samples at 16 kHz to words, with a packed model."""
     tensors, metadata = packed
     network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
     decoder, detector = Decoder(network, Vocabulary(metadata)), Detector.load()
@@ -77,7 +77,7 @@ def test_half_precision(dtype: str, short: tuple[Samples, str], checkpoint_folde
 def test_formats(
     suffix: str, rate: int, short: tuple[Samples, str], main: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """In stereo, the speaker on the left."""
+    """In stereo, with speech only on the left."""
     step = SAMPLE_RATE / rate
     left = np.interp(np.arange(0, len(short[0]) - 1, step), np.arange(len(short[0])), short[0])
     soundfile.write(tmp_path / f"a.{suffix}", np.stack([left, left * 0.2], axis=1), rate)

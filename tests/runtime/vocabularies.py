@@ -1,4 +1,4 @@
-"""The fixture's vocabulary, and tokens by what they mean, for the tests that have no use for a network."""
+"""The fixture's vocabulary, and token sequences from readable parts, for tests without a network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ FIXTURE = Path(__file__).resolve().parents[1] / "fixtures/whisper-nato"
 
 
 def metadata() -> dict[str, str]:
-    """What a state file of the fixture model says of itself."""
+    """The metadata of the fixture model's state file."""
     return checkpoint.pack(FIXTURE, torch.float32)[1]
 
 

@@ -1,8 +1,9 @@
-"""Recordings in, samples out. Nothing here needs torch: it is done while torch is being imported.
+"""Decodes recordings to samples. Nothing here needs torch: it runs while torch is being imported.
 
-Two readers, one rule: a plain wav or flac file, whose header proves its length (headers.py), is decoded by
-libsndfile in this process; everything else by FFmpeg's libraries in a process of its own (isolation.py), and
-so is a plain file that turns out to be damaged. That one alone decides whether a recording is whole.
+There are two readers. A plain wav or flac file, whose header proves its length (headers.py), is decoded by
+libsndfile in this process. Everything else, including a plain file that turns out to be damaged, is decoded
+by FFmpeg's libraries in a separate process (isolation.py). Only the second reader decides whether a recording
+is complete.
 """
 
 import os
@@ -21,9 +22,9 @@ from preheat.audio.mixing import LONGEST, Mixer, Samples, too_long
 from preheat.storage import InputError
 
 BLOCK = 1 << 20  # samples, of all channels together, decoded at a time
-LEAST = TIME_PRECISION * SAMPLE_RATE  # samples: Whisper tells no shorter times
-LOUD = 2.0  # nothing that is meant to lie within ±1 goes beyond this; lossy codecs overshoot by less
-LEVEL_FROM = 60 * SAMPLE_RATE  # samples, from the first one beyond, that tell how loud it is
+LEAST = TIME_PRECISION * SAMPLE_RATE  # samples: the resolution of Whisper's timestamps
+LOUD = 2.0  # samples meant to lie within ±1 never exceed this: lossy codecs overshoot by less
+LEVEL_FROM = 60 * SAMPLE_RATE  # samples from the first one above LOUD, over which the level is measured
 
 
 @dataclass(frozen=True)
@@ -36,20 +37,20 @@ class Recording:
 
 
 def decode(path: Path) -> Recording:
-    """Read a recording, whatever FFmpeg knows; what is cut short or damaged as far as it goes.
+    """Read a recording in any format that FFmpeg reads; a truncated or damaged one as far as possible.
 
-    Raises InputError where there is nothing to transcribe, and OSError.
+    Raises InputError if there is nothing to transcribe, and OSError.
     """
     with path.open("rb", buffering=0) as file:
         return decode_file(file)
 
 
 def decode_file(file: BinaryIO, track: int = 0, channel: int = 0) -> Recording:
-    """The same of an open file, unbuffered, so that its descriptor stands where the file does.
+    """Like `decode`, for an open file; it must be unbuffered, as libraries read from its descriptor.
 
-    `track`: which one of several, from 1 on; 0: the main one. `channel`: likewise; 0: all of them, mixed.
+    `track`: number of the audio track, from 1; 0: the main one. `channel`: likewise; 0: all of them, mixed.
     """
-    # Handed on by descriptor: from the name libsndfile would guess, and take any *.mp3 for one.
+    # Passed by descriptor: libsndfile would guess the format from a name, and take any *.mp3 for MP3.
     header = plain(file)
     samples = read_plain(file, header, channel) if header and track <= 1 else None
     if header is None or samples is None:
@@ -58,9 +59,9 @@ def decode_file(file: BinaryIO, track: int = 0, channel: int = 0) -> Recording:
 
 
 def sampled(samples: NDArray[Any]) -> Recording:
-    """The recording that somebody else has decoded: [samples] at 16 kHz, mono. Raises InputError.
+    """A recording that the caller has decoded: [samples] at 16 kHz, mono. Raises InputError.
 
-    The array itself where it can be used as it is.
+    The array is copied only if its dtype or memory layout requires it.
     """
     samples = np.asarray(samples)
     if samples.ndim != 1:
@@ -71,12 +72,12 @@ def sampled(samples: NDArray[Any]) -> Recording:
         )
     if len(samples) > LONGEST * SAMPLE_RATE:
         too_long(len(samples) / SAMPLE_RATE)
-    # Torch wants an array that it could write to; nothing is written to it.
+    # torch expects a writable array, although nothing is written to it.
     return checked(Recording(np.require(samples, np.float32, ["C", "W"])))
 
 
 def checked(found: Recording) -> Recording:
-    """A recording with something in it, and within the range of samples. Raises InputError."""
+    """The recording, with its samples brought into range. Raises InputError if it holds no sound."""
     if len(found.samples) < LEAST:
         nothing = f"holds no sound ({len(found.samples)} samples); record it again"
         raise InputError(found.incomplete or nothing)
@@ -86,14 +87,14 @@ def checked(found: Recording) -> Recording:
 def read_plain(file: BinaryIO, header: Plain, channel: int = 0) -> Samples | None:
     """The samples of a plain file; None if libsndfile does not find what the header says.
 
-    `channel`: as of Mixer. Raises InputError for what no recording of speech has.
+    `channel`: see Mixer. Raises InputError if rate, channels or length are out of range.
     """
     mixer = Mixer(header.rate, header.channels, channel)
     if header.frames / header.rate > LONGEST:
         too_long(header.frames / header.rate)
     file.seek(0)
     frames = 0
-    # Not a list of blocks: to put them together would take the memory twice, 2.3 GB for ten hours.
+    # Not a list of blocks: concatenating them would need the memory twice, 2.3 GB for ten hours.
     with os.fdopen(os.memfd_create("samples"), "wb") as memory:
         try:
             with soundfile.SoundFile(file.fileno(), closefd=False) as opened:
@@ -111,9 +112,9 @@ def read_plain(file: BinaryIO, header: Plain, channel: int = 0) -> Samples | Non
 
 
 def within_range(samples: Samples) -> Samples:
-    """Samples of another range than ±1, as programs write them that take floats for integers, made to fit.
+    """Scale samples that far exceed ±1, as some programs write integer values as floats, to fit.
 
-    How loud they are is taken from the first minute of it, and not from a few clicks. Raises InputError.
+    The level is a quantile over a minute, so that a few clicks do not determine it. Raises InputError.
     """
     peak = max(samples.max(), -samples.min())
     if not np.isfinite(peak):

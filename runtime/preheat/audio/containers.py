@@ -1,7 +1,8 @@
-"""Recordings of every kind that FFmpeg's libraries read (https://pyav.basswood-io.com), as far as they go.
+"""Decodes every format that FFmpeg's libraries read, through PyAV (https://pyav.basswood-io.com).
 
-This runs in a process of its own (isolation.py), and it alone decides whether a recording is whole: what it
-cannot decode, what the file's structure lacks (parts.py), and what its header claims beyond what is there.
+Truncated and damaged files are decoded as far as possible. This runs in a separate process (isolation.py).
+It decides whether a recording is complete, from three signs: packets that cannot be decoded, gaps in the
+file's structure (parts.py), and a header that claims more sound than there is.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,8 +24,8 @@ from preheat.audio.mixing import LONGEST, Mixer, Samples, too_long
 from preheat.audio.parts import Part, parts
 from preheat.storage import InputError
 
-# Of FFmpeg's formats those that hold recordings. Others are playlists and session descriptions, by which a
-# file could make this machine open other files or connections.
+# Those of FFmpeg's formats that hold recordings. The others include playlists and session descriptions, with
+# which a file could make this machine open other files or network connections.
 FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,avr,caf,dsf,dss,dts,eac3,flac,flv,gsm,ircam,iff,loas,matroska,webm,"
     "mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,paf,qcp,rm,sln,sox,tak,tta,voc,"
@@ -33,28 +34,28 @@ FORMATS = (
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
 NO_RECORDING = "is not a recording, or damaged at its start; give a wav, flac, mp3, m4a, ogg or webm file"
 NO_START = "is cut short, so that nothing of it can be read (mp4 and m4a end with their index); copy it again"
-EXACT = ("pcm_", "flac", "alac", "wavpack", "tta")  # codecs that give back what they were given
-CHUNKED = ("wav", "aiff", "w64", "caf")  # FFmpeg's names of the formats that parts.py takes apart by chunks
-BARE = ("mp3", "aac")  # formats that are nothing but frames, which tell their own size
-GUESSED = "Estimating duration from bitrate"  # what FFmpeg logs where a length is none that the file claims
-ENDED = "File ended prematurely"  # and where matroska's structure is cut short
-BROKEN = ("CRC mismatch", "invalid as first byte of an EBML number")  # and where pages or blocks are damaged
-HOLE = 4096  # bytes
-TOLERATED = 0.25  # s that a claim may be beyond the end: what encoders add and decoders leave out
-GAP = 0.1  # s of sound that may be undecodable in all: where mp3 files were joined, a frame is
-TRIES = 10  # times that a damaged file is asked for its next packet
+EXACT = ("pcm_", "flac", "alac", "wavpack", "tta")  # lossless codecs: as many samples out as went in
+CHUNKED = ("wav", "aiff", "w64", "caf")  # FFmpeg's names of the formats whose chunks parts.py reads
+BARE = ("mp3", "aac")  # formats without a container: a sequence of frames, each of which gives its size
+GUESSED = "Estimating duration from bitrate"  # FFmpeg's log message if a duration is its guess, not a claim
+ENDED = "File ended prematurely"  # its message if a matroska file is truncated
+BROKEN = ("CRC mismatch", "invalid as first byte of an EBML number")  # and if pages or blocks are damaged
+HOLE = 4096  # bytes of zeros in place of frames; with more the file counts as damaged
+TOLERATED = 0.25  # s by which a header may overstate the length: encoder delay and padding
+GAP = 0.1  # s of sound in total that may be undecodable: joined mp3 files lose a frame at each joint
+TRIES = 10  # attempts to go on demuxing a damaged file
 
 
 @dataclass
 class View:
-    """A part of a file as a file of its own; it has no name by which FFmpeg could guess what it is."""
+    """A part of a file, as a file object; it has no name from which FFmpeg could guess the format."""
 
     file: BinaryIO
     part: Part
     at: int = 0
 
     def read(self, size: int) -> bytes:
-        """As of any file."""
+        """See io.RawIOBase."""
         start = self.part.start + self.at
         if start >= self.part.end:  # a header may point anywhere
             return b""
@@ -67,12 +68,12 @@ class View:
         return content
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As of any file."""
+        """See io.RawIOBase."""
         self.at = max(offset + (0, self.at, self.part.end - self.part.start)[whence], 0)
         return self.at
 
     def tell(self) -> int:
-        """As of any file."""
+        """See io.RawIOBase."""
         return self.at
 
 
@@ -80,18 +81,18 @@ class View:
 class Course:
     """How decoding one part went, in seconds of sound."""
 
-    claimed: float = 0.0  # by its header; 0 if it claims nothing
-    reached: float = 0.0  # by the clocks of all streams that the claim is for
-    clocked: float = 0.0  # by the clock of the sound alone, from its start
+    claimed: float = 0.0  # length by the header; 0 if it claims none
+    reached: float = 0.0  # latest packet end, over all streams that the claim covers
+    clocked: float = 0.0  # latest packet end of the sound alone, from its start
     decoded: float = 0.0
-    lost: float = 0.0  # what could not be decoded before what could
-    failing: float = 0.0  # what could not be decoded since
-    partial: bool = False  # the last packet so far is not whole
-    cut: bool = False  # by the structure of the file
-    damaged: bool = False  # by the structure, too
-    exact: bool = False  # its codec gives back what it was given, to the sample
-    gapless: bool = False  # what its clock leaves out is missing, and no silence that nobody wrote
-    zeros: int = 0  # bytes, where frames should be: a hole, as failing disks and downloads leave it
+    lost: float = 0.0  # undecodable sound that was followed by decodable sound
+    failing: float = 0.0  # undecodable sound since the last packet that could be decoded
+    partial: bool = False  # the latest packet is incomplete
+    cut: bool = False  # the file's structure is cut short
+    damaged: bool = False  # the file's structure has gaps
+    exact: bool = False  # the codec is lossless: lengths must match to the sample
+    gapless: bool = False  # a gap between packet times is lost sound, not silence that was never stored
+    zeros: int = 0  # bytes of zeros in place of frames, as failing disks and broken downloads leave them
 
     def problem(self, before: float) -> str | None:
         """What is missing, None if nothing is; `before`: seconds of the parts before this one."""
@@ -109,49 +110,49 @@ class Course:
 
 @dataclass
 class Sink:
-    """Where frames of changing formats become samples at 16 kHz, written to `output`."""
+    """Turns frames, whose format may change, into samples at 16 kHz, and writes them to `output`."""
 
     output: BinaryIO
-    alive: Callable[[], None]  # to be told now and then that decoding goes on
-    channel: int = 0  # as of Mixer
-    channels: int = 0  # at most, so far
+    alive: Callable[[], None]  # called now and then to show that decoding goes on
+    channel: int = 0  # see Mixer
+    channels: int = 0  # the largest number so far
     samples: int = 0
     mixer: Mixer | None = None
-    waiting: AudioFifo = field(default_factory=AudioFifo)  # less than a second
+    waiting: AudioFifo = field(default_factory=AudioFifo)  # frames not mixed yet, less than a second
 
     @property
     def seconds(self) -> float:
-        """Of sound, so far."""
+        """Seconds of sound so far."""
         waiting = self.waiting.samples / self.mixer.format[0] if self.mixer else 0
         return self.samples / SAMPLE_RATE + waiting
 
     def add(self, frame: AudioFrame) -> None:
-        """Take a frame. Raises InputError for what no recording of speech has."""
+        """Take a frame. Raises InputError if its rate or number of channels is out of range."""
         found = (frame.sample_rate, frame.layout.nb_channels)
         if self.mixer is None or self.mixer.format != found or self.waiting.format.name != frame.format.name:
             self.end()
             self.mixer = Mixer(*found, self.channel)
             self.channels = max(self.channels, found[1])
-        frame.pts = None  # or where time jumps the queue refuses it
+        frame.pts = None  # otherwise the queue refuses the frame if time jumps
         self.waiting.write(frame)
         if self.waiting.samples >= frame.sample_rate:
             self.mix()
             self.alive()
 
     def mix(self) -> None:
-        """Write what waits."""
+        """Mix and write the waiting frames."""
         if self.mixer and (block := self.waiting.read()):
             self.write(self.mixer.mix(floats(block)))
 
     def end(self) -> None:
-        """Write all of the format so far."""
+        """Write what is left of the current format, and forget the format."""
         self.mix()
         if self.mixer:
             self.write(self.mixer.rest())
         self.mixer, self.waiting = None, AudioFifo()
 
     def write(self, samples: Samples) -> None:
-        """Write samples. Raises InputError if they are too many."""
+        """Write samples. Raises InputError once the recording is too long."""
         self.samples += len(samples)
         if self.samples > LONGEST * SAMPLE_RATE:
             too_long(self.samples / SAMPLE_RATE)
@@ -159,7 +160,7 @@ class Sink:
 
 
 av.logging.set_level(av.logging.WARNING)
-av.logging.set_skip_repeated(False)  # or of several parts only the first would be known to be guessed
+av.logging.set_skip_repeated(False)  # otherwise GUESSED would be logged for the first part only
 
 
 def decode(
@@ -167,9 +168,10 @@ def decode(
 ) -> dict[str, Any]:
     """Write the samples of a recording to `output`.
 
-    Reports what is `incomplete` of it, None if nothing is, and how many `channels` it has. `alive` is called
-    now and then as long as it goes on. `track`: which one of several, from 1 on; 0: the one that FFmpeg takes
-    for the main one. `channel`: as of Mixer. Raises InputError if there is nothing to decode.
+    Returns a report: `incomplete`, what is missing (None if nothing is), and `channels`, how many it has.
+    `alive` is called now and then while decoding goes on. `track`: number of the audio track, from 1; 0: the
+    one that FFmpeg takes for the main one. `channel`: see Mixer. Raises InputError if there is nothing to
+    decode.
     """
     sink = Sink(output, alive, channel)
     errors: list[InputError] = []
@@ -212,8 +214,8 @@ def decode_part(view: View, sink: Sink, track: int) -> Course:
             stream.codec_context.thread_count = 1
             course.exact = stream.codec_context.name.startswith(EXACT)
             course.gapless = course.exact and (container.format.name == "flac" or stream.duration is not None)
-            # Fractions as Python has them, made for each packet, would take as long as decoding.
-            ticks: dict[int, float] = {}  # s, by stream; in some formats streams come up as late as they like
+            # Converting the Fraction time_base for each packet would take as long as decoding.
+            ticks: dict[int, float] = {}  # s, by stream; in some formats a stream may first appear late
             start = float((stream.start_time or 0) * (stream.time_base or 0))
             for packet in packets(container, course):
                 tick = ticks.get(packet.stream_index) or float(packet.time_base or 0)
@@ -229,7 +231,7 @@ def decode_part(view: View, sink: Sink, track: int) -> Course:
             sink.end()
             course.decoded = sink.seconds - before
             course.clocked = max(course.clocked, course.decoded)
-            # A length of this stream counts from its start, that of all of them from 0.
+            # The duration of a stream counts from its start, that of the container from 0.
             course.reached = (
                 course.clocked if stream.duration is not None else max(course.reached, course.clocked)
             )
@@ -242,11 +244,11 @@ def decode_part(view: View, sink: Sink, track: int) -> Course:
 
 
 def packets(container: InputContainer, course: Course) -> Iterator["Packet[Any]"]:
-    """All packets of all streams; beyond what is damaged if need be."""
+    """All packets of all streams, skipping damaged places."""
     for _ in range(TRIES):
         try:
             yield from container.demux()
-        except (av.FFmpegError, IndexError):  # the latter where a stream comes up that PyAV does not know of
+        except (av.FFmpegError, IndexError):  # IndexError: a new stream that PyAV does not know
             continue
         return
     course.cut = True
@@ -254,20 +256,20 @@ def packets(container: InputContainer, course: Course) -> Iterator["Packet[Any]"
 
 def decode_packet(packet: "Packet[Any]", container: str, course: Course, sink: Sink) -> None:
     """Decode a packet of sound into `sink`."""
-    if packet.size:  # the last one is empty: it has the decoder give out what it holds back
+    if packet.size:  # the last one is empty: it flushes the decoder
         frame = frame_size(bytes(packet)) if container in BARE else packet.size
-        if frame == 0:  # a tag, mostly
+        if frame == 0:  # not a frame; usually a tag
             if not any(bytes(packet)):
                 course.zeros += packet.size
             return
-        # Of a file of chunks parts.py knows more: where the length is unknown, the last packet is never full.
+        # In a chunked file parts.py decides: if its length is unknown, the last packet is never full.
         course.partial = packet.size < frame or (packet.is_corrupt and container not in CHUNKED)
     try:
         frames = packet.decode()
-    except MemoryError:  # FFmpeg's own, too, which is an FFmpegError as well
+    except MemoryError:  # includes FFmpeg's ENOMEM, which is an FFmpegError, too
         raise
     except av.FFmpegError:
-        if container in CHUNKED and packet.size < HEAD:  # what makes the length even
+        if container in CHUNKED and packet.size < HEAD:  # the padding byte that makes a chunk's length even
             return
         course.failing += float((packet.duration or 0) * (packet.time_base or 0)) or GAP
         return
@@ -281,9 +283,9 @@ def decode_packet(packet: "Packet[Any]", container: str, course: Course, sink: S
 
 def claim(container: InputContainer, stream: AudioStream) -> float:
     """The seconds of sound that a header claims; 0 if it claims nothing."""
-    if container.format.name == "ogg":  # FFmpeg takes the time of the last page there is
+    if container.format.name == "ogg":  # FFmpeg derives the duration from the last page found
         return 0
-    if stream.duration is not None:  # of an avi file FFmpeg lessens it to what is there, but not this number
+    if stream.duration is not None:  # of a cut avi file FFmpeg reduces duration, but not frames
         return float(max(stream.duration, stream.frames) * (stream.time_base or 0))
     return (container.duration or 0) / av.time_base
 

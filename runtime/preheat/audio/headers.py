@@ -1,8 +1,8 @@
-"""Which files are plain: wav or flac whose header proves, read by itself, how much sound follows.
+"""Which files are plain: wav or flac files whose header alone proves how much sound follows.
 
-Those are decoded by libsndfile, here in this process. Whatever is unusual about a file makes it not plain:
-then a decoder that may hang or crash reads it in a process of its own (isolation.py). libsndfile looks into
-every chunk of a wav file, and is led astray by sizes that do not fit: so none is let through unproven.
+Plain files are decoded by libsndfile in this process. A file with anything unusual about it is not plain: it
+is read in a separate process, where a decoder may hang or crash (isolation.py). libsndfile parses every chunk
+of a wav file and is misled by wrong sizes, so every chunk's size is checked here first.
 """
 
 import os
@@ -11,11 +11,11 @@ from typing import BinaryIO, NamedTuple
 
 from preheat.audio import parts
 
-# Format tags of a wav file that are samples as they are, with the bytes that one may take.
+# Format tags of uncompressed wav files, with the bytes that a sample may have.
 PCM, FLOAT, ALAW, MULAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 WIDTHS = {PCM: (1, 2, 3, 4), FLOAT: (4, 8), ALAW: (1,), MULAW: (1,)}
 GUID = bytes.fromhex("000000001000800000aa00389b71")  # what follows the format tag in an extensible header
-HARMLESS = (b"fact", b"JUNK", b"PAD ", b"FLLR")  # chunks that libsndfile passes over, or takes a number from
+HARMLESS = (b"fact", b"JUNK", b"PAD ", b"FLLR")  # chunks that libsndfile skips or reads one number from
 
 STREAMINFO, INVALID = 0, 127  # kinds of metadata blocks in a flac file
 
@@ -37,14 +37,14 @@ def plain(file: BinaryIO) -> Plain | None:
         if start == b"RIFF":
             return wav(file, size)
         return flac(file, size) if start == b"fLaC" else None
-    except (struct.error, ValueError):  # it ends too early, or has what no plain file has
+    except (struct.error, ValueError):  # truncated, or not plain
         return None
 
 
 def wav(file: BinaryIO, size: int) -> Plain | None:
-    """`file` stands behind RIFF. Raises struct.error and ValueError."""
+    """Read on after RIFF. Raises struct.error and ValueError."""
     length, kind = struct.unpack("<I4s", file.read(8))
-    # Writers disagree on whether a last padding byte counts.
+    # Writers disagree on whether the length includes a final padding byte.
     if kind != b"WAVE" or abs(8 + length - size) > 1:
         return None
     at, found, data = 12, None, None
@@ -67,7 +67,7 @@ def wav(file: BinaryIO, size: int) -> Plain | None:
 
 
 def wav_format(content: bytes) -> tuple[int, int, int]:
-    """Rate, channels, and bytes of a sample of all channels. Raises struct.error and ValueError."""
+    """Rate (Hz), channels, and bytes of a sample frame. Raises struct.error and ValueError."""
     tag, channels, rate, _, width, bits = struct.unpack_from("<HHIIHH", content)
     if tag == EXTENSIBLE:
         if content[26:] != GUID:
@@ -79,7 +79,7 @@ def wav_format(content: bytes) -> tuple[int, int, int]:
 
 
 def is_list(content: bytes) -> bool:
-    """Whether a LIST chunk holds texts whose sizes fit."""
+    """Whether a LIST chunk is an INFO list whose entries fill it exactly."""
     at = 4
     while at + 8 <= len(content):
         (length,) = struct.unpack_from("<I", content, at + 4)
@@ -88,7 +88,7 @@ def is_list(content: bytes) -> bool:
 
 
 def flac(file: BinaryIO, size: int) -> Plain | None:
-    """`file` stands behind fLaC. Raises struct.error."""
+    """Read on after fLaC. Raises struct.error."""
     at, found, last = 4, None, False
     while not last:
         file.seek(at)
@@ -101,5 +101,5 @@ def flac(file: BinaryIO, size: int) -> Plain | None:
             (bits,) = struct.unpack_from(">Q", file.read(length), 10)
             found = Plain(bits >> 44, (bits >> 41 & 7) + 1, bits & (1 << 36) - 1)
         at += 4 + length
-    joined = parts.find(file, b"fLaC", at) is not None  # libsndfile ends with the first
+    joined = parts.find(file, b"fLaC", at) is not None  # libsndfile stops after the first stream
     return found if found and found.frames and not joined else None

@@ -1,8 +1,8 @@
-"""Decoding in a process of its own, which may hang, crash or want all memory without harm to the others.
+"""Decoding in a separate process, which may hang, crash or run out of memory without harming this one.
 
 A helper process imports the decoder (containers.py) once, when it is first needed, and forks for each
-recording: what is forked has limits, and is ended by the kernel where it exceeds them. The samples come back
-in memory that both share.
+recording. The forked process has resource limits, and the kernel ends it if it exceeds them. The samples come
+back in shared memory.
 """
 
 import ctypes
@@ -25,10 +25,10 @@ from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.mixing import LONGEST, Samples
 from preheat.storage import RUNTIME, InputError
 
-MEMORY = 2 << 30  # bytes of address space that decoding one recording may take, the samples not among them
-PATIENCE = 60  # s of processor time without a second of sound, after which a decoder is taken to hang
-LONGEST_WAIT = 3600  # s of any time: a disk may be slow, and a process stopped
-PROCESSOR = 1800  # s of processor time, in which hours are decoded
+MEMORY = 2 << 30  # bytes of address space for decoding one recording, without its samples
+PATIENCE = 60  # s of CPU time without a second of sound decoded, after which a decoder counts as hanging
+LONGEST_WAIT = 3600  # s of wall-clock time likewise: a disk may be slow, or the process stopped
+PROCESSOR = 1800  # s of CPU time for one recording; enough to decode many hours
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 
@@ -36,7 +36,7 @@ Report = dict[str, Any]
 
 
 class FaultError(Exception):
-    """An error of this program's own in the helper: its traceback there."""
+    """A bug in the helper; the message is the traceback from there."""
 
 
 class Helper:
@@ -49,7 +49,7 @@ class Helper:
     def send(self, files: list[int], which: bytes) -> None:
         """Have the recording files[0] decoded into the memory files[1], and a report written to files[2].
 
-        `which`: track and channel, as of containers.decode.
+        `which`: track and channel, one byte each; see containers.decode.
 
         Raises OSError, and FaultError where the helper does not start.
         """
@@ -58,13 +58,13 @@ class Helper:
                 self._socket = self._start()
             try:
                 socket.send_fds(self._socket, [which], files)
-            except OSError:  # it was killed; another one may live
+            except OSError:  # it was killed; start another one
                 self._socket = self._start()
                 socket.send_fds(self._socket, [which], files)
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
-        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # its threads only cost a start
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # its threads would only delay the start
         with theirs:
             helper = subprocess.Popen(
                 [sys.executable, "-c", "from preheat.audio import isolation; isolation.serve()"],
@@ -85,9 +85,9 @@ HELPER = Helper()
 
 
 def decode(file: BinaryIO, track: int = 0, channel: int = 0) -> tuple[Samples, str | None, int]:
-    """[samples] of a recording at 16 kHz, mono, what is missing of it, None if nothing is, and its channels.
+    """Decode a recording: its [samples] at 16 kHz, mono; what is missing, or None; its number of channels.
 
-    `track` and `channel`: as of containers.decode.
+    `track` and `channel`: see containers.decode.
 
     Raises InputError, OSError, and FaultError.
     """
@@ -99,7 +99,7 @@ def decode(file: BinaryIO, track: int = 0, channel: int = 0) -> tuple[Samples, s
         finally:
             os.close(writer)
         with os.fdopen(reader, "rb", closefd=False) as pipe:
-            report = json.loads(pipe.read() or b"{}")  # ends with whoever can still write to it
+            report = json.loads(pipe.read() or b"{}")  # ends when no process has the other end open
         if "fault" in report:
             raise FaultError(report["fault"])
         if "incomplete" not in report:
@@ -112,19 +112,19 @@ def decode(file: BinaryIO, track: int = 0, channel: int = 0) -> tuple[Samples, s
 
 
 def mapped(memory: int) -> Samples:
-    """The samples that were written to a file in memory, which may be closed: they stay until unused."""
+    """Map the samples in a memfd. The descriptor may be closed: the mapping lives as long as the array."""
     size = os.fstat(memory).st_size
     return np.frombuffer(mmap.mmap(memory, size), np.float32) if size else np.zeros(0, np.float32)
 
 
 def serve() -> None:
-    """What the helper does, until the other end of its socket is closed."""
+    """The helper's main loop; returns when the other end of its socket is closed."""
     from preheat.audio import containers  # noqa: PLC0415  FFmpeg's libraries, in the helper only
 
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that are forked here
-    os.dup2(1, 2)  # what libraries print from here on is nothing that a user could use
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps forked children: nobody waits for them
+    os.dup2(1, 2)  # stderr to /dev/null: what libraries print from here on is of no use to the user
     with socket.socket(fileno=0) as requests:
-        requests.send(b".")  # to say that it lives
+        requests.send(b".")  # tells Helper._start that it is ready
         while (received := socket.recv_fds(requests, 2, 3))[0]:
             which, files = received[:2]
             if os.fork() == 0:
@@ -140,7 +140,7 @@ def serve() -> None:
 
 
 def limited(work: Callable[[], Report]) -> Report:
-    """What `work` reports from a process of its own, or the `error` that ended it, or our own `fault`."""
+    """Run `work` in a forked process: its report, the `error` that ended it, or a `fault` of our own."""
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
         die_with_parent()
@@ -169,7 +169,7 @@ def die_with_parent() -> None:
 
 
 def attempt(work: Callable[[], Report]) -> Report:
-    """What `work` reports under the limits, with its errors as a report."""
+    """Set the limits and run `work`: its report, or its error as one."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR, PROCESSOR + 10))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -191,6 +191,6 @@ def attempt(work: Callable[[], Report]) -> Report:
 
 
 def alive() -> None:
-    """Say that decoding goes on: the kernel ends a process that does not say so for PATIENCE seconds."""
+    """Restart the timers: without a call for PATIENCE seconds of CPU time the kernel ends this process."""
     signal.setitimer(signal.ITIMER_PROF, PATIENCE)
     signal.alarm(LONGEST_WAIT)

@@ -1,9 +1,9 @@
-"""How loud a recording is, for a detector of speech that hears levels as they are.
+"""Raises the level of quiet recordings for the speech detector, which does not normalise its input.
 
-silero-vad finds the same speech at any usual level, and loses words of what is quieter than that. Noise it
-takes for speech at no level (the tests show both). So what is quiet is made louder, for its ears only: each
-second by how loud the half minute around it is, so that one loud stretch, or a knock on the microphone,
-leaves nobody else unheard.
+silero-vad finds the same speech at any usual level, but loses words in quieter recordings. It does not take
+noise for speech at any level (the tests show both). So quiet parts are amplified, for the detector only. The
+gain of each second depends on the half minute around it, so that a loud passage or a knock on the microphone
+does not hide quiet speech elsewhere.
 """
 
 import numpy as np
@@ -12,24 +12,24 @@ from numpy.typing import NDArray
 from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.mixing import Samples, Sound
 
-LEAST_LEVEL = 0.01  # root mean square of the louder seconds, -40 dBFS: as loud as quiet is made
-MOST_GAIN = 1000.0  # 60 dB: what lies lower is rounding
-AROUND = 15  # s before and after that count
-STEPS = np.linspace(0, 1, SAMPLE_RATE, endpoint=False, dtype=np.float32)  # of a second, by sample
-LOUDEST_OUT = 2  # seconds left out of these: a knock is no speech
+LEAST_LEVEL = 0.01  # root mean square, -40 dBFS, to which the louder seconds of a quiet part are raised
+MOST_GAIN = 1000.0  # 60 dB: anything still quieter is rounding noise
+AROUND = 15  # s before and after a second that determine its gain
+STEPS = np.linspace(0, 1, SAMPLE_RATE, endpoint=False, dtype=np.float32)  # time within a second, by sample
+LOUDEST_OUT = 2  # loudest seconds of these to ignore: a knock is not speech
 
 
 class Louder:
-    """A recording made louder where it is quiet, of which parts are made when they are asked for."""
+    """A recording amplified where it is quiet; parts are computed on access."""
 
     def __init__(self, samples: Samples, gain: NDArray[np.float32]) -> None:
         """`gain`: the factor for each second."""
         self._samples = samples
-        # It changes evenly, from one mean of two neighbours to the next.
+        # The gain at each boundary of two seconds is their mean; between boundaries it changes linearly.
         self._edges = np.convolve(np.pad(gain, 1, mode="edge"), [0.5, 0.5], mode="valid").astype(np.float32)
 
     def __len__(self) -> int:
-        """Samples."""
+        """Number of samples."""
         return len(self._samples)
 
     def __getitem__(self, part: slice) -> Samples:
@@ -42,7 +42,7 @@ class Louder:
 
 
 def audible(samples: Samples) -> Sound:
-    """[samples] at 16 kHz, where they are quiet made louder; the same array if they nowhere are."""
+    """[samples] at 16 kHz, amplified where they are quiet; the same array if they are quiet nowhere."""
     whole = len(samples) // SAMPLE_RATE * SAMPLE_RATE
     parts = [*samples[:whole].reshape(-1, SAMPLE_RATE), samples[whole:]][: -(-len(samples) // SAMPLE_RATE)]
     gain = gains(np.array([np.sqrt(np.einsum("i,i", part, part) / len(part)) for part in parts]))
@@ -50,10 +50,10 @@ def audible(samples: Samples) -> Sound:
 
 
 def gains(levels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The factor for each second, from the root mean square of each."""
+    """The gain of each second, from the root mean square of each."""
     padded = np.pad(levels, AROUND, constant_values=-1)
     around = np.sort(np.lib.stride_tricks.sliding_window_view(padded, 2 * AROUND + 1), axis=1)
-    seconds = (around >= 0).sum(axis=1)  # that there are, near the ends fewer
+    seconds = (around >= 0).sum(axis=1)  # in each neighbourhood: fewer near the ends
     out = np.minimum(LOUDEST_OUT, (seconds - 1) // 2)
     usual = np.take_along_axis(around, -1 - out[:, None], axis=1)[:, 0]
     return np.clip(LEAST_LEVEL / np.maximum(usual, LEAST_LEVEL / MOST_GAIN), 1, None)

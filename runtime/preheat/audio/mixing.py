@@ -1,4 +1,4 @@
-"""Blocks of decoded sound → mono at 16 kHz, whichever reader they come from."""
+"""Mixes and resamples blocks of decoded sound to mono at 16 kHz, for both readers."""
 
 from typing import Any, NoReturn, Protocol
 
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from preheat.audio.constants import SAMPLE_RATE
 from preheat.storage import InputError
 
-# What a header may claim. Speech needs 2 kHz; beyond these a header is forged or damaged, and to believe it
-# would make gigabytes of a few bytes.
+# What a header may claim. Speech needs 2 kHz; a header with values out of these ranges is forged or damaged,
+# and following it could turn a few bytes into gigabytes of samples.
 RATES = range(2000, 768_001)  # Hz
 CHANNELS = range(1, 65)
 LONGEST = 24 * 3600  # s; 5.5 GB as samples
@@ -19,24 +19,24 @@ Samples = NDArray[np.float32]
 
 
 class Sound(Protocol):
-    """[samples] at 16 kHz, of which a part can be had: an array, or what makes one of a part."""
+    """[samples] at 16 kHz that can be sliced: an array, or an object that computes a slice on access."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, part: slice, /) -> Any: ...
 
 
 class Mixer:
-    """One recording of one rate and number of channels on its way to mono at 16 kHz.
+    """Mixes and resamples a recording of one rate and number of channels to mono at 16 kHz.
 
-    Unless one channel is asked for, the channels' mean is taken. Where that loses the sound, since one is
-    another turned upside down (a microphone wired the wrong way round), they are turned round so that they
-    add up.
+    Unless a single channel is asked for, it takes the mean of the channels. Where they cancel each other,
+    because one has inverted polarity (a microphone with swapped wires), channels are inverted first so that
+    they add up.
     """
 
     def __init__(self, rate: int, channels: int, channel: int = 0) -> None:
-        """`rate` in Hz; `channel`: the one to take, from 1 on, silence where there are fewer; 0: all.
+        """`rate` in Hz; `channel`: number of the channel to take, from 1, silent if missing; 0: all.
 
-        Raises InputError for what no recording of speech has.
+        Raises InputError if rate or channels are out of range.
         """
         check(rate, channels)
         self.format = (rate, channels)
@@ -45,12 +45,12 @@ class Mixer:
         self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
 
     def mix(self, block: Samples) -> Samples:
-        """[n, channels] → what is ready of it, [samples]; best a second or more at a time."""
+        """[n, channels] → the [samples] that are ready; most efficient with blocks of a second or more."""
         ready: Samples = self._resampler.resample_chunk(self._mono(block))
         return ready
 
     def rest(self) -> Samples:
-        """What the resampler still holds, at the end."""
+        """The last samples, which the resampler still holds."""
         held: Samples = self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)
         return held
 
@@ -71,10 +71,10 @@ class Mixer:
 
 
 def aligned(energies: Samples) -> Samples:
-    """The sign of each channel with which they add up, from their products [channels, channels].
+    """The sign of each channel, [channels], so that they add up; from their products [channels, channels].
 
-    Each in turn, the loudest first, takes the sign by which it does not lessen the sum so far: the sum then
-    has at least the energy of all channels together.
+    In order of loudness, each channel takes the sign that does not reduce the energy of the sum so far, so
+    that the energy of the sum is at least the sum of the channels' energies.
     """
     signs = np.zeros(len(energies), np.float32)
     for channel in np.argsort(-energies.diagonal(), kind="stable"):
@@ -83,7 +83,7 @@ def aligned(energies: Samples) -> Samples:
 
 
 def check(rate: int, channels: int) -> None:
-    """Raise InputError for what no recording of speech has; `rate` in Hz."""
+    """Raise InputError if rate (Hz) or channels are out of range."""
     if rate not in RATES:
         raise InputError(
             f"claims {rate:,} samples a second ({rate} Hz); {RATES[0]:,} to {RATES[-1]:,} can be speech; "

@@ -1,9 +1,9 @@
-"""What the structure of a container file says, where FFmpeg does not look: whether it was cut short, and
-whether another recording follows in the same file.
+"""Checks the structure of a container file for what FFmpeg does not report: whether the file is truncated,
+and whether another recording follows in the same file.
 
-People join recordings by `cat`. FFmpeg goes on in what has no header of its own (mp3, aac, …), but in most
-others it ends with the first or the second, and in Ogg it fails where the next has another rate. So these
-files are taken apart here.
+People join recordings with `cat`. FFmpeg decodes all of a joined file if its format has no header (mp3, aac,
+…). In most other formats it stops after the first or second recording, and in Ogg it fails if the next one
+has another rate. So such files are split here.
 """
 
 import os
@@ -13,19 +13,19 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import BinaryIO
 
-STREAMED = 0x7FFF0000  # bytes: a wav or aiff file that claims this much was written to a pipe
-MOST = 1 << 50  # bytes: more than that is no length, where eight bytes tell it
-LEAST = 1024  # bytes: so little behind the sound is a tag of another format, not more sound
+STREAMED = 0x7FFF0000  # bytes: a wav or aiff file that claims this much or more was written to a pipe
+MOST = 1 << 50  # bytes: an 8-byte length of this much or more is not a real one
+LEAST = 1024  # bytes: no more than this after the sound is a tag of another format, not more sound
 BOXES_FIRST = (b"ftyp", b"moov", b"mdat", b"wide")  # of an mp4 file; of an old mov file all but the first
-BOXES_NEEDED = (b"moov", b"moof", b"mdat")  # of an mp4 file: without the rest of these, sound is missing
+BOXES_NEEDED = (b"moov", b"moof", b"mdat")  # of an mp4 file: if one of these is cut, sound is missing
 TRANSPORT = 188  # bytes of each packet of an MPEG transport stream
 
-# The header of an Ogg page (RFC 3533, 6): flags, granule position, serial number, page number, checksum, and
-# how many bytes with lengths follow.
+# The header of an Ogg page (RFC 3533, 6): magic, flags, granule position, serial number, page number,
+# checksum, and the number of segment lengths (a byte each) that follow.
 PAGE = struct.Struct("<4sxBqIIIB")
 BEGIN, END = 2, 4  # flags: the first and the last page of a stream
 
-# How a matroska or webm, a wma, an amr and a flv file begin: with bytes that nowhere else come together.
+# Magic bytes of matroska and webm, wma, amr and flv files; unlikely to occur anywhere else in them.
 MATROSKA = b"\x1a\x45\xdf\xa3"
 MAGIC = (
     MATROSKA,
@@ -35,7 +35,7 @@ MAGIC = (
     b"FLV\x01\x04\0\0\0\x09",
     b"FLV\x01\x05\0\0\0\x09",
 )
-# ASF's object of file properties: its name, and behind it, after 24 bytes, how long the file is.
+# GUID of ASF's File Properties Object; the file's size is at byte 40 of the object.
 FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
@@ -45,23 +45,23 @@ class Part:
 
     start: int
     end: int
-    cut: bool = False  # it ends before its structure does
-    damaged: bool = False  # something is missing within
-    patch: dict[int, bytes] = field(default_factory=dict)  # what should stand where in the file
+    cut: bool = False  # the file ends before its structure does
+    damaged: bool = False  # something is missing inside
+    patch: dict[int, bytes] = field(default_factory=dict)  # by offset in the file: corrected bytes
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """How a format writes its chunks, each a name and the length of what follows."""
+    """The layout of chunks in a format. Each chunk is a name, a length, and that many bytes."""
 
-    magic: tuple[bytes, ...]  # the name of the first chunk, which all others lie in or follow
+    magic: tuple[bytes, ...]  # the name of the first chunk, which contains or precedes all others
     head: int  # bytes before the second chunk
-    big: bool  # the order of bytes in a length
+    big: bool  # lengths are big-endian
     name: int  # bytes of a name
     width: int  # bytes of a length
-    sound: bytes  # the name of the chunk that holds it, as it begins
+    sound: bytes  # how the name of the chunk with the sound begins
     align: int  # every chunk begins at a multiple of this many bytes
-    counted: int = 0  # bytes of name and length that the length counts, too
+    counted: int = 0  # bytes of name and length that the length includes
 
     @property
     def front(self) -> int:
@@ -69,12 +69,12 @@ class Chunks:
         return self.name + self.width
 
     def length(self, content: bytes) -> int:
-        """From its bytes; what follows name and length is meant. Negative where nobody knows."""
+        """The length of what follows name and length, from its bytes. Negative if it is unknown."""
         found = int.from_bytes(content, "big" if self.big else "little", signed=self.width > len(RIFF))
         return found - self.counted
 
     def bytes_of(self, length: int) -> bytes:
-        """The other way round; as much as can be said."""
+        """The bytes that encode a length, or the largest one that fits."""
         most = (1 << 8 * self.width) - 1
         return min(length + self.counted, most).to_bytes(self.width, "big" if self.big else "little")
 
@@ -89,7 +89,7 @@ FORMATS = (
 
 
 def parts(file: BinaryIO) -> list[Part]:
-    """The recordings in a file, in order: mostly one, all of it."""
+    """The recordings in a file, in order; usually one, the whole file."""
     size = os.fstat(file.fileno()).st_size
     file.seek(0)
     head = file.read(4096)
@@ -102,14 +102,14 @@ def parts(file: BinaryIO) -> list[Part]:
         return list(paged(file, size))
     if magic := next((magic for magic in MAGIC if head.startswith(magic)), None):
         return list(scanned(file, size, magic))
-    # Bytes more than whole packets are no sign of a cut in any other format.
+    # Only in a transport stream is a partial packet at the end a sign of a cut.
     return [Part(0, size, cut=head[::TRANSPORT][:3] == b"GGG" and size % TRANSPORT > 0)]
 
 
 def chunked(file: BinaryIO, size: int, form: Chunks) -> Iterator[Part]:
     """The parts of a file of chunks."""
     part, at = Part(0, size), form.head
-    long, ds64, heard = 0, 0, False  # RF64's length and where it stands; whether there was sound
+    long, ds64, heard = 0, 0, False  # RF64's 64-bit length and its offset; whether there was sound
     while at + form.front <= size:
         file.seek(at)
         head = file.read(form.front)
@@ -120,7 +120,7 @@ def chunked(file: BinaryIO, size: int, form: Chunks) -> Iterator[Part]:
             long, ds64, heard = 0, 0, False
             continue
         length = form.length(head[form.name :])
-        if head.startswith(b"ds64"):  # of RF64: lengths that four bytes do not hold
+        if head.startswith(b"ds64"):  # of RF64: lengths that do not fit into four bytes
             ds64 = at + form.front + 8
             long = int.from_bytes(file.read(16)[8:], "little", signed=True)
         elif head.startswith(form.sound):
@@ -128,13 +128,13 @@ def chunked(file: BinaryIO, size: int, form: Chunks) -> Iterator[Part]:
             known = long > 0 or 0 < length < (STREAMED if form.width == len(RIFF) else MOST)
             length = long if long > 0 else length
             if not known or not goes_on(file, size, at + form.front + length, form):
-                # Its writer did not know the length, or did not come to correct it.
+                # The writer did not know the length, or was stopped before it could correct it.
                 part.patch[at + form.name] = form.bytes_of(left)
                 if ds64:
                     part.patch[ds64] = left.to_bytes(8, "little")
                 break
             part.cut = part.cut or length > left
-            part.damaged = part.damaged or heard  # nobody reads a second one
+            part.damaged = part.damaged or heard  # readers ignore a second one
             heard = True
         if length < 0:
             break
@@ -149,7 +149,7 @@ def is_name(name: bytes) -> bool:
 
 
 def goes_on(file: BinaryIO, size: int, at: int, form: Chunks) -> bool:
-    """Whether a file ends there or before, or goes on with a chunk, or with too little to be sound."""
+    """Whether a chunk, too little to be sound, or nothing is at `at`: then the length before it is right."""
     if size - at <= LEAST:
         return True
     file.seek(at + -at % form.align)
@@ -175,9 +175,9 @@ def boxed(file: BinaryIO, size: int) -> Iterator[Part]:
         indexed = indexed or name == b"moov"
         if at + length > size and name in BOXES_NEEDED:
             part.cut = True
-            if name == b"moof":  # FFmpeg refuses all of a file whose last fragment has no whole head
+            if name == b"moof":  # FFmpeg rejects the whole file if its last moof box is incomplete
                 part.end = at
-        if length < 8:  # noqa: PLR2004  not even its own head: this is no box
+        if length < 8:  # noqa: PLR2004  less than a box header: not a box
             break
         at += length
     part.cut = part.cut or not indexed
@@ -185,7 +185,7 @@ def boxed(file: BinaryIO, size: int) -> Iterator[Part]:
 
 
 def paged(file: BinaryIO, size: int) -> Iterator[Part]:
-    """The parts of an Ogg file: pages of any number of streams, all of which begin before the first ends."""
+    """The parts of an Ogg file: pages of any number of streams, which all begin before other pages follow."""
     part, open_streams, begun = Part(0, size), set[int](), False
     numbers: dict[int, int] = {}
     following = 0
@@ -195,7 +195,7 @@ def paged(file: BinaryIO, size: int) -> Iterator[Part]:
         _, flags, _, serial, number, _, segments = PAGE.unpack(file.read(PAGE.size).ljust(PAGE.size, b"\0"))
         lengths = file.read(segments)
         following = at + PAGE.size + segments + sum(lengths)
-        # Where a page is cut short and something joined to it, the next one begins within.
+        # If something was appended to a truncated page, the next page begins within this one.
         if (within := file.read(sum(lengths)).find(b"OggS\0")) >= 0:
             following = at + PAGE.size + segments + within
             part.damaged = True
@@ -207,22 +207,22 @@ def paged(file: BinaryIO, size: int) -> Iterator[Part]:
         part.cut = part.cut or following > size
         part.damaged = part.damaged or number > numbers.get(serial, number)  # pages are missing
         numbers[serial] = number + 1
-        # A page that ends within a packet has the rest of it on another. No sign of an end is none of a cut:
-        # programs that write voice messages or streams leave it out.
+        # A packet that does not end on a page continues on the next. A missing END flag alone is no sign of
+        # a cut: programs that write voice messages or streams leave it out.
         (open_streams.add if lengths[-1:] == b"\xff" and not flags & END else open_streams.discard)(serial)
         found = find(file, b"OggS", following)
     file.seek(following)
-    beginning = file.read(4)  # of another page, cut short itself
+    beginning = file.read(4)  # perhaps of another page, truncated within its magic
     part.cut = part.cut or bool(open_streams) or (beginning != b"" and b"OggS".startswith(beginning))
     yield part
 
 
 def scanned(file: BinaryIO, size: int, magic: bytes) -> Iterator[Part]:
-    """The parts of a file of one of the formats that are known by how they begin alone."""
+    """The parts of a file in one of the formats that are recognised by MAGIC alone."""
     starts, at = [0], find(file, magic, 1)
     while at is not None:
         file.seek(at)
-        # Four bytes may come together elsewhere: a matroska file says what it is soon after them.
+        # Matroska's four magic bytes may occur by chance: its DocType must follow soon.
         head = file.read(64)
         if magic != MATROSKA or b"webm" in head or b"matroska" in head:
             starts.append(at)
@@ -236,11 +236,11 @@ def scanned(file: BinaryIO, size: int, magic: bytes) -> Iterator[Part]:
 
 
 def find(file: BinaryIO, mark: bytes, at: int) -> int | None:
-    """Where a mark comes next, from `at` on; None if nowhere."""
+    """The offset of the next `mark` from `at` on; None if there is none."""
     file.seek(at)
     if (
         file.read(len(mark)) == mark
-    ):  # where it should be, mostly: a block for each page would be read in vain
+    ):  # usually it is right there: reading a whole block for each page would be wasted
         return at
     size = 1 << 20
     while True:

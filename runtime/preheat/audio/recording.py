@@ -1,6 +1,6 @@
-"""A recording on its way from a file to samples and speech, in the background.
+"""Reads a recording in the background: decodes it, and finds the speech in it.
 
-That is done while the model is loaded, and later while the recording before it is transcribed.
+That happens while the model is loaded, and later while the previous recording is transcribed.
 """
 
 from collections.abc import Callable
@@ -27,11 +27,11 @@ class Prepared:
     samples: Samples
     speech: list[vad.Span]
     incomplete: str | None = None  # what is missing of it, as a line for the user
-    channel: str | None = None  # its name, if it is one of several
+    channel: str | None = None  # the channel's name, if each is transcribed on its own
 
     @property
     def seconds(self) -> float:
-        """Its length."""
+        """Its length in seconds."""
         return len(self.samples) / SAMPLE_RATE
 
 
@@ -50,7 +50,7 @@ def prepare(
 
 
 def channels(file: BinaryIO, options: Options) -> dict[str | None, audiofile.Recording]:
-    """A recording as a whole, or with Options.channels the channels of one with several, by name."""
+    """By name, each channel of a recording if Options.channels asks for that; else the whole one as None."""
     first = audiofile.decode_file(file, options.audio_track, int(options.channels))
     if not options.channels or first.channels == 1:
         return {None: first}
@@ -61,19 +61,19 @@ def channels(file: BinaryIO, options: Options) -> dict[str | None, audiofile.Rec
 
 
 class Reader:
-    """One recording being read. The thread imports nothing, as torch may be being imported meanwhile."""
+    """One recording being read in a thread, which imports nothing: torch may be being imported meanwhile."""
 
     def __init__(
         self, opened: Callable[[], BinaryIO], detector: vad.Detector, options: Options, log: Log
     ) -> None:
-        """Begin; returns at once. `opened` gives the file, as audiofile.decode_file wants it."""
+        """Start reading; returns at once. `opened` opens the file for audiofile.decode_file: unbuffered."""
         self._opened, self._detector, self._options, self._log = opened, detector, options, log
         self._prepared: Future[list[Prepared]] = Future()
         if not start(self._read):  # the system has no thread left
             self._read()
 
     def result(self) -> list[Prepared]:
-        """Wait for it, or for its channels. Raises storage.InputError, and whatever else may happen to it."""
+        """Wait for the recording, or its channels. Raises storage.InputError, and what the thread raised."""
         return self._prepared.result()
 
     def _read(self) -> None:
@@ -82,8 +82,8 @@ class Reader:
                 found = channels(file, self._options)
             rest = (self._detector, self._options, self._log)
             self._prepared.set_result([prepare(found[name], *rest, name) for name in found])
-        except OSError as error:  # it was there when storage.check looked
+        except OSError as error:  # storage.check has found it readable before
             reason = f"cannot be read: {error.strerror}; check that it is still there"
             self._prepared.set_exception(error if memory.shortage(error) else InputError(reason))
-        except BaseException as error:  # for the thread that waits
+        except BaseException as error:  # passed on to the waiting thread
             self._prepared.set_exception(error)

@@ -1,7 +1,7 @@
-"""Where in a recording there is speech, and how it is cut into windows: at silences.
+"""Finds the speech in a recording, and cuts it into windows at silences.
 
 The voice-activity detector is silero-vad's network (https://github.com/snakers4/silero-vad), run by
-onnxruntime over minutes of sound at a time. Neither needs torch: it works while torch is being imported.
+onnxruntime over minutes of sound at a time. Nothing here needs torch: it runs while torch is being imported.
 """
 
 import os
@@ -20,22 +20,22 @@ from preheat.audio.mixing import Samples, Sound
 from preheat.options import Options
 from preheat.threads import share
 
-# Or it reports its use to its maker, and keeps a number of this machine in ~/.cache. It looks when imported.
+# Otherwise onnxruntime sends telemetry to its vendor and keeps a machine id in ~/.cache. Read on import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
-FRAME = 512  # samples to which the detector gives one probability: 32 ms
-CONTEXT = 64  # samples before them that it hears again
-PIECE = 3750  # frames done in one call, two minutes: many calls at a time keep many cores busy
-WARM_UP = 125  # frames heard before a piece, 4 s: its memory is not quite as if it had heard all, but near
+FRAME = 512  # samples for each of which the detector gives one probability: 32 ms
+CONTEXT = 64  # samples before a frame that the detector gets with it
+PIECE = 3750  # frames in one call, two minutes: calls for many pieces run in parallel on all cores
+WARM_UP = 125  # frames before a piece, 4 s, that bring the LSTM's state close to that of an uninterrupted run
 
-# More sensitive than silero-vad's own defaults: a lost word costs more than some silence that is decoded.
+# More sensitive than silero-vad's own defaults: a lost word is worse than some decoded silence.
 DEFAULTS = Options()
-NEG_OFFSET, NEG_FLOOR = 0.1, 0.01  # speech ends below vad_threshold less the offset, at least the floor
-SPEECH_PAD = 0.3  # s of sound kept on both sides of speech: its soft beginnings and ends
+NEG_OFFSET, NEG_FLOOR = 0.1, 0.01  # speech ends below vad_threshold - NEG_OFFSET, but at least NEG_FLOOR
+SPEECH_PAD = 0.3  # s of sound kept on both sides of speech, for its soft beginnings and ends
 
 LONGEST_SILENCE = 1.5  # s within a window
-LATE = 2 / 3  # of a window: where a cut is looked for, lest windows become many
+LATE = 2 / 3  # of a window: it is cut after this part of it, so that there are not too many windows
 
 
 class Span(NamedTuple):
@@ -58,12 +58,12 @@ class Detector:
         if spec is None or spec.origin is None:
             raise ModuleNotFoundError("no silero-vad in this venv: install it as its lock says")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # each call has a core of its own
+        options.intra_op_num_threads = 1  # calls run in parallel, each on one core
         network = Path(spec.origin).parent / "data" / "silero_vad_16k_sequence.onnx"
         return cls(onnxruntime.InferenceSession(str(network), options, providers=["CPUExecutionProvider"]))
 
     def probabilities(self, sound: Sound) -> NDArray[np.float32]:
-        """The probability of speech in each FRAME of a recording at 16 kHz; the last one is filled up."""
+        """The probability of speech in each FRAME of a recording at 16 kHz; the last one is zero-padded."""
         frames = -(-len(sound) // FRAME)
         found = np.empty(frames, np.float32)
         memory = np.zeros((1, 1, 128), np.float32)
@@ -90,7 +90,7 @@ def framed(sound: Sound, first: int, last: int) -> Samples:
 
 
 def spoken(probabilities: NDArray[np.float32], samples: int, options: Options = DEFAULTS) -> list[Span]:
-    """The spans of speech in a recording of `samples` samples, padded, in order and apart."""
+    """The spans of speech in a recording of `samples` samples: padded, in order, without overlap."""
     shortest = options.vad_min_silence_duration_ms * SAMPLE_RATE / 1000
     margin = round(SPEECH_PAD * SAMPLE_RATE)
     found: list[Span] = []
@@ -99,7 +99,7 @@ def spoken(probabilities: NDArray[np.float32], samples: int, options: Options = 
             found[-1] = Span(found[-1].start, end * FRAME)
         else:
             found.append(Span(start * FRAME, end * FRAME))
-    # Where two margins would overlap, each takes half of the silence.
+    # Where two paddings would overlap, each gets half of the silence.
     edges = [0, *((a.end + b.start) // 2 for a, b in pairwise(found)), samples]
     return [
         Span(max(start - margin, edges[i]), min(end + margin, edges[i + 1]))
@@ -108,7 +108,7 @@ def spoken(probabilities: NDArray[np.float32], samples: int, options: Options = 
 
 
 def runs(probabilities: NDArray[np.float32], threshold: float) -> Iterator[tuple[int, int]]:
-    """First frame of each run of speech, and the one after its last: hysteresis."""
+    """First frame of each run of speech, and the one after its last; with hysteresis."""
     neg_threshold = max(threshold - NEG_OFFSET, NEG_FLOOR)
     start: int | None = None
     for frame, probability in enumerate(probabilities.tolist()):
@@ -122,16 +122,16 @@ def runs(probabilities: NDArray[np.float32], threshold: float) -> Iterator[tuple
 
 
 def windows(speech: list[Span], longest: float = CHUNK_SECONDS, *, first_whole: bool = False) -> list[Span]:
-    """The speech put together to windows of `longest` seconds, cut at the longest silence of each last third.
+    """Pack speech into windows of up to `longest` seconds, each cut at the longest silence in its last third.
 
-    Only speech without any silence gives a longer one. A long silence always ends a window: there is nothing
-    in it to be heard, only to be made up. With `first_whole` not the first one, from which the language is
-    told: a lone "hm" before a pause would decide it.
+    Only speech without any silence makes a longer window. A silence over LONGEST_SILENCE always ends a
+    window: in it, Whisper would only hallucinate. With `first_whole` it does not end the first window, from
+    which the language is detected: a lone "hm" before a pause would decide it.
     """
     longest *= SAMPLE_RATE
     pauses = [b.start - a.end for a, b in pairwise(speech)]  # after each span but the last
     near = [pause <= LONGEST_SILENCE * SAMPLE_RATE for pause in pauses] + [False]
-    fits = [pause <= longest for pause in pauses] + [False]  # or no window could hold both sides of it
+    fits = [pause <= longest for pause in pauses] + [False]  # otherwise no window can hold both sides of it
     packed: list[Span] = []
     first = 0
     while first < len(speech):
@@ -140,7 +140,7 @@ def windows(speech: list[Span], longest: float = CHUNK_SECONDS, *, first_whole: 
         last = first
         while goes_on[last] and speech[last + 1].end - start <= longest:
             last += 1
-        if goes_on[last]:  # but no more fits
+        if goes_on[last]:  # no end at a long silence: the next span does not fit
             late = [i for i in range(first, last + 1) if speech[i].end - start > LATE * longest]
             last = max(late, default=last, key=pauses.__getitem__)
         packed.append(Span(start, speech[last].end))
@@ -149,5 +149,5 @@ def windows(speech: list[Span], longest: float = CHUNK_SECONDS, *, first_whole: 
 
 
 def heard(speech: list[Span], within: Span) -> int:
-    """Samples of speech in a span."""
+    """How many samples of a span are speech."""
     return sum(max(0, min(s.end, within.end) - max(s.start, within.start)) for s in speech)

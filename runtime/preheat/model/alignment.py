@@ -1,7 +1,7 @@
 """When each word is said: dynamic time warping over cross-attention, as in openai/whisper (timing.py there).
 
-Some heads of the decoder look at the sound of the token that they are about to write (the checkpoint names
-them). Their attention over all tokens of a window is a picture of text against time, and the cheapest path
+Some of the decoder's heads (the checkpoint names them) attend to the sound of the token that is about to be
+written. Their attention over all tokens of a window is a matrix of tokens against time, and the cheapest path
 through it says when each token begins.
 """
 
@@ -20,9 +20,9 @@ from preheat.model.warping import attention, token_starts
 from preheat.model.whisper import Scores, Whisper
 from preheat.transcript import Segment, Word
 
-PARTS = 8  # in which a batch is aligned: each then takes no more memory than the encoder did for all of it
-LONGEST = 0.7  # s; the usual word is not taken to be longer
-SENTENCE_ENDS = ".。!！?？"  # noqa: RUF001  full-width ones are meant
+PARTS = 8  # parts in which a batch is aligned, so that each needs no more memory than encoding the batch did
+LONGEST = 0.7  # s; upper limit of the median word's duration
+SENTENCE_ENDS = ".。!！?？"  # noqa: RUF001  full-width ones included
 BEFORE_WORD = "\"'“¿([{-"  # punctuation that belongs to the word after it
 AFTER_WORD = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001  and to the word before it
 
@@ -39,7 +39,7 @@ class Timing:
 
     @property
     def seconds(self) -> float:
-        """How long it is said."""
+        """Its duration."""
         return self.end - self.start
 
 
@@ -50,7 +50,7 @@ def add_words(
     language: str,
     spoken_until: float = 0.0,
 ) -> list[list[Segment]]:
-    """The segments of windows with their words, and with better times.
+    """The segments of windows with their words added, and with more exact times.
 
     `features` [B, positions, d]; `windows`: the segments of each, and its length in frames; `spoken_until`:
     when the speech before the first window ended, in seconds of the recording.
@@ -78,17 +78,17 @@ def align(
     network, vocabulary = decoder.network, decoder.vocabulary
     prompt = vocabulary.prompt(language, decoder.options.task, timestamps=False)
     longest = max(map(len, texts))
-    # Rows are filled up at the end, where a causal decoder does not see it.
+    # Rows are padded at the end: the decoder is causal, so the padding does not change what precedes it.
     said = torch.tensor([text + [vocabulary.end] * (1 + longest - len(text)) for text in texts])
     rows = torch.cat((torch.tensor([prompt] * len(texts)), said), dim=1).to(network.device)
     cache = network.cache(len(features), capacity=rows.shape[1])
     network.prefill_cross(features, cache)
-    nothing = features.new_empty(0)  # to be replaced; where it is not, what follows fails
+    nothing = features.new_empty(0)  # placeholder; the attention maps fail if decode does not replace it
     qk: Scores = dict.fromkeys(alignment_heads(network, vocabulary), nothing)
-    first = len(prompt) - 1  # the position that says the first word
+    first = len(prompt) - 1  # the position that predicts the first text token
     logits = network.decode(rows, cache, qk, where=slice(first, -1))
     token_probs = logits[..., : vocabulary.end].softmax(dim=-1)
-    spoken = said.to(network.device).clamp(max=vocabulary.end - 1)  # beyond a row's text, anything
+    spoken = said.to(network.device).clamp(max=vocabulary.end - 1)  # padding becomes any valid index
     probabilities = token_probs.gather(2, spoken[:, :, None])[:, :, 0].nan_to_num(nan=0.0).tolist()
     sizes = [
         (len(prompt) + len(text) + 1, max(length // ENCODER_STRIDE, 1))
@@ -103,9 +103,9 @@ def align(
 
 
 def alignment_heads(network: Whisper, vocabulary: Vocabulary) -> list[tuple[int, int]]:
-    """The (layer, head) pairs to watch: the checkpoint's, else all of the later half as in openai/whisper.
+    """The (layer, head) pairs to use: the checkpoint's, else all in the later half, as in openai/whisper.
 
-    A distilled checkpoint names its teacher's, of which it has only some, or none.
+    A distilled checkpoint may list the heads of its teacher, of which it has only some, or none.
     """
     layers, heads = network.dims.decoder_layers, network.dims.decoder_attention_heads
     every = [(layer, head) for layer in range(layers) for head in range(heads)]
@@ -126,7 +126,7 @@ def timings(
 
 
 def place(found: list[Segment], timed: list[Timing], end: int, spoken_until: float) -> list[Segment]:
-    """The segments of one window with its words in them; odd times are put right as openai/whisper does.
+    """The segments of one window with its words added; implausible times are corrected as in openai/whisper.
 
     `end`: the first token that is not text.
     """
@@ -151,13 +151,13 @@ def place(found: list[Segment], timed: list[Timing], end: int, spoken_until: flo
 
 
 def usual_seconds(timed: list[Timing]) -> float:
-    """How long the usual word is said; 0 if there is none."""
+    """The median duration of a word, at most LONGEST; 0 without words."""
     spans = [word.seconds for word in timed if word.seconds]
     return min(LONGEST, float(np.median(spans))) if spans else 0.0
 
 
 def shorten_at_sentence_ends(timed: list[Timing], longest: float) -> None:
-    """A pause between sentences is given to the full stop, or to the word after it: take it away again."""
+    """Alignment adds a pause between sentences to the full stop or to the next word: shorten these."""
     for previous, word in pairwise(timed):
         if word.seconds > longest:
             if word.text in SENTENCE_ENDS:
@@ -167,7 +167,7 @@ def shorten_at_sentence_ends(timed: list[Timing], longest: float) -> None:
 
 
 def join_punctuation(timed: list[Timing]) -> None:
-    """Make punctuation part of its word; what it was is left without text and tokens."""
+    """Merge punctuation into its word; its own entry is left without text and tokens."""
     following = len(timed) - 1
     for i in range(len(timed) - 2, -1, -1):
         if timed[i].text.startswith(" ") and timed[i].text.strip() in BEFORE_WORD:
@@ -187,11 +187,11 @@ def join_punctuation(timed: list[Timing]) -> None:
 
 
 def fit(segment: Segment, words: list[Word], usual: float, spoken_until: float) -> Segment:
-    """The segment from its first word to its last, where these are not too long to be true."""
+    """The segment with its words, from the first to the last; implausibly long ones are shortened."""
     first, longest = words[0], 2 * usual
     if first.end - spoken_until > 4 * usual and (
         first.end - first.start > longest or (len(words) > 1 and words[1].end - first.start > 2 * longest)
-    ):  # the pause before them was taken for a part of them
+    ):  # the pause before the first words was counted as part of them
         if len(words) > 1 and words[1].end - words[1].start > longest:
             boundary = max(words[1].end / 2, words[1].end - longest)
             first, words[1] = replace(first, end=boundary), replace(words[1], start=boundary)

@@ -1,9 +1,8 @@
-"""Many windows at a time: a recording cut at its silences into windows that are decoded side by side.
+"""Batched decoding: a recording is cut at silences into windows that are decoded in parallel.
 
-No window begins or ends within a word, so none needs to know where the one before it stopped, and no text is
-lost or written twice between them. Where the decoder all the same leaves speech at the end of a window (a
-segment that it began and did not end, or speech of over 30 s without a silence to cut it at), the rest is
-decoded once more, as a window of its own.
+No window begins or ends within a word, so windows do not depend on each other, and no text is lost or
+repeated between them. If the decoder leaves speech at the end of a window (an unfinished segment, or more
+than 30 s of speech without a silence to cut at), the rest is decoded again, as a window of its own.
 """
 
 from collections.abc import Iterator
@@ -23,9 +22,9 @@ from preheat.model.segments import cut
 from preheat.model.whisper import Whisper
 from preheat.transcript import Segment, Transcript
 
-MOST = {"cuda": 160, "cpu": 16}  # windows at a time; more do not make it faster
+MOST = {"cuda": 160, "cpu": 16}  # windows at a time; more are not faster
 SHARE = 0.8  # of the free memory that may be used
-# Samples of speech worth decoding the rest of a window for: more than the margin that any speech has.
+# Samples of speech from which the rest of a window is decoded: more than the padding that all speech has.
 LEAST_SPEECH = round((SPEECH_PAD + 0.1) * SAMPLE_RATE)
 
 
@@ -34,8 +33,8 @@ Encoded = dict[Span, Tensor]  # features [positions, d]
 
 @torch.inference_mode()
 def transcribe(decoder: Decoder, samples: Tensor, speech: list[Span]) -> Transcript:
-    """Write down the `speech` in [samples] at 16 kHz, in the language asked for or else detected."""
-    samples = sent(decoder, samples)  # once, and not window by window
+    """Transcribe the `speech` in [samples] at 16 kHz, in the language asked for or else detected."""
+    samples = sent(decoder, samples)  # once, not for each window
     queue = windows(speech, decoder.options.chunk_size, first_whole=decoder.options.language is None)
     encoded: Encoded = {}
     language = spoken_language(decoder, samples, speech, queue, encoded)
@@ -46,7 +45,7 @@ def transcribe(decoder: Decoder, samples: Tensor, speech: list[Span]) -> Transcr
         decoded = None
         try:
             decoded = decode(decoder, samples, taken, language.code, encoded)
-        except Exception as error:  # it keeps the failed batch's tensors alive: retry after this block
+        except Exception as error:  # its traceback keeps the batch's tensors alive: retry after this block
             if decoder.size == 1 or not memory.shortage(error):
                 raise
         if decoded is None:
@@ -54,7 +53,7 @@ def transcribe(decoder: Decoder, samples: Tensor, speech: list[Span]) -> Transcr
             continue
         found, rest = decoded
         segments += found
-        # Of what is left of a window, only where there is speech is it worth looking again.
+        # The rest of a window is worth decoding only if there is speech in it.
         queue = [part for part in rest if heard(speech, part) >= LEAST_SPEECH] + queue[len(taken) :]
         if decoder.log:
             decoder.log.progress(1 - sum(end - start for start, end in queue) / total)
@@ -63,7 +62,7 @@ def transcribe(decoder: Decoder, samples: Tensor, speech: list[Span]) -> Transcr
 
 
 def sent(decoder: Decoder, samples: Tensor) -> Tensor:
-    """The samples on the device; where it is short of memory, in the place of batches that were kept."""
+    """The samples on the device; if it is out of memory, kept batches are freed first."""
     with suppress(torch.OutOfMemoryError):
         return samples.to(decoder.network.device)
     decoder.forget()
@@ -73,9 +72,9 @@ def sent(decoder: Decoder, samples: Tensor) -> Tensor:
 def decode(
     decoder: Decoder, samples: Tensor, spans: list[Span], language: str, encoded: Encoded | None = None
 ) -> tuple[list[Segment], list[Span]]:
-    """The segments of the first 30 s of each span, and of each the rest that is still to be decoded.
+    """The segments of the first 30 s of each span, and the rest of each that is still to be decoded.
 
-    `encoded`: features of those that are encoded already.
+    `encoded`: the features of spans that have been encoded already.
     """
     options, vocabulary = decoder.options, decoder.vocabulary
     longest = decoder.network.dims.max_source_positions * ENCODER_STRIDE  # frames
@@ -97,9 +96,9 @@ def decode(
 
 
 def encode(network: Whisper, samples: Tensor, spans: list[Span], encoded: Encoded | None = None) -> Tensor:
-    """The features of the first 30 s of each span, [B, positions, d]; silence fills up shorter ones.
+    """The features of the first 30 s of each span, [B, positions, d]; shorter ones are zero-padded.
 
-    Those in `encoded` are taken from there.
+    Spans in `encoded` are not encoded again.
     """
     rows = dict(encoded or {})
     if missing := [span for span in spans if span not in rows]:
@@ -109,7 +108,7 @@ def encode(network: Whisper, samples: Tensor, spans: list[Span], encoded: Encode
             part = samples[start : min(end, start + size)]
             row[: len(part)] = part
         features = network.encode(log_mel(sound, network.window, network.filters))
-        if missing == spans:  # mostly: nothing needs to be copied
+        if missing == spans:  # the usual case, without a copy
             return features
         rows |= zip(missing, features, strict=True)
     return torch.stack([rows[span] for span in spans])
@@ -118,9 +117,9 @@ def encode(network: Whisper, samples: Tensor, spans: list[Span], encoded: Encode
 def spoken_language(
     decoder: Decoder, samples: Tensor, speech: list[Span], queue: list[Span], encoded: Encoded
 ) -> Language:
-    """The language asked for, or else that of the first windows; of the first 30 s, where there is no speech.
+    """The language asked for, else that of the first windows, or of the first 30 s if there is no speech.
 
-    The features that are made for it are put into `encoded`, to be used again.
+    The features computed for that are put into `encoded`, for reuse.
     """
     if decoder.options.language:
         return Language(decoder.options.language)
@@ -135,16 +134,16 @@ def spoken_language(
 
 
 def needed(network: Whisper) -> int:
-    """Bytes of memory for each window that is decoded at a time."""
+    """Bytes of memory for each window of a batch."""
     dims = network.dims
     cache = 2 * dims.decoder_layers * (dims.max_source_positions + dims.max_target_positions) * dims.d_model
-    # In the encoder at their greatest: the feed-forward layer's input, output and one copy; and the logits.
+    # The peaks: in the encoder a feed-forward layer's input, output and one copy; in the decoder the logits.
     activations = dims.max_source_positions * (3 * dims.encoder_ffn_dim + 6 * dims.d_model)
     return (cache + activations) * network.dtype.itemsize + 6 * 4 * dims.vocab_size
 
 
 def affordable(network: Whisper) -> int:
-    """How many windows to decode at a time, by the free memory."""
+    """How many windows to decode at a time, from the free memory."""
     gpu = network.device.type == "cuda"
     free = torch.cuda.mem_get_info(network.device)[0] if gpu else memory.available()
     return max(1, min(int(SHARE * free) // needed(network), MOST[network.device.type]))

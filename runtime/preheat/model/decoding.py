@@ -1,7 +1,7 @@
 """From the features of windows to tokens: Whisper's decoding, for a batch of windows at a time.
 
-As openai/whisper does it (decoding.py there, and `decode_with_fallback` in transcribe.py): greedy choice or
-the best of several samples, logit filters, and, where a result looks wrong, a retry at a higher temperature.
+As in openai/whisper (decoding.py there, and `decode_with_fallback` in transcribe.py): greedy decoding or the
+best of several samples, logit filters, and a retry at a higher temperature if a result looks wrong.
 """
 
 import zlib
@@ -22,11 +22,11 @@ from preheat.timing import Log
 
 Item = TypeVar("Item")
 
-TILE = 16  # rows: a graph is of a multiple of this or a power of two below, or of as many as there may be
-CHECK_EVERY = 8  # steps between two looks at whether all rows have ended: a look waits for the device
-MOST_TOKENS = 2500  # that further tries of a window may take, all samples together: two of full length
+TILE = 16  # a graph's rows are rounded up to a multiple of this, or to a power of two below it
+CHECK_EVERY = 8  # steps between checks whether all rows have ended: a check waits for the device
+MOST_TOKENS = 2500  # for retries of a window, all samples together: about two tries of full length
 LEAST = torch.finfo(torch.float32).min  # a log-probability
-SMALLEST = torch.finfo(torch.float32).tiny  # of an exponential variable
+SMALLEST = torch.finfo(torch.float32).tiny  # lower limit of an exponential variable
 
 
 @dataclass(frozen=True)
@@ -56,35 +56,35 @@ class Result:
 
 @dataclass
 class Decoder:
-    """Decodes windows with one network; keeps the buffers and the graphs of the batches in use."""
+    """Decodes windows with one network; keeps batches, with their buffers and graphs, for reuse."""
 
     network: Whisper
     vocabulary: Vocabulary
     options: Options = field(default_factory=Options)
-    size: int = 1  # windows at a time, where there are many
+    size: int = 1  # windows at a time
     log: Log | None = None
-    growing: bool = False  # the prompts, by the text before: caches have room for the longest from the start
+    growing: bool = False  # prompts grow with the previous text: caches get their full capacity at once
     kept: "dict[Kind, Batch]" = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def graphs(self) -> Graphs:
-        """What captures the steps of all its batches."""
+        """Captures the steps of all batches."""
         return Graphs(self.network.device, self.log)
 
     def prompt(self, language: str, before: list[int]) -> list[int]:
-        """The tokens that ask for what the options say, after those of the text before."""
+        """The prompt's tokens: previous text `before`, then language, task and timestamps."""
         vocabulary = self.vocabulary
         before = vocabulary.previous(before, self.network.dims.max_target_positions)
         return before + vocabulary.prompt(language, self.options.task, timestamps=True)
 
     def decode(self, features: Tensor, prompt: list[int]) -> list[Result]:
-        """Each window of `features` [B, positions, d] after the prompt, tried again while that may help."""
+        """Decode each window of `features` [B, positions, d] after the prompt, with retries."""
         tries: list[list[Result]] = [[] for _ in features]
         for temperature in self.options.temperature:
             rows = [i for i, made in enumerate(tries) if self._again(made)]
             if not rows:
                 break
-            # Samples take as much memory as windows do.
+            # Each sample of a window takes as much memory as a window.
             for part in parts(rows, max(1, self.size // self._samples(temperature))):
                 chosen = features if len(part) == len(features) else features[part]
                 for row, result in zip(part, self.decode_once(chosen, prompt, temperature), strict=True):
@@ -92,10 +92,10 @@ class Decoder:
         return [best(made, self.options) for made in tries]
 
     def _again(self, made: list[Result]) -> bool:
-        """Whether a window of which this was made should be tried once more.
+        """Whether a window with these results should be tried once more.
 
-        openai/whisper goes on to the last temperature. A window of nonsense then costs 25 samples of full
-        length, and ends with the wildest.
+        openai/whisper goes on to the last temperature: for a window of noise, 25 samples of full length, of
+        which it keeps the last, least reliable one.
         """
         if not made:
             return True
@@ -106,7 +106,7 @@ class Decoder:
 
     @torch.inference_mode()
     def decode_once(self, features: Tensor, prompt: list[int], temperature: float = 0.0) -> list[Result]:
-        """As `decode`, at one temperature: greedily at 0, else the most probable of several samples."""
+        """Like `decode`, at one temperature: greedy at 0, else the most probable of several samples."""
         end = self.vocabulary.end
         group = self._samples(temperature)
         batch = self._batch(len(features) * group, prompt)
@@ -123,7 +123,7 @@ class Decoder:
 
     @torch.inference_mode()
     def languages(self, features: Tensor) -> Tensor:
-        """The probability of each language of each window: [B, positions, d] → [B, languages], on any device.
+        """The probability of each language in each window: [B, positions, d] → [B, languages].
 
         In the order of `vocabulary.languages`; openai/whisper's `detect_language`.
         """
@@ -134,25 +134,25 @@ class Decoder:
         return logits.softmax(dim=-1).nan_to_num(nan=0.0)
 
     def shrink(self, windows: int) -> None:
-        """Decode half as many windows at a time from now on: there was not enough memory for `windows`."""
+        """Decode half of `windows` at a time from now on: there was not enough memory for so many."""
         self.size = -(-windows // 2)
         self.forget()
         if self.log:
             self.log.info(f"out of memory; going on with {self.size} windows at a time")
 
     def forget(self) -> None:
-        """Give back the memory that is kept for the next batches."""
+        """Free the memory of kept batches."""
         self.kept.clear()
         if self.network.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _samples(self, temperature: float) -> int:
-        """How often each window is decoded at once, for the best of the results."""
+        """How many samples of each window are decoded, to take the best."""
         return self.options.best_of if temperature else 1
 
     def _batch(self, rows: int, prompt: list[int]) -> "Batch":
-        """A batch with room for `rows`; an earlier one where it fits, with its captured graph."""
-        if self.graphs.working:  # few different numbers, as each is captured anew
+        """A batch with room for `rows`; a kept one if it fits, with its captured graph."""
+        if self.graphs.working:  # round up, as each different size needs a graph of its own
             tile = min(TILE, 1 << (rows - 1).bit_length())
             rows = max(rows, min(-(-rows // tile) * tile, self.size))
         positions = self.network.dims.max_target_positions
@@ -160,22 +160,22 @@ class Decoder:
         kind = Kind(rows, room, prompt[-1] != self.vocabulary.no_timestamps)
         if kind not in self.kept:
             if rows + sum(other.rows for other in self.kept) > self.size:
-                self.kept.clear()  # their memory, before more is asked for
+                self.kept.clear()  # free their memory before allocating more
             self.kept[kind] = Batch(self.network, self.vocabulary, kind, self.graphs)
         return self.kept[kind]
 
 
 def hopeless(made: list[Result], options: Options) -> bool:
-    """Whether a higher temperature will do no better: improbable text became more so by the last."""
+    """Whether a higher temperature is unlikely to help: the last raise made improbable text less probable."""
     ratio = options.compression_ratio_threshold
     improbable = all(ratio is None or result.compression_ratio <= ratio for result in made[-2:])
     return len(made) > 1 and improbable and made[-1].avg_logprob < made[-2].avg_logprob
 
 
 def best(made: list[Result], options: Options) -> Result:
-    """What to keep of a window's tries: the last if it is right, else the most probable.
+    """The result to keep of a window's tries: the last if it passes, else the most probable.
 
-    One that repeats itself only if all do. As faster-whisper does; openai/whisper keeps the last try.
+    Repetitive results are considered only if all are. So does faster-whisper; openai/whisper keeps the last.
     """
     if not made[-1].fails(options):
         return made[-1]
@@ -185,25 +185,25 @@ def best(made: list[Result], options: Options) -> Result:
 
 
 def parts(items: list[Item], most: int) -> Iterator[list[Item]]:
-    """As few parts as possible, of at most `most` items: of equal size, without a small last one."""
+    """Split items into as few parts of at most `most` as possible, and of nearly equal size."""
     size = -(-len(items) // -(-len(items) // most))
     return (items[i : i + size] for i in range(0, len(items), size))
 
 
 def limit(network: Whisper, prompt: int) -> int:
-    """How many tokens are decoded at most after a prompt of `prompt` tokens: openai/whisper's limit."""
+    """The maximum number of tokens after a prompt of `prompt` tokens, as in openai/whisper."""
     positions = network.dims.max_target_positions
     return min(positions // 2, positions - prompt + 1)
 
 
 def capacity(network: Whisper, prompt: int) -> int:
-    """Positions that a cache should have: few different numbers, as each is captured anew."""
+    """Positions that a cache should have: rounded up, as each different size needs a graph of its own."""
     needed = prompt + limit(network, prompt) - 1  # the last token is never fed back
     return min(-(-needed // 64) * 64, network.dims.max_target_positions)
 
 
 class Kind(NamedTuple):
-    """What a batch is made for."""
+    """The properties by which a kept batch is found."""
 
     rows: int
     capacity: int  # of the cache, in tokens
@@ -211,9 +211,9 @@ class Kind(NamedTuple):
 
 
 class Batch:
-    """N rows on their way from prompt to end, and the tensors that a step of all of them changes in place.
+    """N rows that are decoded together, and the tensors that each step changes in place.
 
-    It decodes up to N windows: rows without one have ended from the start.
+    It decodes up to N windows: rows without a window count as ended from the start.
     """
 
     def __init__(self, network: Whisper, vocabulary: Vocabulary, kind: Kind, graphs: Graphs) -> None:
@@ -239,7 +239,7 @@ class Batch:
         """
         self.used = len(features)
         self.network.prefill_cross(features, self.cache)
-        if self.captured:  # it reads the whole cache, and a NaN left there is a NaN even with a weight of 0
+        if self.captured:  # the graph reads the whole cache, where a leftover NaN survives a weight of 0
             self.cache.self_kv.zero_()
         tokens = torch.tensor([prompt] * self.kind.rows, device=self.at.device)
         start = prompt.index(self.vocabulary.start)
@@ -261,7 +261,7 @@ class Batch:
         return [float(p) for p in no_speech.nan_to_num(nan=0.0).tolist()]
 
     def finish(self) -> list[tuple[list[int], float]]:
-        """Decode to the end; each window's tokens, with what follows their end, and their log-probability."""
+        """Decode to the end: each window's tokens, padded after the end token, and their log-probability."""
         for count in range(1, self.limit):
             if count % CHECK_EVERY == 0 and self.ended.all():
                 break
@@ -270,20 +270,20 @@ class Batch:
         return list(zip(self.tokens[: self.used, : self.limit].tolist(), sums.tolist(), strict=True))
 
     def _step(self) -> None:
-        """One more token of each row."""
+        """Decode one more token of each row."""
         if self.captured:
             logits = self.network.step(self.newest, self.at, self.cache)
-        else:  # without a graph it is cheaper to look at what there is of the cache only
+        else:  # without a graph, attending only to the filled part of the cache is cheaper
             logits = self.network.decode(self.newest, self.cache)[:, 0]
         self._choose(self.filters(logits, self.history))
 
     def _choose(self, logits: Tensor) -> None:
-        """Take a token for each row, from filtered logits [N, vocab_size], and note it everywhere."""
+        """Choose a token for each row from filtered logits [N, vocab_size], and update all tensors."""
         logprobs = logits.log_softmax(dim=-1)
         scores = logprobs
         if self.sampled:
-            # The Gumbel-max trick: a sample of softmax(logprobs / temperature), without a look from the host.
-            # At 0 it is the most probable token, if the noise is finite: 0 times infinity is no number.
+            # The Gumbel-max trick: a sample of softmax(logprobs / temperature) without a sync with the host.
+            # At temperature 0 it is the most probable token; the noise must be finite, as 0 * inf is NaN.
             noise = torch.empty_like(logprobs).exponential_().clamp_(min=SMALLEST).log_()
             scores = logprobs - self.temperature * noise
         chosen = scores.argmax(dim=-1, keepdim=True)

@@ -12,14 +12,13 @@ BLOCK = 6000  # frames transformed at a time, one minute: hours of audio must fi
 def log_mel(samples: Tensor, window: Tensor, filters: Tensor) -> Tensor:
     """[…, samples] at 16 kHz → […, mel bins, samples // 160] log-mel, on the device of `filters`.
 
-    A frame is 10 ms. `window` [400] and `filters` [mel bins, 201] are those of the state file. The range ends
-    80 dB below the loudest point of each recording. What both references do before is the caller's: of a
-    window, WhisperFeatureExtractor fills up the samples with zeros to 30 s; to a whole recording,
-    openai/whisper adds 30 s of zeros.
+    A frame is 10 ms. `window` [400] and `filters` [mel bins, 201] are those of the state file. Values are
+    clamped to 80 dB below the loudest point of each recording. Padding is left to the caller:
+    WhisperFeatureExtractor zero-pads a window to 30 s, openai/whisper appends 30 s of zeros to a recording.
     """
     frames = samples.shape[-1] // HOP_LENGTH
     half = len(window) // 2
-    # torch.stft(center=True) would do the same padding, for the whole recording at once.
+    # The padding of torch.stft(center=True), which cannot be used on blocks.
     padded = F.pad(samples.to(filters.device).reshape(-1, samples.shape[-1]), (half, half), mode="reflect")
     parts = []
     for begin in range(0, frames, BLOCK):

@@ -1,4 +1,4 @@
-"""A step over fixed tensors, replayed as a CUDA graph: one launch instead of hundreds."""
+"""Replays a step over fixed tensors as a CUDA graph: one kernel launch instead of hundreds."""
 
 from collections.abc import Callable
 
@@ -8,20 +8,20 @@ from preheat.timing import Log, reason
 
 
 class Graphs:
-    """Captures steps as CUDA graphs. Where that fails once it is told, and not tried again."""
+    """Captures steps as CUDA graphs. After a failure, which is logged, it does not try again."""
 
     def __init__(self, device: torch.device, log: Log | None) -> None:
         self.log = log
         self.working = device.type == "cuda"  # on the CPU there is nothing to capture
 
     def capture(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph | None:
-        """The graph of what a function does; it is not done yet. Raises torch.OutOfMemoryError."""
+        """Capture a function's work as a graph, without doing it. Raises torch.OutOfMemoryError."""
         try:
             graph = torch.cuda.CUDAGraph()
-            # In the usual mode a CUDA call of any other thread would make it fail.
+            # In the default mode, "global", certain CUDA calls of other threads would make the capture fail.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 function()
-        except torch.OutOfMemoryError:  # a smaller batch is the cure
+        except torch.OutOfMemoryError:  # the caller retries with a smaller batch
             self._let_go()
             raise
         except RuntimeError as error:
@@ -33,23 +33,24 @@ class Graphs:
         return graph
 
     def _let_go(self) -> None:
-        """Take the random numbers from what failed to be captured.
+        """Free the random number generators from a failed capture.
 
-        Their generator's state may believe for ever that it is being captured (torch 2.11 and before), and
-        refuse to be used; a copy of it does not.
+        Their state may stay marked as being captured (torch 2.11 and before), and then cannot be used. A
+        clone of the state is not marked.
         """
-        for generator in torch.cuda.default_generators:  # none as long as CUDA is not in use
+        for generator in torch.cuda.default_generators:  # empty until CUDA is initialised
             generator.graphsafe_set_state(generator.clone_state())
 
 
 class Step:
     """Call it with a function, always the same, that takes and returns nothing and changes tensors in place.
 
-    On CUDA the first call runs it as it is and prepares the libraries, the second captures the graph, and
-    every later one replays it. Where nothing is captured, or a capture has failed, each runs it as it is.
+    On CUDA the first call runs the function directly, which initialises the libraries. The second captures
+    the graph and replays it, as every later one does. On the CPU, or after a failed capture, every call runs
+    the function directly.
 
-    It does not keep the function: a method of the object that keeps the step would make a circle of them, and
-    the memory of both would be free only when the garbage collector comes by.
+    The function is not stored: it is usually a method of the object that holds the step, and a reference
+    cycle would keep the memory of both until the garbage collector runs.
     """
 
     def __init__(self, graphs: Graphs) -> None:
@@ -61,7 +62,7 @@ class Step:
         """Do the step."""
         if self.warm and self.graph is None and self.graphs.working:
             self.graph = self.graphs.capture(function)
-        # A graph may draw from the random numbers that a failed capture of another has spoilt.
+        # No replay after a failed capture: that may have corrupted the generator state that this graph uses.
         if self.graph is not None and self.graphs.working:
             self.graph.replay()
         else:

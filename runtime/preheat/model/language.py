@@ -1,4 +1,4 @@
-"""Which language is spoken: openai/whisper's test, of as many windows as it takes to be sure."""
+"""Detects the language: openai/whisper's test, over as many windows as it takes to be sure."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -10,14 +10,14 @@ from torch import Tensor
 from preheat.model.decoding import Decoder
 from preheat.model.languages import NAMES
 
-SURE = 0.5  # mean probability from which on no further window is asked,
-LEAST_SPEECH = 5.0  # seconds of speech that it must rest on: of a lone "hm" a model may be sure, and wrong
-MOST_SPEECH = 60.0  # seconds of speech that are asked at most,
-MOST_WINDOWS = 4  # and windows
+SURE = 0.5  # mean probability at which no further window is tested
+LEAST_SPEECH = 5.0  # seconds of speech needed for that: a model may be sure, and wrong, about a lone "hm"
+MOST_SPEECH = 60.0  # seconds of speech after which testing ends in any case
+MOST_WINDOWS = 4  # windows that are tested at most
 
 
 class Language(NamedTuple):
-    """What is spoken."""
+    """The language of a recording."""
 
     code: str  # as in "en"
     probability: float | None = None  # 0 to 1; None if it was not detected
@@ -26,9 +26,9 @@ class Language(NamedTuple):
 def detect(decoder: Decoder, windows: Iterable[tuple[Tensor, float]]) -> Language:
     """The language of a recording, from its first windows.
 
-    `windows`: of each the features [1, positions, d], and how many seconds of speech are in it. They are
-    asked for one after the other until the mean of their probabilities, by their speech, is sure of a
-    language; music before the speech leaves one unsure. An English-only model is not asked.
+    `windows`: the features [1, positions, d] of each, and its seconds of speech. They are consumed one by one
+    until the mean of their probabilities, weighted by speech, reaches SURE: a single window may start with
+    music and decide nothing. An English-only model is not run.
     """
     vocabulary = decoder.vocabulary
     if not vocabulary.multilingual:
@@ -36,7 +36,7 @@ def detect(decoder: Decoder, windows: Iterable[tuple[Tensor, float]]) -> Languag
     codes = list(vocabulary.languages)
     total, heard = torch.zeros(len(codes)), 0.0
     for features, speech in islice(windows, MOST_WINDOWS):
-        weight = max(speech, 0.1)  # where none is found, what sounds like it most decides
+        weight = max(speech, 0.1)  # without any speech, windows still count
         total += weight * decoder.languages(features)[0].cpu()
         heard += weight
         if (heard >= LEAST_SPEECH and total.max() / heard >= SURE) or heard >= MOST_SPEECH:

@@ -1,6 +1,6 @@
 """The languages that Whisper was trained on: their codes, and the names that openai/whisper knows them by.
 
-The codes are those of its tokens; not each is today's (jw for Javanese).
+The codes are those in its tokens; some are outdated (jw for Javanese).
 """
 
 NAMES = {
@@ -129,8 +129,8 @@ def code(text: str) -> str | None:
 
 
 def similar(text: str) -> list[str]:
-    """Names that may have been meant, the likeliest first, as by germn or de-DE."""
-    from difflib import get_close_matches  # noqa: PLC0415  only for who is wrong
+    """Language names that may have been meant, the likeliest first: for instance by germn or de-DE."""
+    from difflib import get_close_matches  # noqa: PLC0415  needed only after a mistake
 
     text = text.strip().lower()
     part = code(text.partition("-")[0].partition("_")[0])

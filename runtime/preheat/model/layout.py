@@ -1,4 +1,4 @@
-"""What fixes the packed tensors of a Whisper network: its dimensions, and from them every name and shape.
+"""The packed tensors of a Whisper network: its dimensions, which determine every name and shape.
 
 Nothing here needs torch: a state file's header is checked while torch is still being imported.
 """
@@ -11,7 +11,7 @@ from preheat.audio.constants import N_FFT
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What fixes every tensor's shape; the names are those of transformers' WhisperConfig."""
+    """The numbers that determine every tensor's shape, named as in transformers' WhisperConfig."""
 
     num_mel_bins: int
     d_model: int

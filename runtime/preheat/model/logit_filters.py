@@ -1,8 +1,8 @@
-"""Which token may follow: openai/whisper's logit filters, for all rows of a batch at once.
+"""Which tokens may come next: openai/whisper's logit filters, for all rows of a batch at once.
 
-Nothing here waits for the device or looks at a value on the host, so that a step of decoding, filters and
-all, can be captured as a CUDA graph. What the filters need to know of the tokens so far is therefore kept in
-tensors of its own (`History`), which every step changes in place.
+Nothing here waits for the device or reads a value on the host, so that a decoding step, including its
+filters, can be captured as a CUDA graph. So what the filters need to know about the tokens so far is kept in
+tensors (`History`), which every step updates in place.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ NEVER = float("-inf")
 
 @dataclass
 class History:
-    """What the grammar of timestamps asks about the tokens of N rows so far."""
+    """What the timestamp rules need to know about the tokens of N rows so far."""
 
     last: Tensor  # bool [N, 1]: the last token is a timestamp
-    before: Tensor  # bool [N, 1]: so is the one before it, or there is none
+    before: Tensor  # bool [N, 1]: the token before it is a timestamp, too, or does not exist
     latest: Tensor  # int64 [N, 1]: the newest timestamp token, 0 if there is none
 
     @classmethod
@@ -43,14 +43,14 @@ class History:
 
 
 class LogitFilters:
-    """The filters for one vocabulary; with `timestamps` false, without the grammar of timestamps."""
+    """The filters for one vocabulary; if `timestamps` is false, without the timestamp rules."""
 
     def __init__(self, vocabulary: Vocabulary, size: int, device: torch.device, *, timestamps: bool) -> None:
         """`size`: how many logits there are."""
         self.timestamps = timestamps
         self.first, self.end = vocabulary.first_timestamp, vocabulary.end
         self.ids = torch.arange(self.first, size, device=device)
-        # What is never said and what is not said first, as a mask to add: 0 or -inf for each token.
+        # Masks to add, 0 or -inf for each token: of tokens never allowed, and of those not allowed first.
         self.always = torch.zeros(size, device=device)
         self.always[vocabulary.suppressed] = NEVER
         self.begin = self.always.clone()
@@ -73,10 +73,10 @@ class LogitFilters:
         opened, closed = history.last & history.before, history.last & ~history.before
         logits[:, first:].masked_fill_(opened, NEVER)  # after the start of a segment: text
         logits[:, : self.end].masked_fill_(closed, NEVER)  # after its end: the next one's start, or the end
-        # Time does not go back, and only a start may be where the last end was.
+        # Time does not go back, and only the start of a segment may equal the latest timestamp.
         earliest = torch.where(history.latest > 0, history.latest + (~closed).long(), 0)
         logits[:, first:].masked_fill_(self.ids < earliest, NEVER)
-        # A timestamp, if all of them together are more probable than any text token.
+        # Only timestamps, if all of them together are more probable than any single text token.
         stamp = logits[:, first:].logsumexp(dim=-1) > logits[:, :first].amax(dim=-1)
         logits[:, :first].masked_fill_(stamp[:, None], NEVER)
         return logits

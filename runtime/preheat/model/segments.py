@@ -7,7 +7,7 @@ from preheat.transcript import Segment
 
 
 def closed(vocabulary: Vocabulary, result: Result) -> bool:
-    """Whether a window ends with one timestamp: nothing is said after it."""
+    """Whether a window's text ends with a single timestamp: no speech follows it."""
     stamped = [token >= vocabulary.first_timestamp for token in result.tokens[-2:]]
     return stamped == [False, True]
 
@@ -15,10 +15,11 @@ def closed(vocabulary: Vocabulary, result: Result) -> bool:
 def cut(
     vocabulary: Vocabulary, result: Result, seek: int, length: int, *, textless: bool = False
 ) -> tuple[list[Segment], int]:
-    """The segments of a window, and how many of its `length` frames they settle; the next begins there.
+    """The segments of a window, and how many of its `length` frames they cover; decoding goes on there.
 
-    A segment ends where two timestamps meet: its own end and the start of the next. If the window's end cuts
-    one off, it is left to the next window. Segments without text are left out unless `textless`.
+    A segment ends at two adjacent timestamps: its end, and the start of the next segment. A segment that is
+    cut off by the end of the window is left to the next window. Segments without text are dropped unless
+    `textless`.
     """
     tokens = result.tokens
     stamps = [token - vocabulary.first_timestamp for token in tokens]  # negative: not a timestamp
@@ -33,7 +34,7 @@ def cut(
         text = vocabulary.text(tokens[begin:end])
         times = [stamp * ENCODER_STRIDE for stamp in stamps[begin:end] if stamp >= 0]
         first, last = times[0] if times else 0, times[-1] if len(times) > 1 else length
-        if not text.strip() and len(times) == 1:  # nothing is said until then
+        if not text.strip() and len(times) == 1:  # nothing is said up to this timestamp
             first, last = 0, times[0] or length
         first, last = (seek + min(time, length) for time in (first, last))  # not beyond the recording
         if textless or text.strip():

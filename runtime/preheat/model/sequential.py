@@ -1,7 +1,7 @@
-"""One window after the other: openai/whisper's seek loop.
+"""Sequential decoding: openai/whisper's seek loop.
 
-Each window begins where the last whole segment of the one before it ended, so that no word is cut in two, and
-is told what was said before.
+Each window begins where the last complete segment of the previous window ended, so that no word is cut in
+two, and has the previous text in its prompt.
 """
 
 from collections.abc import Iterator
@@ -19,15 +19,14 @@ from preheat.model.language import Language, detect
 from preheat.model.segments import closed, cut
 from preheat.transcript import Segment, Transcript
 
-HOT = 0.5  # temperature above which text is not trusted to go before the next window's
+HOT = 0.5  # temperature above which text is not trusted as a prompt for the next window
 
 
 @torch.inference_mode()
 def transcribe(decoder: Decoder, samples: Tensor, speech: list[Span]) -> Transcript:
-    """Write down [samples] at 16 kHz, in the language asked for or else detected where there is `speech`.
+    """Transcribe [samples] at 16 kHz, in the language asked for, or else detected where there is `speech`.
 
-    As there, the log-mel is that of the whole recording, and what is missing of the last window is filled
-    with zeros.
+    As in openai/whisper, the log-mel is that of the whole recording, and the last window is zero-padded.
     """
     network, options = decoder.network, decoder.options
     decoder.growing = options.condition_on_previous_text
@@ -58,11 +57,11 @@ def transcribe(decoder: Decoder, samples: Tensor, speech: list[Span]) -> Transcr
         if result.silent(options):
             seek += length
             continue
-        # A segment without text has no words, but an end, where openai/whisper goes on.
+        # Segments without text are kept for word timestamps: openai/whisper goes on where the last one ends.
         found, settled = cut(decoder.vocabulary, result, seek, length, textless=options.word_timestamps)
         if options.word_timestamps and found:
             (found,) = add_words(decoder, features, [(found, length)], language.code, spoken_until)
-            # Where the last word ends, which is not always where its segment does.
+            # The end of the last word may differ from the end of its segment.
             spoken_until = next((s.words[-1].end for s in reversed(found) if s.words), found[-1].end)
             if not closed(decoder.vocabulary, result) and spoken_until * FRAMES_PER_SECOND > seek:
                 settled = round(spoken_until * FRAMES_PER_SECOND) - seek
@@ -71,7 +70,7 @@ def transcribe(decoder: Decoder, samples: Tensor, speech: list[Span]) -> Transcr
         before += [token for segment in found for token in segment.tokens]
         if not options.condition_on_previous_text or result.temperature > HOT:
             before = []
-        seek += max(settled, ENCODER_STRIDE)  # a window that settles nothing must not come again
+        seek += max(settled, ENCODER_STRIDE)  # at least one step, to avoid an endless loop
         if decoder.log:
             decoder.log.progress(min(seek, frames) / frames)
     return Transcript(language.code, segments, language.probability)

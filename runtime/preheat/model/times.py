@@ -1,4 +1,4 @@
-"""Times as whoever uses them expects: in order, not empty, and within the recording."""
+"""Makes times consistent: in order, of non-zero length, and within the recording."""
 
 from dataclasses import replace
 from itertools import chain
@@ -7,16 +7,16 @@ from math import floor
 from preheat.audio.constants import TIME_PRECISION
 from preheat.transcript import Segment
 
-SHORTEST = TIME_PRECISION  # s; Whisper's own timestamps are no finer
+SHORTEST = TIME_PRECISION  # s; the resolution of Whisper's timestamps
 
 Span = tuple[float, float]  # start and end, s
 
 
 def settled(segments: list[Segment], end: float) -> list[Segment]:
-    """The segments of a recording that ends at `end` s, in order, and their words in order in them.
+    """The segments of a recording that ends at `end` s, with the times of segments and words in order.
 
-    Windows are decoded side by side, and the rest of one again: so where one says that a word ends, the next
-    may have said that another has begun.
+    They may overlap before: windows are decoded independently, and the rest of a window again, so the last
+    word of one may end after the first word of the next begins.
     """
     spans = [[(word.start, word.end) for word in s.words or []] or [(s.start, s.end)] for s in segments]
     placed = iter(in_order(list(chain.from_iterable(spans)), end))
@@ -31,10 +31,10 @@ def settled(segments: list[Segment], end: float) -> list[Segment]:
 
 
 def in_order(spans: list[Span], end: float) -> list[Span]:
-    """Spans none of which begins before the one before it ends, each SHORTEST or longer, up to `end` s.
+    """Spans moved so that none overlap, each has at least SHORTEST, and none goes beyond `end` s.
 
-    In hundredths of a second, and as near to what they were as can be: where two overlap, the first one ends
-    sooner. Where there are more than fit, they share what there is.
+    Times are rounded to hundredths of a second and changed as little as possible: of two overlapping spans
+    the first is shortened. If there are more spans than fit, they share the time evenly.
     """
     last = floor(100 * end)
     shortest = min(round(100 * SHORTEST), last / max(len(spans), 1))

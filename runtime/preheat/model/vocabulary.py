@@ -1,4 +1,4 @@
-"""A checkpoint's tokens: the special ones, prompts made of them, the text and the words in them."""
+"""A checkpoint's tokens: special tokens, prompts, and decoding to text and words."""
 
 import json
 import re
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-LANGUAGE = re.compile(r"<\|[a-z]{2,3}\|>")  # the token of one: <|en|>, <|haw|>
+LANGUAGE = re.compile(r"<\|[a-z]{2,3}\|>")  # a language's token: <|en|>, <|haw|>
 UNSPACED = ("zh", "ja", "th", "lo", "my", "yue")  # languages that put no space between words
-BROKEN = "\ufffd"  # what part of a character decodes to
+BROKEN = "\ufffd"  # what an incomplete character decodes to
 
 # A token is written with a character for each of its bytes, in the alphabet of GPT-2's byte-level encoding
 # (https://github.com/openai/gpt-2/blob/master/src/encoder.py): printable bytes stand for themselves.
@@ -26,9 +26,9 @@ class Vocabulary:
     """The tokens, and which of them mean something special; ids come from the tokenizer's own names."""
 
     def __init__(self, metadata: dict[str, str]) -> None:
-        """`metadata` as statefile.py describes it. Raises ValueError if a special token is missing.
+        """`metadata`: see statefile.py. Raises ValueError if a special token is missing.
 
-        Raises also KeyError, TypeError and AttributeError if it is not as described there.
+        Also raises KeyError, TypeError or AttributeError if the metadata is not as described there.
         """
         self._tokenizer = metadata["tokenizer"]
         self.tokens: list[str] = json.loads(metadata["tokens"])  # by id
@@ -42,7 +42,7 @@ class Vocabulary:
         if "<|translate|>" in special:
             self.tasks["translate"] = special["<|translate|>"]
         self.start_of_previous = special.get("<|startofprev|>")
-        self.first_timestamp = self.no_timestamps + 1  # <|0.00|>; not every tokenizer lists it
+        self.first_timestamp = self.no_timestamps + 1  # <|0.00|>, which some tokenizers do not list
         self.no_speech = special.get("<|nospeech|>", special.get("<|nocaptions|>"))
         languages = {name[2:-2]: id_ for name, id_ in special.items() if LANGUAGE.fullmatch(name)}
         multilingual = settings["is_multilingual"]
@@ -53,7 +53,7 @@ class Vocabulary:
         self.alignment_heads = [(int(layer), int(head)) for layer, head in settings["alignment_heads"] or []]
         others = (self.start_of_previous, self.no_speech, self.no_timestamps, special.get("<|startoflm|>"))
         never = {self.start, *self.tasks.values(), *others}
-        # Some checkpoints were given another vocabulary, but kept its predecessor's lists.
+        # Some checkpoints have a changed vocabulary, but still the lists of the old one.
         known = set(range(len(self.tokens)))
         self.suppressed = sorted(known.intersection(never.union(settings["suppress_tokens"] or [])))
         self.begin_suppressed = sorted(known.intersection(settings["begin_suppress_tokens"] or []))
@@ -64,30 +64,30 @@ class Vocabulary:
         return [self.start, *named, *([] if timestamps else [self.no_timestamps])]
 
     def previous(self, tokens: list[int], positions: int) -> list[int]:
-        """What goes before a prompt: the text so far, as much as fits into a decoder of `positions`."""
+        """The previous text to put before a prompt: as much as fits into a decoder of `positions`."""
         if not tokens or self.start_of_previous is None:
             return []
         return [self.start_of_previous, *tokens[-(positions // 2 - 1) :]]
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":
-        """The whole tokenizer. It takes longer to make than all the tensors; only to encode is it needed."""
-        from tokenizers import Tokenizer  # noqa: PLC0415  as above
+        """The full tokenizer, needed only to encode: to build it takes longer than to load all tensors."""
+        from tokenizers import Tokenizer  # noqa: PLC0415  slow, and rarely needed
 
         return Tokenizer.from_str(self._tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text that goes before others, as an initial prompt does.
+        """The tokens of a text that precedes others, such as an initial prompt.
 
-        Names of tokens in it are text like all else: who writes <|en|> means these six characters. So it goes
-        past the list in which the whole tokenizer looks for such names first.
+        Special tokens are not recognised: <|en|> means these six characters. That is why this bypasses the
+        tokenizer's added-token matching and calls its pre-tokenizer and model directly.
         """
         split, model = self.tokenizer.pre_tokenizer, self.tokenizer.model
         pieces = [piece for piece, _ in split.pre_tokenize_str(f" {text.strip()}")]
         return [token.id for piece in pieces for token in model.tokenize(piece)]
 
     def text(self, tokens: "Sequence[int]") -> str:
-        """The words among the tokens."""
+        """The text of the tokens, without special ones."""
         written = "".join(self.tokens[token] for token in tokens if token < self.end)
         return bytes(map(BYTES.__getitem__, written)).decode(errors="replace")
 
@@ -113,15 +113,15 @@ class Vocabulary:
         for token in tokens:
             run = [*run, token]
             text = self.text(run)
-            # A character that really is U+FFFD stands in the whole text too.
+            # A genuine U+FFFD also stands in the whole text.
             if BROKEN in text and whole[at + text.index(BROKEN) :][:1] != BROKEN:
-                # After one that was never finished, the text goes on with the next.
+                # After a character that was never completed, the text goes on with the next one.
                 text = text.lstrip(BROKEN)
                 if not text or not whole.startswith(text, at):
                     continue
             pieces.append((text, run))
             run = []
             at += len(text)
-        if run:  # the rest of one that was never finished
+        if run:  # the rest of a character that was never completed
             pieces[-1] = (pieces[-1][0], pieces[-1][1] + run)
         return pieces

@@ -1,7 +1,6 @@
-"""The first call of all that a recording needs, on a network of one layer, while the weights are read.
+"""Warms up the GPU's libraries with a one-layer network while the weights are read.
 
-Libraries of a GPU look for their kernels and load them when they are called for the first time. Shapes other
-than these find the libraries ready, too.
+GPU libraries select and load their kernels on the first call. Later calls benefit even with other shapes.
 """
 
 from dataclasses import replace
@@ -16,7 +15,7 @@ from preheat.model.layout import Dimensions, layout
 from preheat.model.vocabulary import Vocabulary
 from preheat.model.whisper import Whisper
 
-STEPS = CHECK_EVERY  # tokens after the first: the look whether all have ended is one of the calls
+STEPS = CHECK_EVERY  # tokens after the first: enough to include the check whether all rows have ended
 
 
 @torch.inference_mode()
@@ -32,7 +31,7 @@ def warm_up(dims: Dimensions, dtype: torch.dtype, device: torch.device, vocabula
     features = network.encode(log_mel(silence, network.window, network.filters))
     prompt = vocabulary.prompt(next(iter(vocabulary.languages), "en"), "transcribe", timestamps=True)
     batch = Batch(network, vocabulary, Kind(1, capacity(network, len(prompt)), True), Graphs(device, None))
-    batch.step.graphs.working = False  # to capture it would be in vain: a graph is of one batch
+    batch.step.graphs.working = False  # a captured graph would be useless: it belongs to one batch
     batch.begin(features, prompt)
     batch.limit = 1 + STEPS
     batch.finish()

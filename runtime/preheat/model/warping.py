@@ -1,6 +1,6 @@
-"""From how well tokens match the sound to where each begins: dynamic time warping, as in openai/whisper.
+"""From cross-attention scores to where each token begins: dynamic time warping, as in openai/whisper.
 
-Here for all windows of a batch at once, so that neither a GPU is waited for nor Python loops for each.
+Unlike there, all windows of a batch are done at once: one wait for the GPU and one Python loop for all.
 """
 
 import numpy as np
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 SMOOTHED = 7  # positions under the median filter
-# Exchanges that bring the median of seven into the middle, far faster than a sort of so few: N. Devillard,
-# "Fast median search: an ANSI C implementation" (1998), after J. L. Smith (1996).
+# Compare-exchange steps that put the median of seven values in the middle; far faster than a sort.
+# N. Devillard, "Fast median search: an ANSI C implementation" (1998), after J. L. Smith (1996).
 MEDIAN = (
     (0, 5),
     (0, 3),
@@ -29,17 +29,18 @@ MEDIAN = (
 
 
 def attention(heads: list[Tensor], sizes: list[tuple[int, int]]) -> Tensor:
-    """How well tokens match positions, to attention: normalised, smoothed, the mean of all heads.
+    """Scores before softmax → attention: normalised, smoothed, the mean of all heads.
 
-    `heads`: of each head the matches [B, tokens, positions]; `sizes`: how many tokens and positions each of
-    the B windows has. Returns [B, most tokens, most positions]; what is beyond a window's own means nothing.
+    `heads`: the scores of each head, [B, tokens, positions]; `sizes`: the number of tokens and positions of
+    each of the B windows. Returns [B, most tokens, most positions]; values beyond a window's own size are
+    meaningless.
     """
     tokens, positions = torch.tensor(sizes, device=heads[0].device).T[:, :, None, None]
     most_tokens, most_positions = (max(counts) for counts in zip(*sizes, strict=True))
     said = torch.arange(most_tokens, device=tokens.device)[:, None] < tokens
     heard = torch.arange(most_positions, device=tokens.device) < positions
     total = heads[0].new_zeros(len(sizes), most_tokens, most_positions)
-    for matches in heads:  # one after the other: to smooth one takes more memory than all of them
+    for matches in heads:  # one at a time: smoothing a head takes more memory than the scores of all heads
         weights = matches[:, :most_tokens, :most_positions].masked_fill(~heard, -torch.inf).softmax(dim=-1)
         mean = (weights * said).sum(dim=1, keepdim=True) / tokens
         deviation = ((weights - mean).square() * said).sum(dim=1, keepdim=True).div(tokens).sqrt()
@@ -48,14 +49,14 @@ def attention(heads: list[Tensor], sizes: list[tuple[int, int]]) -> Tensor:
 
 
 def smooth(weights: Tensor, positions: Tensor) -> Tensor:
-    """[B, tokens, positions] under the median filter, which turns back at both ends of a window.
+    """Apply the median filter to [B, tokens, positions], with reflection at both ends of each window.
 
-    `positions` [B, 1, 1]: how many of them each window has; one too short to turn back in stays as it is.
+    `positions` [B, 1, 1]: the number of positions of each window; one too short to reflect is not filtered.
     """
     size, margin, last = weights.shape[-1], SMOOTHED // 2, positions - 1
     place = torch.arange(-margin, size + margin, device=weights.device).abs()
     place = torch.where(place > last, 2 * last - place, place).clamp(0, size - 1)
-    # What is no number is the greatest, as in a sort.
+    # NaN counts as the greatest value, as in a sort.
     numbers = weights.masked_fill(weights.isnan(), torch.inf).gather(
         2, place.expand(-1, weights.shape[1], -1)
     )
@@ -67,22 +68,22 @@ def smooth(weights: Tensor, positions: Tensor) -> Tensor:
 
 
 def token_starts(costs: NDArray[np.float64], sizes: list[tuple[int, int]]) -> list[NDArray[np.intp]]:
-    """The position where each token begins, of B windows: the cheapest monotonic path through their costs.
+    """The position where each token of B windows begins: the cheapest monotonic path through their costs.
 
-    `costs` [B, tokens, positions]; `sizes`: how many tokens and positions each window has. Dynamic time
-    warping by diagonals: the cells of one diagonal depend on the two before it only. What a window does not
-    have lies behind what it has, where no path of its own comes by.
+    `costs` [B, tokens, positions]; `sizes`: the number of tokens and positions of each window. Dynamic time
+    warping by anti-diagonals: the cells of one depend only on the two before it. The padding of a window
+    lies after its own cells, so its paths never reach it.
     """
     rows, tokens, positions = costs.shape
     diagonals = tokens + positions + 1
-    # By diagonal, window and token, both counted from 1: there is no way to the rest. Costs become totals.
+    # [diagonal, window, token], diagonals and tokens counted from 1. The rest stays infinite: unreachable.
     totals = np.full((diagonals, rows, tokens + 1), np.inf, np.float32)
     totals[0, :, 0] = 0
     for i in range(tokens):
         totals[i + 2 : i + 2 + positions, :, i + 1] = costs[:, i].T
     by_both, by_token = np.zeros(
         (2, *totals.shape), bool
-    )  # what goes on with the last step, else the position
+    )  # the step into each cell: to the next token and position, or to the next token; else to the position
     for diagonal in range(2, diagonals):
         both, token = totals[diagonal - 2, :, :-1], totals[diagonal - 1, :, :-1]
         position = totals[diagonal - 1, :, 1:]
@@ -97,7 +98,7 @@ def token_starts(costs: NDArray[np.float64], sizes: list[tuple[int, int]]) -> li
 def path(
     new_token: NDArray[np.bool_], new_position: NDArray[np.bool_], tokens: int, positions: int
 ) -> NDArray[np.intp]:
-    """Where each token begins, by what the best last step to each cell goes on with [diagonals, tokens]."""
+    """Where each token begins: follow the best steps back from the end, each [diagonals, tokens]."""
     starts = np.zeros(tokens, np.intp)
     i, j = tokens, positions
     while i > 0 and j > 0:

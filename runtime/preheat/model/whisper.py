@@ -2,8 +2,8 @@
 
 The architecture is that of Radford et al., "Robust Speech Recognition via Large-Scale Weak
 Supervision" (2022): pre-norm transformer blocks, two convolutions in front of the encoder, the
-token embedding once more as the output projection. Nothing is allocated or initialised here: the
-tensors come from a state file (state.py) or from a checkpoint (checkpoint.py), packed alike.
+token embedding reused as the output projection. No weights are allocated or initialised here: the
+tensors come from a state file (state.py) or from a checkpoint (checkpoint.py), in the same layout.
 
 Shapes: B windows, T text tokens, d = d_model. A window is 30 s: 3000 log-mel frames in, 1500 positions.
 """
@@ -25,7 +25,7 @@ Scores = dict[tuple[int, int], Tensor]  # query times key, by (layer, head)
 class Cache:
     """What the decoder remembers of B windows: filled by `Whisper.prefill_cross` and `Whisper.decode`.
 
-    `length` counts the tokens so far where the host counts them; a captured step counts on the device.
+    `length` is the number of tokens so far, for `decode`; a captured `step` counts on the device instead.
     """
 
     cross_kv: Tensor  # [layers, 2, B, heads, 1500, d / heads]: keys and values of the audio
@@ -34,7 +34,7 @@ class Cache:
 
 
 class Whisper:
-    """The network. Read-only once made: everything that changes while decoding is in a Cache."""
+    """The network. It is immutable: everything that changes while decoding is in a Cache."""
 
     def __init__(self, tensors: dict[str, Tensor], dims: Dimensions) -> None:
         """`tensors`: as `layout(dims)` names them, all on one device."""
@@ -47,7 +47,7 @@ class Whisper:
         self.output = self.tokens
         if self.device.type == "cuda":
             choose_attention()
-            # Products whose size is no multiple of 8 miss the tensor cores, as with 51,866 tokens.
+            # Matrix products use tensor cores only if sizes are multiples of 8; large-v3 has 51,866 tokens.
             if missing := -dims.vocab_size % 8:
                 self.output = F.pad(self.tokens, (0, 0, 0, missing))
         self.stem: Layer = {}
@@ -68,8 +68,8 @@ class Whisper:
         heads = self.dims.encoder_attention_heads
         x = F.gelu(F.conv1d(mel.to(self.dtype), *self.stem["encoder.conv1"], padding=1))
         x = F.gelu(F.conv1d(x, *self.stem["encoder.conv2"], stride=2, padding=1))
-        # In this order the sum is [B, T, d] in memory, too; the other way round it keeps the layout of the
-        # convolution, as does every sum after it, and each layer norm has to copy it.
+        # In this order the sum is contiguous as [B, T, d]. With the operands swapped, it and every later sum
+        # keep the convolution's memory layout, and each layer norm has to copy.
         x = self.encoder_positions + x.transpose(1, 2)
         for layer in self.encoder:
             projected = linear(norm(x, layer["attention.norm"]), layer["attention.qkv"])
@@ -84,12 +84,12 @@ class Whisper:
         heads, layers = dims.decoder_attention_heads, dims.decoder_layers
         cross = (layers, 2, windows, heads, dims.max_source_positions, dims.d_model // heads)
         seen = (layers, 2, windows, heads, capacity, dims.d_model // heads)
-        # Zeros, not just any bits: a captured step multiplies what is not filled yet by a weight of 0.
+        # Zeros, not new_empty: a captured step multiplies unfilled positions by 0, which keeps a NaN.
         return Cache(self.tokens.new_empty(cross), self.tokens.new_zeros(seen))
 
     @torch.inference_mode()
     def prefill_cross(self, features: Tensor, cache: Cache) -> None:
-        """Fill the cross-attention's keys and values from `features` [N, positions, d]; forget all tokens.
+        """Fill the cross-attention's keys and values from `features` [N, positions, d]; reset `length` to 0.
 
         They become the first N windows of the cache; the others keep their audio.
         """
@@ -109,13 +109,12 @@ class Whisper:
     ) -> Tensor:
         """[B, T] tokens that follow those already in `cache` → [B, T, vocab_size] logits, float32.
 
-        `where` says which of the T are wanted: logits take many times the memory of all else about a token.
-        For each (layer, head) that `qk` has as a key, its value becomes the cross-attention's scores there,
-        before softmax: [B, T, 1500].
+        `where` selects positions of the T: logits take by far the most memory. For each (layer, head) key in
+        `qk`, the value is set to the cross-attention scores before softmax, [B, T, 1500].
         """
         at = torch.arange(cache.length, cache.length + tokens.shape[1], device=self.device)
         cache.length += tokens.shape[1]
-        # A token sees itself and what came before it; a single one sees everything, which needs no mask.
+        # Causal mask; a single token attends to everything and needs none.
         mask = None if len(at) == 1 else torch.arange(cache.length, device=self.device) <= at[:, None]
         filled = Cache(cache.cross_kv, cache.self_kv[..., : cache.length, :])
         return self._logits(self._decode(tokens, at, filled, mask, qk or {})[:, where])
@@ -124,13 +123,13 @@ class Whisper:
     def step(self, tokens: Tensor, at: Tensor, cache: Cache) -> Tensor:
         """The newest token of each row, [B, 1], at position `at`, [1] → [B, vocab_size] logits, float32.
 
-        All shapes and addresses are the same for every step, so that it can be captured: it looks at the
-        whole of the cache, and a mask hides what is still to come.
+        All shapes and addresses are the same in every step, so that it can be captured: attention covers the
+        whole cache, and a mask hides the positions not filled yet.
         """
         capacity = cache.self_kv.shape[-2]
         hidden = torch.arange(capacity, device=self.device) > at
-        # Not -inf: a kernel that splits the keys would meet parts with nothing else, and make NaN of them.
-        # The weight is 0 all the same. The dtype is the query's, as not all kernels look at the mask's.
+        # Not -inf: a kernel that splits the keys would get parts that are all -inf, and so NaN. The weight
+        # is 0 in any case. The mask has the query's dtype, as not all kernels check the mask's own.
         mask = self.tokens.new_zeros(1, capacity).masked_fill(hidden, torch.finfo(self.dtype).min)
         return self._logits(self._decode(tokens, at, cache, mask, {})[:, 0])
 
@@ -159,10 +158,10 @@ class Whisper:
 
 
 def choose_attention() -> None:
-    """Keep torch from attention by cuDNN, its first choice on an H100 and later.
+    """Disable cuDNN attention, torch's first choice on an H100 and later.
 
-    It makes a plan for each new size, in tenths of a second; sizes here change with every batch, and with
-    every token where nothing is captured.
+    It spends tenths of a second on a plan for each new shape. Shapes here change with every batch, and
+    without a captured graph with every token.
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
 

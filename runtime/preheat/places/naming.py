@@ -1,7 +1,7 @@
-"""What the command line names, as recordings, each with the name that its results get.
+"""Finds the recordings that the command line names, and gives each a name for its results.
 
-A recording of a folder or prefix is named by its path in there; one that is named by itself, by its own name.
-Where two would get the same name, they keep more of their path, and then what is behind the dot.
+A recording in a folder or prefix is named by its path there, one given directly by its file name. If two
+would get the same name, they keep more of their paths, and then their suffixes.
 """
 
 import glob
@@ -19,7 +19,7 @@ from preheat.places.web import SCHEMES, Page
 from preheat.storage import InputError
 from preheat.timing import warn
 
-RECORDINGS = (  # in folders, what has another suffix is no recording
+RECORDINGS = (  # suffixes; in folders, files with any other one are skipped
     "3g2 3ga 3gp aac ac3 aif aifc aiff amr ape asf au avi awb caf dsf dss dts eac3 f4a f4v flac flv "
     "gsm m2ts m4a m4b m4r m4v mka mkv mov mp1 mp2 mp3 mp4 mpc mpeg mpg mts mxf nut oga ogg ogv ogx "
     "oma opus ra rm sln snd sph spx tak ts tta voc vob w64 wav wave weba webm wma wmv wtv wv"
@@ -30,7 +30,7 @@ WILD = set("*?[")
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording, and the name of its results without what is behind the dot, perhaps in folders."""
+    """A recording, and the relative path of its results without suffix."""
 
     source: Source
     stem: str
@@ -38,7 +38,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Found:
-    """A source, and the paths that may name its results, the shortest first; all relative."""
+    """A source, and the candidate names of its results: relative paths, the shortest first."""
 
     source: Source
     names: tuple[str, ...]
@@ -47,9 +47,9 @@ class Found:
 def recordings(
     words: list[str], lists: list[str], *, apart: bool
 ) -> tuple[list[Recording], list[tuple[str, str]]]:
-    """Everything that is named on the command line or, one a line, in files; and what is wrong, by name.
+    """The recordings named on the command line or in list files; and (name, problem) for what has failed.
 
-    `apart`: each is to be there once, with a name of its own. Raises UsageError.
+    `apart`: drop duplicates, and give each recording a name of its own. Raises UsageError.
     """
     found: list[Found] = []
     failed: list[tuple[str, str]] = []
@@ -65,7 +65,7 @@ def recordings(
 
 
 def listed(path: str) -> list[str]:
-    """The names in a list, one a line, or ended by null bytes, as find -print0 writes them.
+    """The names in a list file, one a line, or separated by null bytes as from find -print0.
 
     Raises UsageError.
     """
@@ -78,7 +78,7 @@ def listed(path: str) -> list[str]:
 
 
 def expanded(word: str) -> Iterable[Found]:
-    """The recordings that one word names. Raises InputError and UsageError."""
+    """The recordings that one argument names. Raises InputError and UsageError."""
     if word == "-":
         return [Found(Stdin(), ("stdin",))]
     if word.startswith(s3.SCHEME):
@@ -91,13 +91,13 @@ def expanded(word: str) -> Iterable[Found]:
         return in_folder(path)
     if WILD.intersection(word) and not os.path.lexists(word):
         matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207  pathlib refuses absolute patterns
-        if matches:  # or else it is a name like any other, of no file
+        if matches:  # without a match, treat it as the name of a missing file
             return [each for match in matches for each in expanded(match)]
     return [Found(File(path), names(path.name, str(path)))]
 
 
 def in_folder(folder: Path) -> list[Found]:
-    """The recordings in a folder and those in it, by their suffixes. Raises InputError."""
+    """The recordings in a folder and its subfolders, by suffix. Raises InputError."""
     paths = []
     for here, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -111,12 +111,12 @@ def in_folder(folder: Path) -> list[Found]:
 
 
 def unreadable(error: OSError) -> None:
-    """For os.walk, which would pass over a folder that it may not read."""
+    """The onerror of os.walk, which would otherwise skip unreadable folders."""
     raise InputError(f"cannot be read: {error.filename}: {error.strerror}; check its permissions")
 
 
 def in_bucket(where: s3.Location) -> list[Found]:
-    """The objects that a location names: one, those below a prefix, or those that match a pattern."""
+    """The objects that a location names: one, all below a prefix, or all that match a pattern."""
     pattern = WILD.intersection(where.key)
     if where.key and not where.key.endswith("/") and not pattern:
         return [Found(Object(where), names(PurePosixPath(where.key).name, where.key, where.bucket))]
@@ -140,7 +140,7 @@ def in_bucket(where: s3.Location) -> list[Found]:
 
 
 def known(where: str, paths: list[str]) -> list[str]:
-    """Those with a recording's suffix; of the others the user is told. Raises InputError if there is none."""
+    """The paths with a recording's suffix; warns about the others. Raises InputError if there are none."""
     taken = [path for path in paths if suffix(path)[1:].lower() in SUFFIXES]
     left = Counter(suffix(path) or "none" for path in paths if path not in set(taken))
     kinds = ", ".join(f"{kind} ({count})" for kind, count in sorted(left.items()))
@@ -153,25 +153,25 @@ def known(where: str, paths: list[str]) -> list[str]:
 
 
 def suffix(path: str) -> str:
-    """What is behind the last dot of a path, with the dot."""
+    """The suffix of a path, with its dot."""
     return PurePosixPath(path).suffix
 
 
 def names(short: str, long: str, parent: str = "") -> tuple[str, ...]:
-    """Names for results, from the shortest on; the last ones keep the recording's suffix."""
+    """Candidate names for results, the shortest first; the last ones keep the recording's suffix."""
     whole = inside(f"{parent}/{long}")
     without = [inside(short), inside(long), whole]
     return (*(str(PurePosixPath(name).with_suffix("")) for name in without), inside(long), whole)
 
 
 def inside(path: str) -> str:
-    """A path that stays in the folder that it is appended to."""
+    """Make a path relative and safe: it cannot leave the folder that it is appended to."""
     parts = [part for part in path.replace("\0", "_").split("/") if part not in ("", ".", "..")]
     return "/".join(parts) or "_"
 
 
 def distinct(found: list[Found]) -> list[Recording]:
-    """Each of them once, each with another name. Raises UsageError if there is none left for one."""
+    """Drop duplicates, and choose a unique name for each. Raises UsageError if that is impossible."""
     left = list({each.source.name: each for each in found}.values())
     chosen = {each.source.name: each.names[0] for each in left}
     for level in range(1, max((len(each.names) for each in left), default=0)):
@@ -186,7 +186,7 @@ def distinct(found: list[Found]) -> list[Recording]:
 
 
 def buckets(words: Iterable[str]) -> Iterator[s3.Location]:
-    """One location in each bucket that is named."""
+    """One location for each bucket among the arguments."""
     seen = set()
     for word in words:
         if word.startswith(s3.SCHEME) and (where := s3.location(word)).bucket not in seen:

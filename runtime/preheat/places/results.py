@@ -1,7 +1,7 @@
 """Where results go: folders, and prefixes in S3. In each, a recording's results appear whole or not at all.
 
-What they were made of is noted beside them, so that a later run can tell whether they would come out the
-same: in a folder in its journal, in S3 in the metadata of the JSON, which is written last and so is the
+A digest of what they were made from is kept with them, so that a later run knows whether it would get the
+same results: for a folder in its journal, for S3 in the metadata of the JSON. That is written last, as the
 commit mark.
 """
 
@@ -17,30 +17,30 @@ from preheat.places.journal import Journal
 from preheat.places.s3errors import TAKEN, S3Error
 from preheat.storage import InputError, check_folder, check_result, replacing
 
-MARK = "json"  # the format that says in S3 that all are there
+MARK = "json"  # the format whose presence in S3 means that all formats are there
 
 
 @dataclass(frozen=True)
 class Made:
-    """Of what results were made."""
+    """What results were made from."""
 
     digest: str  # of the recording, the model and the options
     formats: tuple[str, ...]
     complete: bool = True  # False where a part of the recording could not be read
 
     def serves(self, wanted: "Made") -> bool:
-        """Whether nothing would be gained by making them again."""
+        """Whether these results make it unnecessary to make the wanted ones."""
         return self.complete and self.digest == wanted.digest and set(wanted.formats) <= set(self.formats)
 
 
 def made(noted: dict[str, Any]) -> Made:
-    """What was noted. Raises KeyError and TypeError."""
+    """A Made from its JSON. Raises KeyError and TypeError."""
     return Made(noted["digest"], tuple(noted["formats"]), noted["complete"])
 
 
 @dataclass(frozen=True)
 class There:
-    """Results that are there, as far as is known of what; `tag`: S3's, of the JSON."""
+    """Existing results; `made`: None if unknown; `tag`: the ETag of the JSON in S3."""
 
     made: Made | None
     tag: str = ""
@@ -48,24 +48,24 @@ class There:
 
 @dataclass(frozen=True)
 class Guard:
-    """What may be replaced: anything, or nothing but what was `there` when it was looked for."""
+    """What may be replaced: anything, or only what was `there` at the time of the check."""
 
     replace: bool = True
     there: There | None = None
 
 
 class TakenError(InputError):
-    """Results are there by now that were not there before."""
+    """Somebody else has written the results since the check."""
 
 
 class Target(Protocol):
-    """A place for results. `stem`: of a recording's, a relative path without what is behind the dot.
+    """A place for results. `stem`: the relative path of a recording's results, without suffix.
 
-    `formats` and `texts` are of what `formats` says.
+    The `formats` and `texts` passed in are those that the method `formats` returns.
     """
 
     def formats(self, asked: list[str]) -> list[str]:
-        """The formats that are written there."""
+        """The formats to write, of those asked for and any that the target needs."""
 
     def prepare(self) -> None:
         """Raise UsageError if nothing can be written there."""
@@ -74,14 +74,14 @@ class Target(Protocol):
         """Raise InputError if a recording's results cannot be there."""
 
     def find(self, stem: str, formats: list[str]) -> There | None:
-        """What is there of a recording; None if not all formats are. Raises InputError."""
+        """The existing results of a recording; None unless all formats are there. Raises InputError."""
 
     def put(self, stem: str, texts: dict[str, str], of: Made, guard: Guard) -> None:
-        """Write them. Raises TakenError if there is what the guard forbids to replace, and InputError."""
+        """Write results. Raises TakenError if the guard forbids to replace existing ones, and InputError."""
 
 
 class Folder:
-    """A folder of this machine's."""
+    """A folder on this machine."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._journal = folder, Journal(folder / ".transcribe.jsonl")
@@ -94,7 +94,7 @@ class Folder:
         return asked
 
     def prepare(self) -> None:
-        """Make it. Raises UsageError."""
+        """Create the folder, and check that it is writable. Raises UsageError."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -107,19 +107,19 @@ class Folder:
             ) from error
 
     def check(self, stem: str, formats: list[str], recording: Path | None) -> None:
-        """As of any target."""
+        """See Target."""
         for name in formats:
             check_result(self._path(stem, name), recording)
 
     def find(self, stem: str, formats: list[str]) -> There | None:
-        """As of any target."""
+        """See Target."""
         if not all(self._path(stem, name).exists() for name in formats):
             return None
         noted = self._journal.find(stem)
         return There(made(noted) if noted else None)
 
     def put(self, stem: str, texts: dict[str, str], of: Made, guard: Guard) -> None:
-        """As of any target."""
+        """See Target."""
         if not guard.replace and guard.there is None and self.find(stem, list(texts)):
             raise TakenError(f"its results are in {self._folder} meanwhile")
         try:
@@ -147,34 +147,34 @@ class Bucket:
         return str(self._where)
 
     def formats(self, asked: list[str]) -> list[str]:
-        """With the mark, which is always there, and comes last."""
+        """Those asked for, and the mark, which is always written, and last."""
         return [*(name for name in asked if name != MARK), MARK]
 
     def prepare(self) -> None:
-        """As of any target."""
+        """See Target."""
         s3.reach(self._where)
 
     def check(self, stem: str, formats: list[str], recording: Path | None) -> None:
-        """As of any target."""
+        """See Target."""
         del recording  # is on this machine, and cannot be overwritten
         for name in formats:
             if problem := s3.unfit(self._at(stem, name).key):
                 raise InputError(problem)
 
     def find(self, stem: str, formats: list[str]) -> There | None:
-        """As of any target; where the JSON is, all are."""
-        del formats  # its metadata say which there are
+        """See Target; if the JSON exists, all formats do."""
+        del formats  # the JSON's metadata list them
         found = s3.head(self._at(stem, MARK))
         if found is None:
             return None
         try:
             noted = made(json.loads(found.metadata["transcribe"]))
-        except (KeyError, TypeError, ValueError):  # somebody else's
+        except (KeyError, TypeError, ValueError):  # not written by this program
             noted = None
         return There(noted, found.etag)
 
     def put(self, stem: str, texts: dict[str, str], of: Made, guard: Guard) -> None:
-        """As of any target; the JSON is the last, and without it nothing counts as there."""
+        """See Target; the JSON is written last, and without it results do not count as existing."""
 
         def write(name: str) -> None:
             s3.put(self._at(stem, name), texts[name].encode(), name)

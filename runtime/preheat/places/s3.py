@@ -1,7 +1,7 @@
-"""S3, and what speaks its language: recordings in, results out. All that knows of boto3.
+"""S3 and compatible services: recordings in, results out. boto3 is used only here and in s3errors.py.
 
-boto3 takes a third of a second to import, so that is done when S3 is first asked for. Credentials, region and
-endpoint (AWS_ENDPOINT_URL) come from where all of AWS's tools look for them.
+boto3 takes a third of a second to import, so it is imported when S3 is first used. Credentials, region and
+endpoint (AWS_ENDPOINT_URL) come from the usual places of AWS's tools.
 """
 
 import os
@@ -18,10 +18,10 @@ from preheat.places.s3errors import DENIED, MISSING, S3Error, explained
 SCHEME = "s3://"
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 LONGEST_KEY = 1024  # bytes of UTF-8
-CONNECTIONS = 32  # at a time, of all recordings that are fetched together
-ATTEMPTS = 8  # at each request, with pauses that double up to 20 s
+CONNECTIONS = 32  # at a time, for all recordings that are being fetched
+ATTEMPTS = 8  # for each request, with pauses that double up to 20 s
 PART = 8 << 20  # bytes of a range
-RANGES = 8  # of one recording at a time
+RANGES = 8  # of one recording, fetched at a time
 TYPES = {
     "txt": "text/plain; charset=utf-8",
     "srt": "application/x-subrip; charset=utf-8",
@@ -33,7 +33,7 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Location:
-    """A bucket, and in it an object's key or what keys begin with."""
+    """A bucket, and in it the key of an object or a prefix of keys."""
 
     bucket: str
     key: str
@@ -42,7 +42,7 @@ class Location:
         return f"{SCHEME}{self.bucket}/{self.key}"
 
     def beneath(self, name: str) -> "Location":
-        """Where `name` is, if this is a folder."""
+        """The location of `name` below this one, taken as a folder."""
         folder = self.key if not self.key or self.key.endswith("/") else f"{self.key}/"
         return Location(self.bucket, folder + name)
 
@@ -53,7 +53,7 @@ class Object(NamedTuple):
     key: str
     size: int  # bytes
     etag: str
-    metadata: dict[str, str]  # of our own; none in a listing
+    metadata: dict[str, str]  # x-amz-meta-*; empty if from a listing
 
 
 def location(text: str) -> Location:
@@ -69,7 +69,7 @@ def location(text: str) -> Location:
 
 
 def unfit(key: str) -> str | None:
-    """Why this can be no object's key, with the cure; None if it can."""
+    """Why this cannot be an object's key, with the cure; None if it can."""
     try:
         size = len(os.fsencode(key).decode().encode())
     except UnicodeError:
@@ -80,14 +80,14 @@ def unfit(key: str) -> str | None:
 @cache
 def client() -> Any:
     """The connection to S3, for all threads. Raises UsageError where the user's settings are wrong."""
-    import boto3  # noqa: PLC0415  not before S3 is asked for
-    import boto3.s3.transfer  # noqa: PLC0415  nor later, from another thread
+    import boto3  # noqa: PLC0415  not before S3 is used
+    import boto3.s3.transfer  # noqa: PLC0415  now, rather than later in another thread
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
     retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
     config = Config(retries=retries, max_pool_connections=CONNECTIONS, connect_timeout=10, read_timeout=60)
-    region = os.environ.get("AWS_REGION")  # which boto3 does not look for, and all other tools do
+    region = os.environ.get("AWS_REGION")  # boto3 ignores it, other AWS tools do not
     try:
         return boto3.session.Session(region_name=region).client("s3", config=config)
     except (BotoCoreError, ValueError) as error:
@@ -95,16 +95,16 @@ def client() -> Any:
 
 
 def reach(where: Location) -> None:
-    """Raise UsageError if nothing can be had of a bucket, whatever the key: credentials, region, clock."""
+    """Raise UsageError if a bucket is out of reach for any key: wrong credentials, region or clock."""
     try:
         next(listed(where, limit=1), None)
     except S3Error as error:
-        if error.code not in DENIED:  # who may not list may still read and write
+        if error.code not in DENIED:  # without permission to list, one may still read and write
             raise UsageError(f"{where}: {error}") from error
 
 
 def listed(where: Location, limit: int = 1000) -> Iterator[Object]:
-    """All objects whose key begins so, in the order of keys; `limit`: asked for at a time. Raises S3Error."""
+    """All objects below a prefix, in key order; `limit`: page size of the requests. Raises S3Error."""
     pages = client().get_paginator("list_objects_v2")
     settings = {"PageSize": limit}
     with errors():
@@ -121,30 +121,30 @@ def head(where: Location) -> Object | None:
     except S3Error as error:
         if error.code in MISSING:
             return None
-        with errors():  # without a body, an answer is a number; what a byte of it is refused for has a name
+        with errors():  # HEAD answers have no body, so only a status; a GET raises the named error
             client().get_object(Bucket=where.bucket, Key=where.key, Range="bytes=0-0")["Body"].close()
         raise
     return Object(where.key, found["ContentLength"], found["ETag"], found["Metadata"])
 
 
 def fetch(where: Location, file: BinaryIO) -> None:
-    """Write an object to a file, its ranges side by side, all of one version. Raises S3Error, OSError."""
+    """Write an object to a file, fetching ranges of one version in parallel. Raises S3Error, OSError."""
     from boto3.s3.transfer import TransferConfig  # noqa: PLC0415  there by now
 
     config = TransferConfig(
         multipart_threshold=PART,
         multipart_chunksize=PART,
         max_concurrency=RANGES,
-        preferred_transfer_client="classic",  # the other one has its own rules for credentials and retries
+        preferred_transfer_client="classic",  # the CRT client has its own rules for credentials and retries
     )
     with errors():
         client().download_fileobj(where.bucket, where.key, file, Config=config)
 
 
 def put(where: Location, content: bytes, format_name: str, **settings: Any) -> None:
-    """Write an object, with a checksum that S3 checks; encrypted as its bucket says. Raises S3Error.
+    """Write an object, with a checksum that S3 verifies and the bucket's default encryption. Raises S3Error.
 
-    `settings` are those of PutObject: IfNoneMatch="*" writes only where nothing is, Metadata.
+    `settings`: further parameters of PutObject, such as Metadata, or IfNoneMatch="*" to never overwrite.
     """
     with errors():
         client().put_object(
@@ -154,7 +154,7 @@ def put(where: Location, content: bytes, format_name: str, **settings: Any) -> N
 
 @contextmanager
 def errors() -> Iterator[None]:
-    """A block whose errors of boto3's become S3Error."""
+    """Turn boto3's errors in the block into S3Error."""
     client()
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  there by now
     from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError  # noqa: PLC0415  as above

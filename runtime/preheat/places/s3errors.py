@@ -1,4 +1,4 @@
-"""What S3 and boto3 say when something goes wrong, as one line with the cause and the cure."""
+"""Turns errors of S3 and boto3 into one line with the cause and the cure."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from preheat.timing import reason
 
 DENIED = ("AccessDenied", "AllAccessDisabled", "403")
 MISSING = ("NoSuchKey", "404")
-TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")  # where nothing should be, or that
+TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")  # IfNoneMatch or IfMatch failed
 
 LOGIN = (
     "log in or set AWS_PROFILE, or give the instance a role; `aws sts get-caller-identity` shows who you are"
@@ -18,7 +18,7 @@ BUSY = "S3 answered too slowly, however often it was asked; try again, with --sk
 CHANGED = "was changed meanwhile; try again"
 NETWORK = "see whether this machine has a way there, and what AWS_ENDPOINT_URL and HTTPS_PROXY say"
 REFUSED = "access is denied; ask for s3:GetObject, s3:PutObject and s3:ListBucket on it, or set AWS_PROFILE"
-CODES = {  # S3's error codes; those of a request without a body are numbers
+CODES = {  # S3's error codes; for HEAD requests, HTTP status codes
     "NoSuchBucket": "there is no such bucket; check the name and AWS_PROFILE",
     "NoSuchKey": "there is no such object (any more); check the key",
     "404": "there is no such object (any more); check the key",
@@ -71,7 +71,7 @@ CLASSES = {  # boto3's exceptions, by the names of their classes
 
 
 class S3Error(InputError):
-    """What S3 refuses, in one line with cause and cure; `code`: S3's own word, or the error's class."""
+    """A failed request, in one line with cause and cure; `code`: S3's error code, or boto3's class name."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
@@ -79,7 +79,7 @@ class S3Error(InputError):
 
 
 def explained(error: Exception) -> S3Error:
-    """The error for the user, of one of boto3's."""
+    """The S3Error for one of boto3's errors."""
     answer: dict[str, Any] = getattr(error, "response", None) or {}
     if answer:
         code = str(answer["Error"]["Code"])

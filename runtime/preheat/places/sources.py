@@ -1,7 +1,7 @@
 """Where recordings come from: files, standard input, S3, the web. Each is opened as a file with a descriptor.
 
-What is not a file here is fetched into a temporary one without a name, which nothing has to remove. That may
-be begun some recordings ahead, so that a processor does not wait for a network.
+A recording that is not a local file is fetched into an unnamed temporary file, which needs no removal.
+Fetching may start some recordings ahead, so that transcription does not wait for the network.
 """
 
 import os
@@ -24,28 +24,28 @@ class Source:
     """A recording, wherever it is."""
 
     def __init__(self, name: str) -> None:
-        """`name`: as the user is told of it, and may name it."""
+        """`name`: for the command line and messages."""
         self.name = name
 
     @property
     def path(self) -> Path | None:
-        """Where it is among this machine's files, if it is."""
+        """Its path if it is a local file, else None."""
         return None
 
     def glance(self) -> str:
-        """What changes when its content does, as far as a glance shows. Raises InputError."""
+        """A string that changes with the content: from metadata, without reading it. Raises InputError."""
         return ""
 
     def begin(self) -> None:
-        """Fetch it in the background, if it is elsewhere."""
+        """Start to fetch it in the background, if it is not a local file."""
 
     def open(self) -> BinaryIO:
-        """It, to read and seek, unbuffered. Raises InputError and OSError."""
+        """Open it to read and seek, unbuffered. Raises InputError and OSError."""
         raise NotImplementedError
 
 
 class File(Source):
-    """A file of this machine's."""
+    """A local file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
@@ -65,7 +65,7 @@ class File(Source):
 
 
 class Fetched(Source):
-    """What `fetch` writes to a file."""
+    """A recording that is fetched into a temporary file; subclasses define `fetch`."""
 
     _file: Future[BinaryIO] | None = None
 
@@ -88,19 +88,19 @@ class Fetched(Source):
         assert self._file  # noqa: S101  as above
         try:
             self._file.set_result(fetched(self.fetch))
-        except BaseException as error:  # for whoever waits
+        except BaseException as error:  # passed on to the thread that calls `open`
             self._file.set_exception(error)
 
 
 def fetched(fetch: Callable[[BinaryIO], None]) -> BinaryIO:
-    """What `fetch` writes, as a file without a name. Raises InputError, and what `fetch` does."""
+    """Run `fetch` on an unnamed temporary file, and return that. Raises InputError, and what `fetch` does."""
     try:
         with tempfile.TemporaryFile() as file:
             fetch(file)
             file.flush()
             if os.fstat(file.fileno()).st_size == 0:
                 raise InputError("is empty (0 bytes); copy or record it again")
-            # Unbuffered: who gets the descriptor alone finds it where the file is.
+            # Unbuffered: the descriptor may be passed on alone, so its offset must be the file's position.
             unbuffered = os.fdopen(os.dup(file.fileno()), "rb", buffering=0)
     except OSError as error:
         where = tempfile.gettempdir()
@@ -122,7 +122,7 @@ class Stdin(Fetched):
 
 
 class Object(Fetched):
-    """An object in S3; `etag`: as a listing says, None if there was none."""
+    """An object in S3; `etag`: from a listing, None without one."""
 
     def __init__(self, where: s3.Location, etag: str | None = None) -> None:
         super().__init__(str(where))

@@ -1,4 +1,4 @@
-"""Recordings on the web, by http and https; how much and how long is limited, as nobody knows what comes."""
+"""Recordings on the web, by http and https; size and time are limited, as a server may send anything."""
 
 from pathlib import PurePosixPath
 from time import monotonic
@@ -17,20 +17,20 @@ REDIRECTS = 5
 
 
 class Page(Fetched):
-    """What an address gives."""
+    """The recording at a URL."""
 
     def __init__(self, url: str) -> None:
-        """Raises InputError for what is no address."""
+        """Raises InputError if it is not a valid URL."""
         super().__init__(url)
         try:
             parts = urlsplit(url)
             self.stem = unquote(PurePosixPath(parts.path).stem) or parts.hostname or "recording"
         except ValueError as error:
             raise InputError(f"is no address: {reason(error)}; check it") from error
-        import httpx2  # noqa: F401, PLC0415  not before it is asked for, nor later, from another thread
+        import httpx2  # noqa: F401, PLC0415  only when used, but not later in another thread
 
     def fetch(self, file: BinaryIO) -> None:
-        """As of any. Raises InputError and OSError."""
+        """See Fetched. Raises InputError and OSError."""
         import httpx2  # noqa: PLC0415  there by now
 
         settings: dict[str, Any] = {"timeout": SILENT, "follow_redirects": True, "max_redirects": REDIRECTS}

@@ -1,8 +1,7 @@
-"""A Whisper checkpoint in transformers' layout, packed as whisper.py wants its tensors.
+"""Reads a Whisper checkpoint in transformers' format and packs its tensors as whisper.py needs them.
 
-Both ways to fill the network start here: `state.py bake` writes what `pack` returns to a state file, and
-standard loading uses it as it is. transformers is imported inside `pack` only, because importing it costs
-more than importing torch.
+`state.py bake` writes what `pack` returns to a state file; standard loading uses it directly. transformers is
+imported inside `pack` only, because importing it costs more than importing torch.
 """
 
 import hashlib
@@ -57,15 +56,15 @@ class CheckpointError(Exception):
 
 
 def pack(folder: Path, dtype: torch.dtype, device: str = "cpu") -> Packed:
-    """The tensors of a checkpoint, in order and of `dtype`, and what else a state file tells of it.
+    """The tensors of a checkpoint, in order and of `dtype`, and the metadata for a state file.
 
-    Nothing is fetched from the network, nothing written. Raises CheckpointError; where memory is wanting,
+    Nothing is fetched from the network, nothing written. Raises CheckpointError; without enough memory,
     MemoryError or what torch raises.
     """
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"no checkpoint in {folder}: it has no config.json; fetch the model again")
-    # Read once, when transformers is imported: it stays off the network, and torch's compiler, which it loads
-    # but nothing here uses, makes no folder of its own for a cache.
+    # Both are read when transformers is imported. The first keeps it off the network. The second keeps
+    # torch's compiler, which it imports but nothing here uses, from creating a cache folder.
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
     import torch._meta_registrations  # noqa: PLC0415  loading.py leaves it out
@@ -94,7 +93,7 @@ def pack(folder: Path, dtype: torch.dtype, device: str = "cpu") -> Packed:
             "provenance": json.dumps({**origin, **versions}),
         }
         check(network.config, extractor, Vocabulary(metadata), info)
-    except Exception as error:  # all that a broken file makes transformers, safetensors and tokenizers raise
+    except Exception as error:  # a broken file makes the libraries raise many kinds of errors
         if short := memory.shortage(error):
             raise MemoryError(short) from error
         raise CheckpointError(
@@ -110,10 +109,10 @@ def check(
     vocabulary: Vocabulary,
     info: dict[str, Any],
 ) -> None:
-    """Raise ValueError for a checkpoint that is not a whole Whisper as whisper.py and audio.py compute it."""
+    """Raise ValueError unless this is a complete Whisper of the kind that whisper.py and audio/ compute."""
     if config.model_type != "whisper":
         raise ValueError(f"it is a {config.model_type} model, not a whisper one")
-    # transformers fills what it does not find with random numbers.
+    # transformers initialises missing tensors with random numbers.
     if missing := sorted(info["missing_keys"]):
         raise ValueError(f"{len(missing)} tensors are missing, the first is {missing[0]}")
     for name, found, wanted in (
@@ -127,7 +126,7 @@ def check(
     ):
         if found != wanted:
             raise ValueError(f"its {name} is {found}, this program computes {wanted}")
-    # Without its files, transformers makes a tokenizer of the special tokens alone.
+    # If the tokenizer's files are missing, transformers makes one of the special tokens only.
     if vocabulary.end != config.eos_token_id:
         raise ValueError(
             f"<|endoftext|> is {vocabulary.end} in its tokenizer, {config.eos_token_id} in its config"
@@ -137,7 +136,7 @@ def check(
 
 
 def names(vocabulary: dict[str, int]) -> list[str]:
-    """The tokens of a tokenizer by id; what has none is empty."""
+    """The tokens of a tokenizer by id; "" for an unused id."""
     by_id = {id_: token for token, id_ in vocabulary.items()}
     return [by_id.get(id_, "") for id_ in range(max(by_id) + 1)]
 
@@ -170,7 +169,7 @@ def fuse(
 
 
 def weights(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file that from_pretrained read: the one with all weights, or else its parts."""
+    """SHA-256 of each file that from_pretrained read: the single file of weights, or else its shards."""
     names = ["model.safetensors"]
     if not (folder / names[0]).exists():
         index = json.loads((folder / "model.safetensors.index.json").read_text())

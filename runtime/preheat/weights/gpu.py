@@ -1,4 +1,4 @@
-"""The first GPU's context, made while torch is still being imported."""
+"""Creates the first GPU's context while torch is still being imported."""
 
 import ctypes
 
@@ -9,10 +9,10 @@ DRIVER = "libcuda.so.1"
 
 
 def prepare(log: Log) -> bool:
-    """Begin to make the context that torch will use, the first GPU's primary one; False without a driver.
+    """Start to create the context that torch will use, the first GPU's primary one; False without a driver.
 
-    It is made through the driver while torch is still being imported: it takes 0.2 to 0.5 s, most of which is
-    the driver's own work. Errors are left to torch: it meets them again, and has the words for them.
+    That takes 0.2 to 0.5 s, most of it in the driver, which is called directly while torch is still being
+    imported. Errors are ignored: torch meets them again, and has good messages for them.
     """
     try:
         driver = ctypes.CDLL(DRIVER)

@@ -1,9 +1,9 @@
-"""Which model, and how it gets into memory: the strategies, tried in order.
+"""Finds a model and loads it, by the first strategy that works:
 
 1. `state`: from its state file (state.py), the fast way;
 2. `standard`: from its checkpoint, which transformers reads (checkpoint.py).
 
-Both fill the same network. A state file that cannot be used is a warning as long as there is a checkpoint.
+Both give the same network. If the state file cannot be used, there is a warning, and the checkpoint is tried.
 """
 
 import os
@@ -48,12 +48,12 @@ class Model:
 
 
 def default_home() -> Path:
-    """The folder that has state/ and model/, where nobody names another."""
+    """The folder with state/ and model/ that is used unless another is named."""
     return Path(os.environ.get("TRANSCRIBE_HOME") or RUNTIME.parent)
 
 
 def find(home: Path, wanted: str | None) -> str:
-    """The name of the model to use, if `wanted` is None the only one in `home`. Raises ModelError."""
+    """The name of the model to use; if `wanted` is None, of the only one in `home`. Raises ModelError."""
     states = {path.stem for path in (home / "state").glob("*.safetensors")}
     names = sorted(states | {path.parent.name for path in (home / "model").glob("*/config.json")})
     if not names:
@@ -69,21 +69,21 @@ def find(home: Path, wanted: str | None) -> str:
 
 
 class Loading:
-    """A model on its way into memory: begun in the background, ended when torch is there."""
+    """The loading of a model: started in the background, finished once torch is imported."""
 
     def __init__(self, home: Path, name: str, strategies: list[str], device: str, log: Log) -> None:
-        """Begin with all that does not need torch; returns at once. `device` may be "auto"."""
+        """Start everything that does not need torch; returns at once. `device` may be "auto"."""
         self.home, self.name, self.strategies, self.device, self.log = home, name, strategies, device, log
         driver = device != "cpu" and gpu.prepare(log)
         self.reading: ReadAhead | None = None
-        self._stated: Vocabulary | None = None  # what the state file says
+        self._stated: Vocabulary | None = None  # from the state file
         if "state" in strategies:
             path = home / "state" / f"{name}.safetensors"
             self.reading = ReadAhead(path, "cuda" if driver else "cpu", log)
 
     def vocabulary(self) -> "Vocabulary | None":
-        """What the state file says of the model's tokens, torch or not; None if there is none that works."""
-        from preheat.model.vocabulary import Vocabulary  # noqa: PLC0415  most runs have no use for it so early
+        """The vocabulary from the state file, without torch; None if there is no usable state file."""
+        from preheat.model.vocabulary import Vocabulary  # noqa: PLC0415  few runs need it this early
 
         if self.reading and self._stated is None:
             with suppress(StateError, MemoryError, OSError), self.reading.naming:
@@ -95,7 +95,7 @@ class Loading:
         with self.log.phase("import torch"), enough_memory("torch cannot be imported"):
             torch = import_torch()
         with self.log.phase("import network"), enough_memory("the network cannot be imported"):
-            from preheat.model import vocabulary, whisper  # noqa: F401, PLC0415  for `load`; here its time shows
+            from preheat.model import vocabulary, whisper  # noqa: F401, PLC0415  for `load`; here to be timed
             from preheat.weights import checkpoint  # noqa: PLC0415  needs torch
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ModelError(
@@ -110,7 +110,7 @@ class Loading:
                     model = self.load(strategy)
             except (StateError, checkpoint.CheckpointError) as error:
                 reasons.append(str(error))
-            except Exception as error:  # for want of memory or of a GPU that works
+            except Exception as error:  # too little memory, or a GPU that does not work
                 short = memory.shortage(error)
                 if short is None and not isinstance(error, RuntimeError):
                     raise
@@ -134,7 +134,7 @@ class Loading:
         from preheat.model.vocabulary import Vocabulary  # noqa: PLC0415  there by now
         from preheat.model.whisper import Whisper  # noqa: PLC0415  there by now
 
-        # Missing metadata of a state file shows only here, where it is used: name the file in the error.
+        # A state file's missing metadata is noticed only here: `naming` adds the file to the error.
         with self.reading.naming if strategy == "state" and self.reading else nullcontext():
             tensors, metadata = self.pack(strategy)
             network = Whisper(tensors, Dimensions.from_json(metadata["dimensions"]))
@@ -151,12 +151,12 @@ class Loading:
         if strategy == "state" and self.reading:
             with nullcontext() if self.device == "cpu" else meanwhile(self._warm_up):
                 return state.load(self.reading, self.device)
-        # The precision that state files are made in for either.
+        # The same precision as that of a state file baked for this device.
         dtype = getattr(torch, precision.best_dtype(self.device))
         return checkpoint.pack(self.home / "model" / self.name, dtype, self.device)
 
     def _warm_up(self) -> None:
-        """Call everything once on the GPU; errors are left to the real calls, which meet them again."""
+        """Call everything once on the GPU. Errors are ignored: the real calls meet them again."""
         import torch  # noqa: PLC0415  there by now
 
         from preheat.model import warmup  # noqa: PLC0415  needs torch
@@ -170,7 +170,7 @@ class Loading:
 
 @contextmanager
 def enough_memory(what: str) -> Iterator[None]:
-    """Make a ModelError, with what it means, of an error in the block that is for want of memory."""
+    """Turn an error in the block that means too little memory into a ModelError that begins with `what`."""
     try:
         yield
     except Exception as error:
@@ -182,9 +182,9 @@ def enough_memory(what: str) -> Iterator[None]:
 def import_torch() -> Any:
     """Import torch and return it; --help, a wrong option or a missing file should not wait for it.
 
-    A fifth of the time goes into what torch registers for tensors that have a shape and no data, as
-    torch.compile and transformers use; nothing here does. So torch is given an empty module in its place, and
-    whoever needs the real one can import it as usual afterwards, as checkpoint.py does.
+    A fifth of the time goes into torch._meta_registrations, for tensors with a shape but no data, which
+    torch.compile and transformers use but nothing here does. So torch gets an empty module instead. The real
+    one can be imported later, as checkpoint.py does.
     """
     name = "torch._meta_registrations"
     if "torch" not in sys.modules:

@@ -1,4 +1,4 @@
-"""A state file on its way into memory, by threads in the background, while torch is still being imported."""
+"""Reads and checks a state file in background threads, while torch is still being imported."""
 
 import mmap
 import os
@@ -13,32 +13,32 @@ from preheat.timing import Log
 from preheat.weights import statefile
 from preheat.weights.statefile import Header, naming, read_header
 
-THREADS = 8  # whatever the number of cores, for they wait for the disk or the device most of the time
-# A page fault and a checksum keep a processor busy: with more threads than those, torch's import has to wait.
+THREADS = 8  # regardless of the number of cores, as they mostly wait for the disk or the device
+# Page faults and checksums are CPU-bound: more threads than cores would delay the import of torch.
 CHECKERS = min(THREADS, len(os.sched_getaffinity(0)))
-PROBE = 1 << 20  # bytes from one look into the page cache to the next
+PROBE = 1 << 20  # bytes between two probes of the page cache
 
 
 class ReadAhead:
     """A state file that background threads open, check and read.
 
-    For the CPU the whole file is mapped and every chunk is checked, which reads it. For a GPU only the header
-    is, and the file is read into the page cache until transfer.py takes over, which checks what it copies.
-    Either kind will do for the other device, at the price of starting later.
+    For the CPU the file is mapped and every chunk is checked, which reads it. For a GPU only the header is
+    checked, and the file is read into the page cache until transfer.py takes over, which checks what it
+    copies. An object made for one device also works for the other, only slower.
 
     The threads import nothing, since torch is being imported meanwhile and a module must not be imported by
-    two threads at once; and they never keep the process from its end.
+    two threads at once. They do not keep the process from ending.
     """
 
     def __init__(self, path: Path, device: str = "cpu", log: Log | None = None) -> None:
-        """Start to read; returns at once and raises nothing. `log` is to note the phases."""
+        """Start to read; returns at once and raises nothing. `log` records the phases."""
         self.path = path
-        self.naming = naming(path)  # for whatever is made of the file, too
+        self.naming = naming(path)  # also for users of the file's content
         self._log = log
         self._for_cpu = device == "cpu"
         self._file: BinaryIO | None = None
         self._header: Header | None = None
-        self._data: memoryview | None = None  # once it is checked
+        self._data: memoryview | None = None  # set once it is checked
         self._error: Exception | None = None
         self._stopped = False
         self._opened, self._done = Event(), Event()
@@ -46,7 +46,7 @@ class ReadAhead:
             self._run()
 
     def __del__(self) -> None:
-        """Close the file; not before, for a thread may be at it as long as it holds this object."""
+        """Close the file. Not earlier: threads may still read it, and they keep this object alive."""
         if self._file:
             self._file.close()
 
@@ -54,20 +54,20 @@ class ReadAhead:
         """Wait for the header. Raises StateError."""
         self._opened.wait()
         if self._header is None:
-            assert self._error  # noqa: S101  for mypy: it is either
+            assert self._error  # noqa: S101  for mypy: one of the two is set
             raise self._error
         return self._header
 
     def data(self) -> memoryview:
-        """Wait until every byte is checked; returns the data, a private map of it. Raises StateError.
+        """Wait until every byte is checked; returns the data as a private memory map. Raises StateError.
 
-        Pages come from the disk when they are used. Whoever cuts the file short while it is mapped ends this
-        process by SIGBUS, as with any program's libraries; bake does not, it puts a new file in its place.
+        Truncating the file while it is mapped would kill this process by SIGBUS, as with any shared library.
+        `bake` does not truncate: it replaces the file by a new one.
         """
         self.header()
         if self._for_cpu:
             self._done.wait()
-        if self._error is None and self._data is None:  # it was meant for a GPU, or stopped
+        if self._error is None and self._data is None:  # made for a GPU, or stopped
             self._stopped = False
             self._check()
         if self._data is None:
@@ -82,11 +82,11 @@ class ReadAhead:
         return self._file.fileno()
 
     def stop(self) -> None:
-        """End the work in the background, after the chunks it is at: nobody waits for it any more."""
+        """End the work in the background after the current chunks."""
         self._stopped = True
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """Note a phase, if there is a log."""
+        """Record a phase, if there is a log."""
         return self._log.phase(name) if self._log else nullcontext()
 
     def _run(self) -> None:
@@ -108,9 +108,9 @@ class ReadAhead:
     def _read_ahead(self) -> None:
         """Read what is not in the page cache into it.
 
-        posix_fadvise would not need to be waited for, but asks the disk for 128 KiB to some MiB at most,
-        whatever it is told. And a call for each of so little would wait each time for the import of torch to
-        let this thread run.
+        Not by posix_fadvise: it does not block, but requests at most 128 KiB to a few MiB from the disk,
+        whatever length it is given. With a call for each of these, this thread would wait for the GIL each
+        time, which the import of torch holds.
         """
         header = self.header()
 
@@ -121,14 +121,14 @@ class ReadAhead:
                     return
                 self._read(i, room)
 
-        with self.phase("read ahead"), suppress(OSError):  # who needs the file will meet the error
+        with self.phase("read ahead"), suppress(OSError):  # the later use of the file meets the error again
             share(range(len(header.checksums)), read, THREADS)
 
     def _check(self) -> None:
         """Map the file and check all chunks: sets _data or _error, or neither if it is stopped.
 
-        Of a file that is not in the page cache each chunk is read in one call first, by more threads: a page
-        fault asks the disk for 128 KiB and waits, and a fresh volume takes its time (bench/boot/depth.py).
+        If the file is not in the page cache, each chunk is first read in one call, and by more threads: a
+        page fault requests only 128 KiB and waits, and a fresh volume is slow (bench/boot/depth.py).
         """
         header = self.header()
         cold = self._is_cold()
@@ -161,21 +161,21 @@ class ReadAhead:
             os.preadv(self.fileno(), room, begin)
 
     def _is_cold(self) -> bool:
-        """Whether the page cache seems to lack some of it: three looks, for a warm start is in a hurry."""
+        """Whether some of the file seems not to be in the page cache; only three probes, to save time."""
         header, last = self.header(), len(self.header().checksums) - 1
         starts = [header.start + header.chunk(i).start for i in {0, last // 2, last}] if last >= 0 else []
         return not all(cached(self.fileno(), at, at + 1) for at in starts)
 
 
 def nowhere() -> list[bytearray]:
-    """Room of a chunk's size for what is read only to be cached: 256 KiB, written over and over."""
+    """A scatter buffer of a chunk's size for reads into the page cache: the same 256 KiB 64 times."""
     return [bytearray(statefile.CHUNK // 64)] * 64
 
 
 def cached(file: int, begin: int, end: int) -> bool:
-    """Whether these bytes of a file seem to be in the page cache, or nobody knows.
+    """Whether these bytes of a file seem to be in the page cache; also True if that is unknown.
 
-    mincore(2) would know, but says "all of it" to whoever may not write to the file: every user but root.
+    Not by mincore(2): to users who may not write to the file, all but root here, it reports all as cached.
     """
     byte = bytearray(1)
     try:
@@ -183,6 +183,6 @@ def cached(file: int, begin: int, end: int) -> bool:
             os.preadv(file, [byte], at, os.RWF_NOWAIT)
     except BlockingIOError:
         return False
-    except OSError:  # this file system cannot tell
+    except OSError:  # the file system does not support RWF_NOWAIT
         return True
     return True

@@ -1,4 +1,4 @@
-"""The state file: a Whisper network as it is used, in one file that loads in one pass.
+"""Writes, loads and verifies state files: a Whisper network in one file that loads in one pass.
 
     python state.py bake --model DIR --output FILE [--dtype auto|float32|float16|bfloat16]
     python state.py verify FILE
@@ -30,7 +30,7 @@ FAILED, INTERRUPTED = 1, 130  # exit codes
 def bake(model: Path, output: Path, dtype: str) -> dict[str, Any]:
     """Pack the checkpoint in the folder `model` into the state file `output`; returns verify's report.
 
-    Raises checkpoint.CheckpointError, and OSError if the file cannot be written; an older one stays then.
+    Raises checkpoint.CheckpointError, and OSError if the file cannot be written; an older file then remains.
     """
     started = time.monotonic()
     check_folder(output.parent)
@@ -55,7 +55,7 @@ def write(path: Path, packed: checkpoint.Packed) -> None:
     header = {"__metadata__": metadata, **statefile.describe(dims, metadata["dtype"])}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % statefile.ALIGNMENT)
-    entry = b'"digest":"%s"'  # within a text of the metadata its quotes would be escaped
+    entry = b'"digest":"%s"'  # unique: inside a metadata string the quotes would be escaped
     digest = statefile.digest(text, none)
     text = text.replace(entry % none.encode(), entry % digest.encode())
     remove_leftovers(path)
@@ -68,8 +68,8 @@ def write(path: Path, packed: checkpoint.Packed) -> None:
 def load(reading: ReadAhead, device: str = "cpu") -> checkpoint.Packed:
     """The tensors and the metadata of a state file, every byte checked. Raises StateError.
 
-    On the CPU the tensors are views of a private memory map of the file: nothing is copied, and the map lives
-    as long as they do. On a GPU they are views of one allocation.
+    On the CPU the tensors are views of a private memory map of the file, without a copy; the map lives as
+    long as they do. On a GPU they are views of one allocation.
     """
     header = reading.header()
     if torch.device(device).type == "cpu":
@@ -80,7 +80,7 @@ def load(reading: ReadAhead, device: str = "cpu") -> checkpoint.Packed:
 
 
 def views(data: torch.Tensor, entries: statefile.Entries) -> dict[str, torch.Tensor]:
-    """The tensors in the [bytes] uint8 `data` of a state file, which have no gaps between them."""
+    """The tensors in the [bytes] uint8 `data` of a state file, which lie there without gaps."""
     dtypes = {code: getattr(torch, name) for name, (code, _) in statefile.DTYPES.items()}
     sizes = [entry["data_offsets"][1] - entry["data_offsets"][0] for entry in entries.values()]
     parts: tuple[Any, ...] = torch.split_with_sizes(data, sizes)
@@ -108,5 +108,5 @@ def verify(path: Path) -> dict[str, Any]:
 
 
 def log(text: str) -> None:
-    """Progress, on stderr."""
+    """Print progress on stderr."""
     print(f"state: {text.translate(CONTROLS)}", file=sys.stderr, flush=True)

@@ -24,9 +24,9 @@ What makes it a state file is which tensors it holds and what its `__metadata__`
                  significant first; the last chunk may be shorter
     digest       SHA-256, in hexadecimal, of the header's bytes, spaces included, with these 64 digits as 0
 
-Every load checks the digest and every checksum: a file that is damaged, cut short or made for another
-network raises StateError and is never used. Nothing is allocated on the word of the header; its sizes are
-compared with the file's first.
+Every load checks the digest and every checksum: a file that is damaged, truncated or made for another
+network raises StateError and is never used. The header's sizes are compared with the file's before anything
+is allocated.
 """
 
 import errno
@@ -49,7 +49,7 @@ CHUNK = 16 << 20  # bytes under one checksum, a multiple of ALIGNMENT
 HEADER_LIMIT = 100_000_000  # bytes, as in the safetensors library
 DTYPES = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)}  # safetensors' name, bytes
 CURE = "run state.py bake again"
-# What reading a file raises that is no state file.
+# Errors from reading a file that is not a state file.
 UNREADABLE = (json.JSONDecodeError, UnicodeError, AttributeError, KeyError, RecursionError, TypeError)
 
 Entries = dict[str, dict[str, Any]]  # a safetensors header: tensor name → dtype, shape, data_offsets
@@ -70,11 +70,11 @@ class Header:
     size: int  # bytes of data
 
     def chunk(self, i: int) -> slice:
-        """Where in the data chunk i is."""
+        """The range of chunk i in the data."""
         return slice(i * CHUNK, min((i + 1) * CHUNK, self.size))
 
     def check(self, i: int, content: memoryview) -> None:
-        """Raise ValueError if the content of chunk i is not what it was when it was written."""
+        """Raise ValueError if the content of chunk i does not match its checksum."""
         if (found := xxh3_64_hexdigest(content)) != self.checksums[i]:
             raise ValueError(
                 f"is damaged: chunk {i} has checksum {found}, its header says {self.checksums[i]}"
@@ -82,35 +82,35 @@ class Header:
 
 
 class naming:  # noqa: N801  used as a function is, like contextlib.suppress
-    """Make a StateError of all that reading a state file, whole or broken, raises in the block.
+    """Turn errors in the block, from reading a state file, into StateError with the file's path.
 
-    But a want of memory is not the file's fault: MemoryError goes on, as does an OSError that means the same.
+    Except for lack of memory, which is not the file's fault: MemoryError and OSError with ENOMEM go on.
 
-    Not by contextlib.contextmanager, in which Python 3.12 keeps the error, and by its traceback all that the
-    block has allocated, until the garbage collector comes by.
+    Not a contextlib.contextmanager: in Python 3.12 that keeps the error, and through its traceback all that
+    the block has allocated, until the garbage collector runs.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __enter__(self) -> None:
-        """Nothing is to be done."""
+        """Nothing to do."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        """Raise another error, or let the block's go on."""
+        """Raise StateError, or let the block's error go on."""
         if isinstance(error, OSError) and error.errno != errno.ENOMEM:
             raise StateError(f"cannot read the state file {self.path}: {error.strerror}; {CURE}") from error
         if isinstance(error, UNREADABLE):
             raise StateError(
                 f"the state file {self.path} is not one, or its header is damaged; {CURE}"
             ) from error
-        if isinstance(error, ValueError):  # one line, and a short one, whatever the file makes it quote
+        if isinstance(error, ValueError):  # one short line, even if it quotes the file
             reason = " ".join(str(error).split())[:1000]
             raise StateError(f"the state file {self.path} {reason}; {CURE}") from error
 
 
 def read_header(file: BinaryIO) -> Header:
-    """The header of an open state file. Raises what `naming` knows."""
+    """The header of an open state file. Raises the errors that `naming` handles."""
     size = os.fstat(file.fileno()).st_size
     if size < ALIGNMENT:
         raise ValueError(f"is cut short: it has {size:,} bytes, any has {ALIGNMENT:,} or more")
@@ -119,8 +119,8 @@ def read_header(file: BinaryIO) -> Header:
         raise ValueError(f"claims a header of {length:,} bytes in a file of {size:,}")
     raw = file.read(length)
     try:
-        header = json.loads(raw.decode())  # bytes that look like UTF-16 would make json import its decoder
-    except ValueError as error:  # as well for a number of more digits than Python reads
+        header = json.loads(raw.decode())  # decoded here: for UTF-16 or UTF-32, json would import a codec
+    except ValueError as error:  # includes numbers with more digits than Python accepts
         raise TypeError("not JSON") from error
     metadata = header.pop("__metadata__")
     if (found := (metadata["format"], metadata["version"])) != (FORMAT, VERSION):
@@ -149,7 +149,7 @@ def read_header(file: BinaryIO) -> Header:
 def network_entries(found: Entries, metadata: dict[str, str]) -> Entries:
     """The tensors that the network reads, which the header must describe exactly. Raises ValueError.
 
-    Equal is not the same: the header may have them in another order, and 4096.0 for 4096.
+    Returns those of the network, not the equal ones in the header: order may differ there, or 4096.0 be 4096.
     """
     dims, dtype = Dimensions.from_json(metadata["dimensions"]), metadata["dtype"]
     if dtype not in DTYPES:
@@ -166,7 +166,7 @@ def network_entries(found: Entries, metadata: dict[str, str]) -> Entries:
 
 
 def describe(dims: Dimensions, dtype: str) -> Entries:
-    """What the header says of each tensor of a network with these dimensions."""
+    """The header's entry of each tensor of a network with these dimensions."""
     described: Entries = {}
     end = 0
     for name, shape in layout(dims).items():
@@ -177,7 +177,7 @@ def describe(dims: Dimensions, dtype: str) -> Entries:
 
 
 def digest(raw: bytes, stated: str) -> str:
-    """The digest of the format description above, of a header in which `stated` stands for it."""
+    """The digest, as described at the top, of a header that contains `stated` as its digest."""
     return hashlib.sha256(raw.replace(stated.encode(), b"0" * 64, 1)).hexdigest()
 
 

@@ -1,8 +1,9 @@
-"""The data of a state file into the memory of a device: one allocation, filled by several threads.
+"""Copies the data of a state file to a device: into one allocation, by several threads.
 
-A GPU cannot copy from the page cache by itself, and pinning memory for it runs at 2 to 4 GB/s only, so the
-file goes through a small ring of pinned slots. Each thread reads a chunk into a slot of its own, has the
-device copy it in the background, and checks it meanwhile. If the device is the CPU, they copy plainly.
+A GPU cannot copy from the page cache by itself, and pinning memory for all of the file would run at only 2 to
+4 GB/s, so the file goes through a small ring of pinned slots. Each thread reads a chunk into one of its
+slots, starts an asynchronous copy to the device, and meanwhile checks the chunk. On the CPU it is a plain
+copy.
 """
 
 import errno
@@ -22,15 +23,15 @@ from preheat.weights.readahead import THREADS, ReadAhead, cached
 from preheat.weights.statefile import ALIGNMENT
 
 SLOTS = 8  # of a chunk each: 128 MiB pinned in all
-# How O_DIRECT is refused: by file systems that lack it, and for memory that a disk cannot write to.
+# Errors if O_DIRECT is refused: by file systems without it, and for memory that a disk cannot write to.
 REFUSALS = (errno.EINVAL, errno.EFAULT)
 
 
 class Slot:
-    """Room for one chunk, which the file fills and the device empties."""
+    """A buffer for one chunk, filled from the file and copied to the device."""
 
     def __init__(self, device: torch.device) -> None:
-        """Page-aligned, as O_DIRECT wants it."""
+        """Allocate the buffer, page-aligned for O_DIRECT."""
         self.memory = torch.frombuffer(mmap.mmap(-1, statefile.CHUNK), dtype=torch.uint8)
         self.view = self.memory.numpy().data
         self.stream: Any = None  # torch.cuda.Stream, whose methods have no types
@@ -38,14 +39,14 @@ class Slot:
         if device.type == "cuda":
             cuda: Any = torch.cuda
             self.stream = cuda.Stream(device)
-            # Memory of our own that the driver pins, as a disk may refuse to write to memory of the driver's.
+            # Our own memory, pinned by the driver: a disk may be unable to write to memory allocated by it.
             self.pinned = cuda.cudart().cudaHostRegister(self.memory.data_ptr(), len(self.memory), 0) == 0
-            if not self.pinned:  # it is only slower, but the next kernel would be told of the error again
+            if not self.pinned:  # only slower; but the error stays pending, so let a dummy kernel take it
                 with suppress(RuntimeError):
                     torch.zeros(1, device=device)
 
     def send(self, target: Tensor) -> None:
-        """Copy the slot's beginning to `target`; on a GPU, the copy goes on after the return."""
+        """Copy the start of the slot to `target`; on a GPU asynchronously."""
         if self.stream is None:
             target.copy_(self.memory[: len(target)])
             return
@@ -53,12 +54,12 @@ class Slot:
             target.copy_(self.memory[: len(target)], non_blocking=True)
 
     def wait(self) -> None:
-        """Wait until the device has taken all that was sent."""
+        """Wait until the device has copied all that was sent."""
         if self.stream is not None:
             self.stream.synchronize()
 
     def close(self) -> None:
-        """Wait, and give the memory back."""
+        """Wait, and unpin the memory."""
         try:
             self.wait()
         finally:
@@ -77,12 +78,12 @@ def to_device(
 ) -> Tensor:
     """The data of a state file as [bytes] uint8 on a device, every byte checked. Raises StateError.
 
-    `direct` is whether to read past the page cache; by default those chunks that are not in it are.
+    `direct`: whether to bypass the page cache; by default only for chunks that are not in it.
     """
     header = reading.header()
-    reading.stop()  # what it has not read ahead yet comes past the page cache
+    reading.stop()  # chunks that it has not read ahead yet are read directly
     target = torch.empty(header.size, dtype=torch.uint8, device=device)
-    if target.is_cuda:  # what used this memory before must be over, for our streams do not wait for it
+    if target.is_cuda:  # earlier users of this memory must be done: our streams do not wait for them
         torch.cuda.synchronize(target.device)
     chunks = range(len(header.checksums))
     threads = min(threads, len(chunks))
@@ -110,18 +111,19 @@ def to_device(
 
 
 def open_direct(file: int) -> int | None:
-    """The open file once more, past the page cache; None where that cannot be. The caller closes it."""
-    try:  # by its descriptor: another file may have its name by now
+    """Reopen a file with O_DIRECT; None if that is not possible. The caller closes it."""
+    try:  # by descriptor, as the path may name another file by now
         return os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_DIRECT)
     except OSError:
         return None
 
 
 def fill(slot: memoryview, begin: int, length: int, buffered: int, direct: int | None) -> None:
-    """Read `length` bytes of a file, from `begin` on, into a slot. Raises OSError, or ValueError if it ends.
+    """Read `length` bytes of a file from `begin` into a slot. Raises OSError, or ValueError if it ends.
 
-    `direct` is the same file opened with O_DIRECT, which takes whole pages only: the last one may end after
-    the file. Where it is refused, as after a read that ended within a page, the rest comes through the cache.
+    `direct` is the same file opened with O_DIRECT, which reads whole pages only; the last may extend beyond
+    the file. If a read is refused, for instance after one that ended within a page, the rest is read through
+    the page cache.
     """
     done = 0
     while done < length:

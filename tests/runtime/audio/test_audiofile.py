@@ -1,4 +1,4 @@
-"""audiofile.py: every format, rate and channel count gives the same sound; what is none is refused."""
+"""audiofile.py: every format, rate and channel count gives the same sound; other files are refused."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.runtime.soundfiles import RECORDINGS, WRITERS, chirp, patched
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
 def test_decode_gives_the_sound_at_16_khz(suffix: str, rate: int, channels: int, tmp_path: Path) -> None:
-    """As if made at 16 kHz; the second channel is silent, so that stereo halves the loudness."""
+    """The same as generated at 16 kHz; in stereo at half the level, as the second channel is silent."""
     sound = chirp(3, rate)
     columns = [sound, np.zeros_like(sound)][:channels]
     path = tmp_path / f"chirp.{suffix}"
@@ -42,7 +42,7 @@ def test_decode_spans_several_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_plain_files_are_read_in_this_process(
     name: str, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Start-up does not pay for what reads the others."""
+    """So start-up does not pay for the helper process."""
     monkeypatch.setattr(isolation, "HELPER", None)
     path = samples / name
     if not path.exists():
@@ -54,7 +54,7 @@ def test_plain_files_are_read_in_this_process(
 def test_both_readers_hear_the_same(samples: Path, tmp_path: Path) -> None:
     wanted = audiofile.decode(samples / "long.flac").samples
     content = (samples / "long.flac").read_bytes()
-    (tmp_path / "a").write_bytes(content + b"TAG" + bytes(125))  # libsndfile takes no notice either
+    (tmp_path / "a").write_bytes(content + b"TAG" + bytes(125))  # libsndfile ignores it, too
     found, incomplete, _ = isolation.decode((tmp_path / "a").open("rb"))
     assert incomplete is None
     assert np.abs(found - wanted).max() < 1e-6
@@ -93,7 +93,7 @@ def test_no_samples_and_no_numbers_are_refused(tmp_path: Path) -> None:
     ids=["playlist", "concat", "session", "manifest"],
 )
 def test_a_file_that_names_others_opens_none(content: str, samples: Path, tmp_path: Path) -> None:
-    """Strangers send these, too: what they name is none of their business."""
+    """Recordings may come from strangers, who must not get at other files or addresses."""
     path = tmp_path / "a.m3u8"
     path.write_text(content.format(sound=samples / "short.flac"))
     with pytest.raises(InputError, match="not a recording"):
@@ -103,7 +103,7 @@ def test_a_file_that_names_others_opens_none(content: str, samples: Path, tmp_pa
 @pytest.mark.parametrize("rate", [1, 2, 7, 1999, 768_001, 0xFFFFFFFF])
 @pytest.mark.parametrize("behind", [b"", b"x" * 2000], ids=["plain", "other"])
 def test_a_rate_that_no_speech_has_is_named(rate: int, behind: bytes, tmp_path: Path) -> None:
-    """To believe it would make gigabytes of a few bytes, by either reader."""
+    """Otherwise either reader would turn a few bytes into gigabytes."""
     content = patched(WRITERS["wav"](chirp(1)), b"fmt ", 8, rate.to_bytes(4, "little")) + behind
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(InputError, match=rf"\({rate} Hz\)|not a recording"):  # FFmpeg refuses some itself
@@ -129,7 +129,7 @@ def test_a_length_of_days_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("scale", [3.0, 100.0, 32768.0, 2.0**31])
 def test_floats_of_another_range_are_made_to_fit(scale: float, samples: Path, tmp_path: Path) -> None:
-    """As programs write them that take them for integers; a click changes nothing."""
+    """Some programs write integer values as floats; a click does not change the scale."""
     sound = audiofile.decode(samples / "short.flac").samples
     soundfile.write(tmp_path / "a.wav", sound / np.abs(sound).max() * scale, SAMPLE_RATE, subtype="FLOAT")
     found = audiofile.decode(tmp_path / "a.wav").samples

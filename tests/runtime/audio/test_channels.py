@@ -33,14 +33,14 @@ def recording(way: str, *channels: Samples) -> bytes:
 
 @pytest.fixture
 def sounds(samples: Path) -> list[Samples]:
-    """What two people say, the second one from before the first one ends."""
+    """The speech of two people; the second one starts before the first one ends."""
     first = audiofile.decode(samples / "short.flac").samples
     second = audiofile.decode(samples / "long.flac").samples[: 12 * SAMPLE_RATE]
     return [first, np.concatenate([np.zeros(4 * SAMPLE_RATE, np.float32), second])]
 
 
 def lines(text: str, channel: str) -> list[str]:
-    """Those that a channel says."""
+    """The lines of one channel."""
     return [line.removeprefix(f"{channel}: ") for line in text.splitlines() if line.startswith(channel)]
 
 
@@ -92,7 +92,7 @@ def test_one_channel_has_no_name(main: Run, samples: Path) -> None:
 
 
 def test_more_than_two_are_numbered(home: Path, sounds: list[Samples], tmp_path: Path) -> None:
-    """By a program, too; a channel in which nobody speaks says nothing."""
+    """From the library, too; a silent channel has no segments."""
     (tmp_path / "meeting.wav").write_bytes(recording("wav", sounds[0], np.zeros(1, np.float32), sounds[1]))
     transcript = Transcriber(home=home).transcribe(tmp_path / "meeting.wav", Options(channels=True))
     assert {segment.channel for segment in transcript.segments} == {"1", "3"}

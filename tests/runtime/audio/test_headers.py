@@ -1,4 +1,4 @@
-"""headers.py: only what is plain, by every byte of its structure, is taken for plain."""
+"""headers.py: a file is taken for plain only if every byte of its structure is as expected."""
 
 import io
 import struct
@@ -37,7 +37,7 @@ def with_chunk(chunk: bytes, at: int | None = None) -> bytes:
 def test_plain_wav_of_every_kind(form: str, subtype: str, tmp_path: Path) -> None:
     if form == "WAVEX" or subtype in ("FLOAT", "DOUBLE"):
         content = by_soundfile(form, subtype)(SOUND, 44100, 2)
-        # libsndfile adds a chunk PEAK to floats, which another reader may look into.
+        # libsndfile adds a PEAK chunk to float files, which is not in HARMLESS.
         wanted = None if subtype in ("FLOAT", "DOUBLE") else Plain(44100, 2, 22050)
     else:
         content = by_soundfile(form, subtype)(SOUND, 44100, 2)
@@ -59,7 +59,7 @@ def test_plain_flac(tmp_path: Path) -> None:
         with_chunk(LIST, at=12),
         with_chunk(b"fact\x04\0\0\0" + bytes(4), at=36),
         with_chunk(b"JUNK\x05\0\0\0" + bytes(6), at=36),
-        with_chunk(b"JUNK\x05\0\0\0" + bytes(5)),  # without the byte that makes it even
+        with_chunk(b"JUNK\x05\0\0\0" + bytes(5)),  # without its padding byte
     ],
     ids=["list", "list first", "fact", "junk", "odd"],
 )
@@ -90,7 +90,7 @@ def test_chunks_that_do_no_harm(content: bytes, tmp_path: Path) -> None:
         WAV * 2,
         FLAC * 2,
         FLAC[:50],
-        FLAC[:21] + bytes([FLAC[21] & 0xF0]) + bytes(4) + FLAC[26:],  # nobody knew how long it would be
+        FLAC[:21] + bytes([FLAC[21] & 0xF0]) + bytes(4) + FLAC[26:],  # total samples 0: length unknown
         FLAC[:4] + b"\x04" + FLAC[5:],  # another block in STREAMINFO's place
         *(WRITERS[name](SOUND) for name in ("rf64", "w64", "aiff", "mp3", "ogg", "m4a")),
         (RECORDINGS / "hang.wav").read_bytes(),

@@ -1,4 +1,4 @@
-"""isolation.py: a decoder may hang, crash or want all memory, and only that recording fails."""
+"""isolation.py: a decoder may hang, crash or use up all memory, and only that recording fails."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ print(isolation.limited(work))
         ("pass", "{'incomplete': None}"),
         ("while True: pass", "decoding it comes to nothing"),
         ("time.sleep(60)", "decoding it comes to nothing"),
-        ("while True: isolation.alive()", "decoding it comes to nothing"),  # alive, and for ever
+        ("while True: isolation.alive()", "decoding it comes to nothing"),  # reports progress, but never ends
         ("os.kill(os.getpid(), signal.SIGKILL)", "its decoder was killed"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "its decoder dies of it (signal 11)"),
         ("os.abort()", "its decoder dies of it (signal 6)"),
@@ -46,7 +46,7 @@ print(isolation.limited(work))
     ],
 )
 def test_whatever_decoding_does_is_reported(work: str, wanted: str) -> None:
-    """In a process that has no threads, as the helper has none."""
+    """Forked from a process without threads, like the helper."""
     code = LIMITED.format(work=work)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
@@ -90,25 +90,25 @@ def test_a_helper_that_is_killed_is_started_again(tmp_path: Path, monkeypatch: p
     wait_until(lambda: not running(tmp_path))
     try:
         found = audiofile.decode(path).samples
-    except InputError as error:  # what was sent in the moment of its death is lost
+    except InputError as error:  # a request sent just before it died is lost
         assert "helper was killed" in str(error)
         found = audiofile.decode(path).samples
     assert (found == wanted).all()
 
 
 def test_nothing_outlives_its_master(tmp_path: Path) -> None:
-    """Neither the helper nor, in the middle of its work, what decodes; however it ends."""
+    """Neither the helper nor a decoding process at work, however the main process ends."""
     copied(tmp_path, "import time\ndef decode(*_): time.sleep(600)")
     code = "from preheat.audio import isolation\n"
     code += f"isolation.decode(open({str(RECORDINGS / 'phone.amr')!r}, 'rb'))"
     with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path) as master:
-        wait_until(lambda: len(running(tmp_path)) == 3)  # the helper, who waits, who decodes
+        wait_until(lambda: len(running(tmp_path)) == 3)  # helper, waiting fork, decoding fork
         master.kill()
     wait_until(lambda: not running(tmp_path))
 
 
 def running(folder: Path) -> set[int]:
-    """Helpers that live, and what they forked, whose modules are those of a folder."""
+    """The ids of live helpers, and of their forks, that run from this folder."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -121,7 +121,7 @@ def running(folder: Path) -> set[int]:
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    """However busy the machine."""
+    """Poll, with a limit generous enough for a busy machine."""
     deadline = time.monotonic() + 120
     while not true():
         assert time.monotonic() < deadline
@@ -131,7 +131,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 def test_a_fault_of_ours_is_no_error_of_the_recording(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here: a helper whose modules are not those of this program."""
+    """Here the helper has other modules."""
     helper = copied(tmp_path, "def decode(*_): return undefined")
     monkeypatch.setattr(isolation, "HELPER", isolation.Helper())
     monkeypatch.setattr(isolation, "RUNTIME", helper)
@@ -142,7 +142,7 @@ def test_a_fault_of_ours_is_no_error_of_the_recording(
 def test_a_helper_that_does_not_start_is_a_fault_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a venv without PyAV."""
+    """For instance in a venv without PyAV."""
     (tmp_path / "av.py").write_text("raise ModuleNotFoundError('No module named av')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(isolation, "HELPER", isolation.Helper())

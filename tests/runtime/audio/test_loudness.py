@@ -1,4 +1,4 @@
-"""loudness.py: speech is found however quiet, and however loud what is around it."""
+"""loudness.py: speech is found however quiet it is, and however loud the sound around it."""
 
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,11 @@ def test_what_is_loud_enough_is_heard_as_it_is(samples: Path) -> None:
 def test_gains_of_any_length() -> None:
     assert gains(np.array([0.1])).tolist() == [1]
     assert gains(np.array([0.001])).tolist() == [pytest.approx(LEAST_LEVEL / 0.001)]
-    assert gains(np.array([0.001, 0.5])).tolist() == [1, 1]  # which of them is the knock, nobody knows
+    assert gains(np.array([0.001, 0.5])).tolist() == [1, 1]  # with two seconds, a knock cannot be recognised
     assert gains(np.array([0.001, 0.5, 0.001])).tolist() == [pytest.approx(10)] * 3
     long = np.full(100, 0.001)
-    long[50:53] = 0.5  # three seconds are speech, and change what is around them, no more
-    assert (gains(long) == 1).sum() == 2 * AROUND - 1  # seconds near enough to all three of them
+    long[50:53] = 0.5  # three loud seconds are speech, and lower the gain around them only
+    assert (gains(long) == 1).sum() == 2 * AROUND - 1  # seconds with all three in their neighbourhood
     for length in (1, 159, 16_000, 16_001, 47_999):
         louder = audible(np.full(length, 1e-4, np.float32))
         assert len(louder) == len(louder[0 : length + 1]) == length

@@ -39,7 +39,7 @@ def energy(samples: Samples) -> float:
 )
 def test_the_mean_is_taken_where_it_keeps_the_sound(channels: list[Samples], wanted: Samples) -> None:
     found = mixed(*channels)
-    # Which way round the whole is does not matter.
+    # The polarity of the mix does not matter.
     assert min(np.abs(found - wanted).max(), np.abs(found + wanted).max()) < 1e-3
 
 
@@ -53,7 +53,7 @@ def test_channels_that_begin_to_cancel_are_turned_then(monkeypatch: pytest.Monke
 @settings(deadline=None)
 @given(st.integers(1, 8), st.integers(0, 2**32 - 1))
 def test_no_energy_is_lost(channels: int, seed: int) -> None:
-    """The sum of what is turned has at least that of all channels together, whatever they hold."""
+    """The mix of the aligned channels has at least the energy of all channels together."""
     random = np.random.default_rng(seed)
     common = random.normal(size=(200, 1))
     block = random.normal(size=(200, channels)) * random.uniform(0, 1) + common * random.choice(

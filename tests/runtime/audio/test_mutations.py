@@ -1,4 +1,4 @@
-"""Recordings damaged at random: each is read or refused; none hangs, crashes or takes all memory."""
+"""Randomly damaged recordings: each is read or refused; none hangs, crashes or uses up the memory."""
 
 import json
 import random
@@ -56,7 +56,7 @@ def originals() -> list[bytes]:
 
 
 def mutated(content: bytes, others: list[bytes], choose: random.Random) -> bytes:
-    """The content with one to four of the faults that files come to have, most of them near its start."""
+    """The content with one to four typical faults, most of them near its start."""
     damaged = bytearray(content)
     for _ in range(choose.randint(1, 4)):
         at = min(int(choose.choice([64, 400, len(damaged)]) * choose.random()), max(len(damaged) - 5, 0))
@@ -101,7 +101,7 @@ def test_no_damage_ends_the_others(count: int, tmp_path: Path) -> None:
     assert [name for name, _, seconds in results if seconds > SLOWEST] == []
     refused = [outcome for _, outcome, _ in results if outcome.startswith("refused")]
     assert all("\n" not in outcome and ";" in outcome for outcome in refused)
-    assert count / 10 < len(refused) < count * 9 / 10  # or the damage is none, or is all
+    assert count / 10 < len(refused) < count * 9 / 10  # otherwise the damage is too little or too much
 
 
 def test_the_command_does_the_others(main: Run, samples: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.runtime.console import Run, errors
 
 
 def video(*tracks: Samples, form: str = "matroska", codec: str = "libmp3lame") -> bytes:
-    """A film without pictures, in which these are heard."""
+    """A video file with these audio tracks and no pictures."""
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
         streams = [container.add_stream(codec, rate=SAMPLE_RATE) for _ in tracks]
@@ -57,7 +57,7 @@ def test_each_can_be_chosen(tmp_path: Path) -> None:
 
 
 def test_the_command(main: Run, samples: Path, tmp_path: Path) -> None:
-    """A second run with another track does it again."""
+    """Another track is another result: with --skip_existing it is done again."""
     words = audiofile.decode(samples / "short.flac").samples
     (tmp_path / "film.mkv").write_bytes(video(np.zeros_like(words), words))
     out = ["-o", tmp_path / "out", "--skip_existing"]

@@ -50,10 +50,10 @@ def long(samples: Path) -> Samples:
 def test_probabilities_in_pieces_are_those_of_the_whole(
     piece: int, detector: vad.Detector, long: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To the last bit if each piece's warm-up is all that was before it; else near enough.
+    """Bit for bit if each piece's warm-up is all that precedes it; else nearly.
 
-    The detector remembers for long: on this recording single frames differ by up to 0.7 with 4 s of warm-up
-    and still by up to 0.56 with 32 s. But speech is found in the same places.
+    The detector has a long memory: on this recording single frames differ by up to 0.7 with 4 s of warm-up,
+    and by up to 0.56 even with 32 s. But speech is found in the same places.
     """
     frames = -(-len(long) // FRAME)
     assert frames < vad.PIECE
@@ -71,7 +71,7 @@ def test_probabilities_in_pieces_are_those_of_the_whole(
 
 
 def test_probabilities_are_those_of_the_silero_package(detector: vad.Detector, long: Samples) -> None:
-    """By its own way through a recording, which hands the memory on from block to block."""
+    """The package runs block by block and passes its state on."""
     silero: Any = importlib.import_module("silero_vad")  # Any, for it has no types
     theirs = silero.load_silero_vad(onnx=True, sequence=True).audio_forward(long)
     assert np.abs(detector.probabilities(long) - theirs).max() < 1e-4
@@ -129,7 +129,7 @@ def test_options_mean_what_they_mean_to_faster_whisper(
     long: Samples,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of the same probabilities; where speech ends and how wide the margins are is ours."""
+    """For the same probabilities; the threshold for the end of speech and the padding are our own."""
     probabilities = detector.probabilities(long)
     monkeypatch.setattr(faster_whisper.vad, "get_vad_model", lambda: lambda _: probabilities)
     options = faster_whisper.vad.VadOptions(
@@ -146,7 +146,7 @@ def test_options_mean_what_they_mean_to_faster_whisper(
 
 
 def test_a_threshold_has_an_effect(detector: vad.Detector, samples: Path) -> None:
-    """What is above 0.99 is less; speech ends somewhere even where the threshold is next to nothing."""
+    """There is less speech above 0.99; and even with a threshold near 0 speech ends somewhere."""
     sound = audiofile.decode(samples / "short.flac").samples
     probabilities = detector.probabilities(sound)
     lengths = [
@@ -226,7 +226,7 @@ def test_a_window_is_cut_at_the_longest_silence_of_its_last_third() -> None:
     # Without one there, where it is full.
     said = speech((0, 8), (9, 12), (13, 18), (19, 60))
     assert vad.windows(said) == speech((0, 18), (19, 60))
-    # Of silences as long as another, the first.
+    # Of equally long silences, the first.
     said = speech((0, 21), (22, 24), (25, 28), (29, 33))
     assert vad.windows(said) == speech((0, 21), (22, 33))
 
@@ -237,7 +237,7 @@ def test_a_long_silence_ends_a_window() -> None:
 
 
 def test_the_first_window_may_be_wanted_whole() -> None:
-    """With its pauses: a language is told from it."""
+    """With its pauses, for the detection of the language."""
     said = speech((0, 1), (8, 10), (25, 28), (31, 33), (40, 41))
     assert vad.windows(said, first_whole=True) == speech((0, 28), (31, 33), (40, 41))
     said = speech((0, 1), (32, 40), (45, 46))  # half a minute, not more
@@ -262,7 +262,7 @@ def test_speech_without_a_silence_is_one_window() -> None:
 
 @st.composite
 def anything_said(draw: st.DrawFn) -> list[Span]:
-    """Stretches of speech in order; in hundredths of a second, so that limits are met now and then."""
+    """Spans of speech in order; in hundredths of a second, so that some are exactly at the limits."""
     spans = draw(
         st.lists(
             st.tuples(
@@ -283,7 +283,7 @@ def anything_said(draw: st.DrawFn) -> list[Span]:
 @settings(deadline=None, max_examples=300)
 @given(anything_said(), st.sampled_from([30, 10, 3]))
 def test_windows(said: list[Span], seconds: int) -> None:
-    """What windows promise, and that they are cut where they should be and not without need."""
+    """The properties of windows: they are cut at the right places, and only if necessary."""
     longest = LONGEST_SILENCE * SAMPLE_RATE
     found, most = vad.windows(said, seconds), seconds * SAMPLE_RATE
     rest = list(said)

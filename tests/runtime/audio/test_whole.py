@@ -1,4 +1,4 @@
-"""Whether a recording is whole: all that is there is read, and what is missing is told, in every format."""
+"""Incomplete recordings, in every format: all that is there is read, and what is missing is reported."""
 
 import struct
 from pathlib import Path
@@ -27,7 +27,7 @@ def written() -> dict[str, bytes]:
 
 
 def read(content: bytes, folder: Path) -> Recording:
-    """Of a file whose name tells nothing."""
+    """Decode content from a file whose name says nothing about its format."""
     (folder / "recording").write_bytes(content)
     return audiofile.decode(folder / "recording")
 
@@ -43,13 +43,13 @@ def test_what_is_whole_is_read_whole(name: str, written: dict[str, bytes], tmp_p
     assert seconds(found) == pytest.approx(SECONDS, abs=CODEC)
     middle = slice(SAMPLE_RATE, 3 * SAMPLE_RATE)
     wanted = chirp(SECONDS)[middle]
-    # Codecs delay: the best of a tenth of a second counts. A telephone's keeps 3.4 kHz of it, roughly.
+    # Codecs delay: take the best match within a tenth of a second. Telephone codecs keep up to 3.4 kHz.
     shifts = range(-SAMPLE_RATE // 10, SAMPLE_RATE // 10, 4)
     likeness = max(np.corrcoef(np.roll(found.samples, shift)[middle], wanted)[0, 1] for shift in shifts)
     assert likeness > (0.6 if name in ("amr", "3gp") else 0.75)
 
 
-ALL_OR_NOTHING = ("mp4", "wv", "ogg")  # so short, they have an index at the end, or one block or page
+ALL_OR_NOTHING = ("mp4", "wv", "ogg")  # in short files: an index at the end, or one block or page
 
 
 @pytest.mark.parametrize("part", [0.5, 0.75, 0.9])
@@ -67,13 +67,13 @@ def test_what_is_cut_short_is_read_as_far_as_it_goes(
         assert found.incomplete is None and seconds(found) >= SECONDS
         return
     assert found.incomplete is not None and found.incomplete.startswith("is cut short")
-    # Bytes are not seconds; pages of Ogg, and headers, are no small part of four seconds.
+    # Bytes are only roughly proportional to seconds: in a short file headers and Ogg pages are large.
     assert SECONDS * part - 1.6 < seconds(found) < SECONDS
 
 
 @pytest.mark.parametrize("name", [name for name in WRITERS if name not in ("wv", "tta", "ts")])
 def test_what_is_joined_is_read_to_the_end(name: str, written: dict[str, bytes], tmp_path: Path) -> None:
-    """By `cat`, as people join recordings; of the formats left out, players read the first one only."""
+    """Joined with `cat`, as people do; in the formats left out, players read only the first recording."""
     found = read(written[name] * 3, tmp_path)
     assert found.incomplete is None
     assert seconds(found) == pytest.approx(3 * SECONDS, abs=3 * CODEC)
@@ -106,7 +106,7 @@ WHOLE = 2 * len(SOUND)  # bytes
         wav_with(SOUND, 0),
         wav_with(SOUND, 0xFFFFFFFF),
         wav_with(SOUND, 0x7FFFF000),
-        wav_with(SOUND, WHOLE // 4),  # its writer corrected it now and then, and not at the end
+        wav_with(SOUND, WHOLE // 4),  # the writer updated the length now and then, but not at the end
         wav_with(SOUND, WHOLE // 4 + 1000),
         wav_with(SOUND, WHOLE, behind=b"TAG" + bytes(125)),
         wav_with(SOUND, WHOLE, behind=b"LIST" + struct.pack("<I", 0xFFFFFFF8) + b"INFO"),
@@ -156,7 +156,7 @@ def test_a_page_that_is_missing_is_told(written: dict[str, bytes], tmp_path: Pat
 
 
 def test_an_ogg_file_without_its_end_of_stream_is_whole(tmp_path: Path) -> None:
-    """Programs that write voice messages or streams leave the mark out; the last page is there, and whole."""
+    """Programs that write voice messages or streams do not set the flag; the last page is complete."""
     pages = WRITERS["ogg"](chirp(20)).split(b"OggS")
     found = read(b"OggS".join(pages[:-1]), tmp_path)
     assert found.incomplete is None and seconds(found) > 15
@@ -170,7 +170,7 @@ def test_mp3_of_every_version(rate: int, tmp_path: Path) -> None:
 
 
 def with_video(sound_codec: str, *, late: float = 0) -> bytes:
-    """Four seconds of sound, which begins so late, beside six of pictures, as screen recorders write it."""
+    """Four seconds of sound, starting at `late` s, with six of pictures, as screen recorders write it."""
     with NamedTemporaryFile(suffix=".mkv") as file:
         with av.open(file.name, "w") as container:
             video: Any = container.add_stream("mpeg4", rate=10)
@@ -200,7 +200,7 @@ def test_sound_may_be_shorter_than_its_pictures(codec: str, late: float, tmp_pat
 
 @pytest.mark.parametrize("name", ["mp3", "webm", "live.webm", "m4a", "opus", "flac"])
 def test_a_hole_is_told(name: str, written: dict[str, bytes], tmp_path: Path) -> None:
-    """Zeros, as failing disks and downloads that went wrong leave them."""
+    """Zeros, as failing disks and broken downloads leave them."""
     content = bytearray(written[name])
     middle = len(content) // 2
     content[middle : middle + 9000] = bytes(len(content[middle : middle + 9000]))
@@ -215,7 +215,7 @@ def test_a_second_chunk_of_sound_is_told(tmp_path: Path) -> None:
 
 
 def test_a_guess_from_the_first_frame_is_not_believed(tmp_path: Path) -> None:
-    """FFmpeg takes all frames to be as small as the first ones, and so the file to be 45 s long."""
+    """FFmpeg assumes that all frames are as small as the first ones, and so guesses 45 s."""
     content = (RECORDINGS / "vbr-without-xing.mp3").read_bytes()
     at = 10 + content[9]  # behind its tag
     frames = []
@@ -233,7 +233,7 @@ def test_guessed_lengths_are_not_believed(tmp_path: Path) -> None:
     assert found.incomplete is None and seconds(found) == pytest.approx(21, abs=0.1)
     content = (RECORDINGS / "vbr-without-xing.mp3").read_bytes()
     told = [read(content[:size], tmp_path).incomplete for size in range(90_000, 150_000, 7_001)]
-    assert sum(problem is None for problem in told) <= 1  # cut between two frames, which nobody can tell
+    assert sum(problem is None for problem in told) <= 1  # a cut between two frames cannot be detected
 
 
 def test_piped_flac_is_whole(tmp_path: Path) -> None:
@@ -242,6 +242,6 @@ def test_piped_flac_is_whole(tmp_path: Path) -> None:
 
 
 def test_no_part_has_its_guessed_length_believed(tmp_path: Path) -> None:
-    """FFmpeg says only once that it guesses, unless told otherwise; of this one it guesses 0.3 s too much."""
+    """By default FFmpeg logs its guess only once. Here it guesses 0.3 s too much."""
     found = read((RECORDINGS / "phone.amr").read_bytes() * 3, tmp_path)
     assert found.incomplete is None and seconds(found) == pytest.approx(3 * 10.54, abs=0.1)

@@ -1,4 +1,4 @@
-"""batched.py by a perfect model: every word of a recording comes once, in order, whatever is tried."""
+"""batched.py with a perfect model: every word of a recording appears once and in order."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -30,10 +30,11 @@ Word = tuple[int, int, str]  # first and last frame, what is said
 
 
 class Perfect(Decoder):
-    """Hears what is said, by the sound's own word for where it is, as `recording` makes it.
+    """Decodes perfectly: samples made by `recording` contain their own frame numbers.
 
-    It says what Whisper is trained to say: whole words, then the start of one that the window cuts off. It
-    hears a word without its first tenth of a second, and none of which there is less than that.
+    Its output is what Whisper is trained for: complete words, then the start of one that the window cuts off.
+    It recognises a word whose first tenth of a second is missing, but not one with less than that in the
+    window.
     """
 
     def __init__(self, said: list[Word], size: int = 16, options: Options | None = None) -> None:
@@ -79,7 +80,7 @@ class Perfect(Decoder):
 
 @pytest.fixture(autouse=True)
 def _features_are_frame_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In place of log-mel, one sample of each frame; `recording` writes there where it is."""
+    """Replace log-mel by one sample of each frame, which `recording` has set to the frame's number."""
 
     def log_mel(sound: Tensor, window: None, filters: None) -> Tensor:
         assert sound.shape[1] == WINDOW * HOP_LENGTH
@@ -89,12 +90,12 @@ def _features_are_frame_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def recording(frames: int) -> Tensor:
-    """Samples of which each frame's tell its number, from 1 on; silence is 0."""
+    """Samples whose value is the number of their frame, from 1; silence is 0."""
     return torch.arange(1.0, frames + 1).repeat_interleave(HOP_LENGTH)
 
 
 def speech_of(said: list[Word], frames: int) -> list[Span]:
-    """Where a perfect detector finds it."""
+    """The speech spans that a perfect detector finds."""
     samples = frames * HOP_LENGTH
     probabilities = np.zeros(-(-samples // vad.FRAME), np.float32)
     for first, last, _ in said:
@@ -103,7 +104,7 @@ def speech_of(said: list[Word], frames: int) -> list[Span]:
 
 
 def transcribe(decoder: Perfect) -> Transcript:
-    """All that is said, and half a second."""
+    """Transcribe a recording that ends half a second after the last word."""
     frames = decoder.said[-1][1] + 50
     speech = speech_of(decoder.said, frames)
     return batched.transcribe(decoder, recording(frames), speech)
@@ -118,7 +119,7 @@ def assert_heard(transcript: Transcript, said: list[Word]) -> None:
 
 
 def words(seed: int, frames: int, pauses: list[int]) -> list[Word]:
-    """At random times, a number of frames apart."""
+    """Words of random lengths, with random pauses (frames) between them."""
     choose = np.random.default_rng(seed)
     said: list[Word] = []
     at = 0
@@ -130,7 +131,7 @@ def words(seed: int, frames: int, pauses: list[int]) -> list[Word]:
 
 
 PAUSES = [3, 10, 50, 50, 400, 900, 5000]  # frames: from within a word to longer than a window
-BREATHLESS = [1, 3, 5, 10]  # frames, of which the detector finds none to cut at
+BREATHLESS = [1, 3, 5, 10]  # frames; too short for the detector to find a silence to cut at
 
 
 @pytest.mark.parametrize("size", [1, 5, 16])
@@ -146,7 +147,7 @@ def test_every_word_of_a_long_recording_comes_once(seed: int, size: int) -> None
 
 @pytest.mark.parametrize("seed", range(5))
 def test_speech_without_any_silence_is_continued_where_the_last_segment_ended(seed: int) -> None:
-    """Over three minutes of it between two words: nothing is lost or doubled where 30 s end."""
+    """Over three minutes of speech without silence: nothing is lost or repeated at the 30 s limits."""
     alone = (60, 100, "alpha")
     dense = [(first + 200, last + 200, word) for first, last, word in words(seed, 20_000, BREATHLESS)]
     last = (dense[-1][1] + 300, dense[-1][1] + 350, "nine")
@@ -166,7 +167,7 @@ def test_speech_without_any_silence_is_continued_where_the_last_segment_ended(se
 
 @pytest.mark.parametrize("first", range(2900, 3010, 5))
 def test_a_word_across_the_end_of_30_seconds(first: int) -> None:
-    """In speech without a silence, up to where the window ends."""
+    """In speech without a silence: a word at every position relative to the limit of 30 s."""
     filling = [(at, at + 95, "bravo") for at in range(20, first - 95, 100)]
     gap = [(filling[-1][1] + 1, first - 2, "zulu")] if first - filling[-1][1] > 15 else []
     said = [*filling, *gap, (first, first + 80, "alpha"), (first + 90, first + 150, "nine")]
@@ -227,7 +228,7 @@ def test_the_end_is_reached_even_if_a_model_settles_nothing(parts: list[float | 
 
 
 def test_a_silent_window_is_left_out_whole() -> None:
-    """Whatever was made up in it, and even if it goes on."""
+    """Including hallucinated text, and even if a segment is unfinished."""
 
     class Doubtful(Perfect):
         def result(self, _: list[float | str]) -> Result:
@@ -246,7 +247,7 @@ def test_nothing_said() -> None:
 
 
 def far_apart(count: int) -> list[Word]:
-    """So many words, each to be a window of its own."""
+    """`count` words, each far enough from the others to be a window of its own."""
     return [(at * 1000 + 50, at * 1000 + 100, "alpha") for at in range(count)]
 
 
@@ -299,7 +300,7 @@ class Messages:
 
 
 def test_out_of_memory_halves_the_batch() -> None:
-    """Down to what fits; each time is told, no word is lost or doubled, and the size stays."""
+    """Until it fits; each time is logged, no word is lost or repeated, and the size is kept."""
     decoder, log = Small(far_apart(40), 16), Messages()
     decoder.room, decoder.log = 3, log  # type: ignore[assignment]  # a stand-in
     kept: Any = object()
@@ -313,7 +314,7 @@ def test_out_of_memory_halves_the_batch() -> None:
 
 
 def test_out_of_memory_in_the_middle() -> None:
-    """Other programs use memory too."""
+    """Memory may run out later, as other programs use it, too."""
     decoder = Small(words(5, 40_000, PAUSES), 4)
     decoder.room = 4
     tries: list[int] = []
@@ -339,7 +340,7 @@ def test_out_of_memory_for_one_window_is_an_error(size: int) -> None:
 
 
 def affordable(monkeypatch: pytest.MonkeyPatch, free: float, device: str, dims: Dimensions = LARGE) -> int:
-    """With a number of GiB of free memory; in half precision."""
+    """The batch size with `free` GiB of free memory, in half precision."""
     content = f"MemTotal: 99 kB\nMemFree: 5 kB\nMemAvailable:   {round(free * 2**20)} kB\nBuffers: 1 kB\n"
     monkeypatch.setattr(memory, "Path", lambda name: SimpleNamespace(read_text=lambda: content))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (round(free * 2**30), 80 * 2**30))
@@ -358,13 +359,13 @@ def test_as_many_windows_as_there_is_memory_for(device: str, monkeypatch: pytest
 
 
 def test_the_memory_of_this_machine_is_read() -> None:
-    """Not only of the one made up above."""
+    """Not only of the fake one above."""
     network: Any = SimpleNamespace(dims=LARGE, dtype=torch.float32, device=torch.device("cpu"))
     assert 1 <= batched.affordable(network) <= batched.MOST["cpu"]
 
 
 class Polyglot(Perfect):
-    """Is told which language each window is in, and how sure to be, by the frame where it begins."""
+    """Has a language and a probability for each window, by its first frame."""
 
     def __init__(self, said: list[Word], spoken: dict[int, tuple[str, float]]) -> None:
         super().__init__(said, options=Options())
@@ -405,7 +406,7 @@ def test_language_is_that_of_the_first_speech() -> None:
 
 
 def test_no_window_is_encoded_twice() -> None:
-    """Not for its language and again for its words."""
+    """The features for language detection are reused for the words."""
     spoken = {0: ("de", 0.4), 4000: ("de", 0.3), 8000: ("de", 0.9), 12000: ("en", 1.0)}
     found, decoder = detected(spoken, [(0, 20), (40, 60), (80, 100), (120, 140)])
     assert decoder.asked == [0, 4000, 8000]
@@ -414,7 +415,7 @@ def test_no_window_is_encoded_twice() -> None:
 
 
 def test_language_is_told_from_half_a_minute_with_its_pauses() -> None:
-    """Many short words are one window for it, and for what is said in them."""
+    """Many short words make one window, for detection and for decoding."""
     found, decoder = detected({0: ("de", 0.9)}, [(0, 1), (4, 6), (9, 11), (15, 16), (60, 61)])
     assert (found.language, decoder.asked, decoder.encoded) == ("de", [0], [0, 6000])
     assert len(found.segments) == 5
@@ -428,7 +429,7 @@ def test_a_lone_word_does_not_decide() -> None:
 
 
 def test_an_unsure_window_is_outvoted_by_speech() -> None:
-    """Ten windows of music are not all asked."""
+    """And not all of ten windows of music are tested."""
     spoken = {6000 * i: (("ja", 0.2) if i != 2 else ("fr", 0.8)) for i in range(10)}
     found, decoder = detected(spoken, [(60 * i, 60 * i + 15) for i in range(10)])
     assert found.language == "fr" and decoder.asked == [0, 6000, 12000, 18000]

@@ -29,7 +29,7 @@ def test_silence_takes_both_thresholds() -> None:
 
 
 def test_a_result_fails_by_either_threshold() -> None:
-    """As openai/whisper's `needs_fallback` has it."""
+    """Like `needs_fallback` in openai/whisper."""
     options = Options()
     improbable, repetitive = replace(SPEECH, avg_logprob=-1.1), replace(SPEECH, compression_ratio=2.5)
     assert not SPEECH.fails(options)
@@ -37,7 +37,7 @@ def test_a_result_fails_by_either_threshold() -> None:
     assert not improbable.fails(Options(logprob_threshold=None))
     assert repetitive.fails(options)
     assert not repetitive.fails(Options(compression_ratio_threshold=None))
-    # Improbable words where there is no speech are no reason, be they repetitive or not.
+    # Improbable text without speech does not fail, repetitive or not.
     assert not EMPTY.fails(options)
     assert not replace(EMPTY, compression_ratio=2.5).fails(options)
     assert EMPTY.fails(Options(no_speech_threshold=None))
@@ -47,7 +47,7 @@ def test_a_result_fails_by_either_threshold() -> None:
 def tried(
     outcomes: dict[tuple[int, float], Result], options: Options, size: int = 16
 ) -> tuple[list[Result], list[Any]]:
-    """What `decode` returns of three windows, and which of them it tried at which temperature."""
+    """What `decode` returns for three windows, and which of them it tried at which temperature."""
     calls = []
 
     class Stub(Decoder):
@@ -113,7 +113,7 @@ def test_the_best_try_stays() -> None:
     [(16, 5, [[0, 1, 2]]), (12, 5, [[0, 1], [2]]), (3, 1, [[0, 1, 2]]), (3, 5, [[0], [1], [2]])],
 )
 def test_samples_take_the_place_of_windows(size: int, best_of: int, wanted: list[list[int]]) -> None:
-    """There are never more rows than there may be windows, unless one window has them."""
+    """There are never more rows than `size`, unless a single window needs them."""
     bad = replace(SPEECH, compression_ratio=9.0)
     _, calls = tried({(i, 0.0): bad for i in range(3)}, Options(best_of=best_of), size)
     assert calls == [(0.0, [0, 1, 2]), *((0.2, part) for part in wanted)]

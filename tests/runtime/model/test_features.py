@@ -18,7 +18,7 @@ CLOSE = 1e-5
 
 
 def noise(seconds: float, loudness: float = 0.1, seed: int = 0) -> Samples:
-    """Sound in every band, without an end to it: the last frames are as loud as all others."""
+    """Noise in every band, without a fade-out: the last frames are as loud as all others."""
     samples = np.random.default_rng(seed).normal(0, loudness, round(seconds * SAMPLE_RATE))
     return samples.astype(np.float32)
 
@@ -77,7 +77,7 @@ def test_shape_in_shape_out() -> None:
 
 
 def long_recording() -> Samples:
-    """Over two blocks of the transform, with a quiet half: one maximum for all of it. Not whole frames."""
+    """More than two blocks of the transform, with a quiet half: the maximum is global. Not whole frames."""
     quiet, loud = noise(70, 1e-4), noise(70.0042, 0.1, seed=1)
     return np.concatenate([quiet, loud])
 

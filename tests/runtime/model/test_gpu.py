@@ -1,6 +1,6 @@
-"""What makes a GPU slow or fail, as far as it can be seen without one: layouts, kinds of calls, how often.
+"""What makes a GPU slow or fail, as far as testable without one: layouts, kinds and numbers of calls.
 
-Tensors of a GPU that is not there are torch's fake ones, which have a device and a shape, but no data.
+GPU tensors are torch's fake ones, which have a device and a shape, but no data.
 """
 
 from collections.abc import Iterator
@@ -80,7 +80,7 @@ def on_a_gpu(dims: Dimensions) -> Whisper:
 
 
 def captured(decoder: Decoder) -> None:
-    """Let it do what it does on a GPU, but for the capture."""
+    """Make a decoder act as on a GPU, except for the capture."""
     decoder.forget()
     decoder.graphs.working = True
     decoder.graphs.capture = lambda function: None  # type: ignore[method-assign]
@@ -89,7 +89,7 @@ def captured(decoder: Decoder) -> None:
 def test_layer_norms_have_nothing_to_copy(
     decoder: Decoder, sound: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The encoder's sum lies in memory as it is read, from the first layer to the last."""
+    """The encoder's residual sum is contiguous, from the first layer to the last."""
     seen = []
 
     def note(x: Tensor, parameters: whisper.Pair) -> Tensor:
@@ -124,7 +124,7 @@ def test_masks_are_finite_and_of_the_querys_dtype(
 
 @pytest.mark.usefixtures("attention_setting")
 def test_attention_is_not_cudnns_on_a_gpu(decoder: Decoder) -> None:
-    assert cudnn()  # no affair of a network on the CPU
+    assert cudnn()  # a network on the CPU does not change it
     with FakeTensorMode():
         on_a_gpu(decoder.network.dims)
     assert not cudnn()
@@ -132,7 +132,7 @@ def test_attention_is_not_cudnns_on_a_gpu(decoder: Decoder) -> None:
 
 @pytest.mark.usefixtures("attention_setting")
 def test_logits_are_products_of_full_tiles(decoder: Decoder, features: Tensor) -> None:
-    """And no more of them than there are tokens."""
+    """The padding is cut off: there are as many logits as tokens."""
     dims = decoder.network.dims
     assert dims.vocab_size % 8
     with FakeTensorMode():
@@ -148,13 +148,13 @@ def test_logits_are_products_of_full_tiles(decoder: Decoder, features: Tensor) -
 
 
 def test_one_batch_serves_all_temperatures(decoder: Decoder, features: Tensor) -> None:
-    """Greedy at 0, though noise is drawn; else what the usual way of sampling would choose."""
+    """Greedy at 0, although noise is drawn; else the same choices as with ordinary sampling."""
     prompt = decoder.prompt("en", [])
     wanted = decoder.decode_once(features, prompt)
     captured(decoder)
     decoder.options = Options(language="en", best_of=1)
     found, called = [], []
-    decoder.decode_once(features, prompt)  # to make the batch is not what is compared
+    decoder.decode_once(features, prompt)  # creates the batch, which is not compared
     for temperature in (0.0, 2.0, 3.0, 0.0):
         with Operations() as operations:
             found.append(decoder.decode_once(features, prompt, temperature))
@@ -222,7 +222,7 @@ def test_noise_of_nothing_is_no_error(
 def test_few_numbers_of_rows_are_captured(
     case: tuple[int, int, int, int], decoder: Decoder, features: Tensor
 ) -> None:
-    """Powers of two, then tiles, no more than there is memory for; rows without a window change nothing."""
+    """Powers of two, then multiples of TILE, up to the decoder's size; unused rows change nothing."""
     windows, best_of, size, rows = case
     prompt = decoder.prompt("en", [])
     wanted = decoder.decode_once(features[:windows], prompt)
@@ -245,7 +245,7 @@ def test_on_the_cpu_no_row_is_decoded_for_nothing(decoder: Decoder, features: Te
 
 
 def test_batches_are_kept_as_long_as_there_is_room(decoder: Decoder, features: Tensor) -> None:
-    """As for a window and its samples in turn; together they have no more rows than one batch may have."""
+    """For instance for a window and its samples; together they never exceed the rows of one full batch."""
     prompt = decoder.prompt("en", [])
     captured(decoder)
     made: list[Batch] = []
@@ -319,7 +319,7 @@ def test_a_recording_is_sent_to_the_gpu_once(decoder: Decoder, monkeypatch: pyte
 def test_a_recording_takes_the_place_of_kept_batches(
     decoder: Decoder, features: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the device has no memory for both, as with a long one after others."""
+    """If the device lacks memory for both, for instance for a long recording after others."""
     to = Tensor.to
 
     def scarce(self: Tensor, *where: Any) -> Tensor:
@@ -336,7 +336,7 @@ def test_a_recording_takes_the_place_of_kept_batches(
 def test_words_are_aligned_side_by_side(
     decoder: Decoder, features: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One look at the device for all windows, and the times that each has alone."""
+    """One sync with the device for all windows, and the same times as for each window alone."""
     prompt = decoder.prompt("en", [])
     texts = [
         [token for token in result.tokens if token < decoder.vocabulary.end]

@@ -1,4 +1,4 @@
-"""graph.py: a step is done once each time it is called, captured or not, and says the same."""
+"""graph.py: a step runs once per call, captured or not, with the same results."""
 
 import json
 from collections.abc import Iterator
@@ -58,7 +58,7 @@ def test_on_the_cpu_each_call_goes_straight_through() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it needs a machine where capture fails")
 def test_where_capture_fails_it_goes_on_without() -> None:
-    """Told in one line, once; no step is left out or done twice."""
+    """Logged once, in one line; no step is skipped or done twice."""
     counter = Counter()
     step = Step(Graphs(CUDA, counter.log))
     assert step.graphs.working
@@ -72,7 +72,7 @@ def test_where_capture_fails_it_goes_on_without() -> None:
 
 
 class Recorded:
-    """A stand-in for a CUDA graph: it does again what was noted, when it is replayed."""
+    """A stand-in for a CUDA graph: replays the operations that were recorded."""
 
     made: list["Recorded"]
 
@@ -88,7 +88,7 @@ class Recorded:
 
 @pytest.fixture
 def recording(monkeypatch: pytest.MonkeyPatch) -> Counter:
-    """A counter that a stand-in for CUDA captures: meanwhile nothing is done to it."""
+    """A counter with a stand-in for CUDA's capture: while capturing, it does not change."""
     Recorded.made = []
     counter = Counter()
 
@@ -119,9 +119,9 @@ def test_the_second_call_captures_and_later_ones_replay(recording: Counter) -> N
 def test_an_operation_that_cannot_be_captured_is_no_error(
     recording: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As an allocation in another stream, or a look from the host, would be; with or without a log.
+    """For instance an allocation in another stream, or a sync with the host; with or without a log.
 
-    It is tried and told once for all steps.
+    It is tried and logged once for all steps.
     """
 
     @contextmanager
@@ -141,7 +141,7 @@ def test_an_operation_that_cannot_be_captured_is_no_error(
 
 
 def test_running_out_of_memory_is_not_taken_for_it(recording: Counter) -> None:
-    """batched.py has to learn of it, at once, and the next batch may be captured."""
+    """batched.py must get the error, at once, and the next batch may be captured."""
     calls = 0
 
     def function() -> None:
@@ -196,7 +196,7 @@ def test_a_failed_capture_lets_go_of_the_random_numbers(
 
 
 def test_after_a_failed_capture_no_other_graph_is_replayed(recording: Counter) -> None:
-    """It draws from a generator that may be stuck; what it did is done as it is again."""
+    """Its generator's state may be unusable; the step runs without a graph again."""
 
     def fail() -> None:
         raise RuntimeError("operation not permitted")
@@ -216,7 +216,7 @@ def test_after_a_failed_capture_no_other_graph_is_replayed(recording: Counter) -
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it needs a machine where capture fails")
 def test_where_capture_fails_no_batch_tries_again(checkpoint_folder: Path, samples: Path) -> None:
-    """Nor does it look at the whole of the cache then."""
+    """And attention covers only the filled part of the cache then."""
     decoder = decoder_on("cpu", checkpoint_folder)
     features, prompt = heard(decoder, samples), decoder.prompt("en", [])
     wanted = decoder.decode_once(features, prompt)
@@ -235,7 +235,7 @@ def test_where_capture_fails_no_batch_tries_again(checkpoint_folder: Path, sampl
 def test_numbers_that_are_none_stay_in_their_window(
     captured: bool, checkpoint_folder: Path, samples: Path
 ) -> None:
-    """They fail by any threshold, and leave nothing behind to the next window of their row."""
+    """NaNs fail every threshold, and do not affect the next window of their row."""
     decoder = decoder_on("cpu", checkpoint_folder)
     features, prompt = heard(decoder, samples), decoder.prompt("en", [])
     decoder.graphs.working = captured
@@ -304,7 +304,7 @@ def assert_same(found: Found, wanted: Found) -> None:
 
 
 def test_the_step_that_is_captured_says_what_the_other_does(checkpoint_folder: Path, samples: Path) -> None:
-    """Over the whole of the cache, behind a mask; here without capture, and twice, as a graph is used."""
+    """Over the whole cache with a mask; here without a capture, and twice, as a graph is reused."""
     decoder = decoder_on("cpu", checkpoint_folder)
     features, prompt = heard(decoder, samples), decoder.prompt("en", [])
     kind = Kind(len(features), decoding.capacity(decoder.network, len(prompt)), True)

@@ -1,4 +1,4 @@
-"""logit_filters.py: the grammar of timestamps, as decoding.py drives it, and openai/whisper's own."""
+"""logit_filters.py: the timestamp rules, as decoding.py applies them, compared with openai/whisper's."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def filtered(vocabulary: Vocabulary, rows: Tensor, logits: Tensor, *, timestamps
     filters = LogitFilters(vocabulary, size(vocabulary), CPU, timestamps=timestamps)
     history = History.empty(len(rows), CPU)
     history.add(torch.full((len(rows), 1), vocabulary.first_timestamp + 7), vocabulary.first_timestamp)
-    history.clear()  # of a batch before
+    history.clear()  # as after an earlier batch
     before = logits.clone()
     for tokens in rows.T:
         history.add(tokens[:, None], vocabulary.first_timestamp)
@@ -45,7 +45,7 @@ def filtered(vocabulary: Vocabulary, rows: Tensor, logits: Tensor, *, timestamps
 
 
 def permitted(vocabulary: Vocabulary, *parts: float | str, timestamps: bool = True) -> set[int]:
-    """The tokens that may follow these; the end is more probable than all timestamps together."""
+    """The tokens that may follow these, with logits that make the end more probable than all timestamps."""
     logits = torch.zeros(2, size(vocabulary))
     logits[:, vocabulary.end] = 20.0
     so_far = torch.tensor([encode(vocabulary, parts)] * 2, dtype=torch.long)
@@ -92,7 +92,7 @@ def test_the_grammar_of_timestamps(vocabulary: Vocabulary) -> None:
 
 
 def test_timestamps_win_together(vocabulary: Vocabulary) -> None:
-    """None is as probable as the best word, but all of them are; the other row is surer of its word."""
+    """No single one is as probable as the best word, but all together are; not in the second row."""
     (alpha,) = encode(vocabulary, ["alpha"])
     logits = torch.zeros(2, size(vocabulary))
     logits[:, alpha] = torch.tensor([3.0, 8.0])  # e^3 = 20 < 1450 < e^8
@@ -105,7 +105,7 @@ def test_timestamps_win_together(vocabulary: Vocabulary) -> None:
 
 
 def test_rows_do_not_mix(vocabulary: Vocabulary) -> None:
-    """Every state of the grammar in a batch of its own rows, each as if alone."""
+    """Rows in every state in one batch, each filtered as if alone."""
     texts = [
         (0.5, "alpha nine", 2.0, 2.0, "alpha"),
         (0.0, "alpha", 2.0, 7.5, "nine alpha"),
@@ -126,7 +126,7 @@ def test_rows_do_not_mix(vocabulary: Vocabulary) -> None:
 
 
 def test_what_is_never_said(vocabulary: Vocabulary) -> None:
-    """Nor at the beginning; with and without timestamps."""
+    """Some tokens never, some not at the beginning; with and without timestamps."""
     never = {vocabulary.start, vocabulary.no_timestamps, *vocabulary.tasks.values()}
     assert never <= set(vocabulary.suppressed)
     for timestamps in (True, False):
@@ -159,7 +159,7 @@ def theirs(vocabulary: Vocabulary, rows: Tensor, logits: Tensor, latest: int | N
 
 @pytest.mark.parametrize("latest", [None, 20])
 def test_a_random_walk_is_that_of_openai_whisper(latest: int | None, vocabulary: Vocabulary) -> None:
-    """What is forbidden after any tokens that were permitted, for a batch of rows on their own ways."""
+    """The same tokens are forbidden after any permitted sequence, in a batch of independent rows."""
     vocabulary.max_initial_timestamp = latest
     generator = torch.Generator().manual_seed(1)
     choose = np.random.default_rng(1)
@@ -167,7 +167,7 @@ def test_a_random_walk_is_that_of_openai_whisper(latest: int | None, vocabulary:
     kinds = set()
     for _ in range(40):
         logits = torch.randn(len(rows), size(vocabulary), generator=generator)
-        # As sure of text as of all timestamps, about, so that either may win; and times pass slowly.
+        # Text and all timestamps together are about equally probable: either may win. Times pass slowly.
         loudness = torch.tensor(choose.choice([-3.0, 0.0, 5.5, 9.0], (len(rows), 1)), dtype=torch.float32)
         logits[:, : vocabulary.end] += loudness
         found = filtered(vocabulary, rows, logits)

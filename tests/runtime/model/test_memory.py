@@ -1,4 +1,4 @@
-"""What is no longer needed is given back at once, and no more is needed than batches are made for."""
+"""Memory is freed as soon as it is not needed, and no more is used than `needed` has calculated."""
 
 import gc
 import weakref
@@ -25,8 +25,8 @@ from tests.runtime.vocabularies import metadata
 
 SPANS = [Span(0, 16_000 * 20), Span(16_000 * 41, 16_000 * 45), Span(16_000 * 58, 16_000 * 72)]
 
-# Whisper tiny with a tenth of the window and of the text, a third of the width and of the vocabulary: what
-# takes how much memory has the real proportions.
+# Whisper tiny with a tenth of the window and of the text, and a third of the width and of the vocabulary, so
+# that the proportions of memory are realistic.
 SCALED = Dimensions(80, 128, 4, 2, 512, 150, 4, 2, 512, 44, 17_000)
 WINDOW = 3 * 16_000  # samples
 
@@ -55,7 +55,7 @@ def decoder(checkpoint_folder: Path) -> Decoder:
 
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Batch]]:
-    """All that are made; none may be before those before it are gone."""
+    """All batches that are made; fails if one is made before the earlier ones are freed."""
     made: list[weakref.ref[Batch]] = []
     initialise = Batch.__init__
 
@@ -82,7 +82,7 @@ def test_what_is_forgotten_is_gone(
 def test_a_batch_is_gone_when_windows_are_tried_again(
     decoder: Decoder, sound: Tensor, batches: list[weakref.ref[Batch]]
 ) -> None:
-    """Nothing is probable enough: all temperatures but the first have a batch, which is kept."""
+    """No result passes: all temperatures above 0 share one batch, which is kept."""
     decoder.options = Options(language="en", temperature=(0.0, 0.2, 0.4), logprob_threshold=0.0, best_of=2)
     features = batched.encode(decoder.network, sound, SPANS)
     decoder.decode(features, decoder.prompt("en", []))
@@ -92,7 +92,7 @@ def test_a_batch_is_gone_when_windows_are_tried_again(
 def test_after_running_out_of_memory_nothing_is_left(
     decoder: Decoder, sound: Tensor, batches: list[weakref.ref[Batch]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the batch nor the features: not even where the traceback leads, when memory is given back."""
+    """Neither the batch nor the features, not even through the traceback, when the cache is emptied."""
     begin, forget = Batch.begin, Decoder.forget
     features: list[weakref.ref[Tensor]] = []
     checks = 0
@@ -152,14 +152,14 @@ class Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]  # it is torch
 )
 def test_no_more_memory_is_used_than_is_asked_for(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     """The batch before has left its cache, as in a long recording."""
-    # The transform's memory is as it is, whatever the network's width: it would hide all else.
+    # Without log-mel: its memory does not depend on the network's size, and would hide the rest.
     monkeypatch.setattr(batched, "log_mel", lambda sound, *_: torch.randn(len(sound), 80, 300))
     torch.manual_seed(1)
     tensors = {name: torch.randn(shape) / 50 for name, shape in layout(SCALED).items()}
     halves = {name: tensor.half() for name, tensor in tensors.items() if not name.startswith("audio.")}
     network = Whisper(tensors | halves, SCALED)
     vocabulary = Vocabulary(metadata())
-    # It says words for which there is room, to the last.
+    # The decoder writes as many tokens as there is room for.
     vocabulary.suppressed += [vocabulary.end, *range(vocabulary.first_timestamp + 1, SCALED.vocab_size)]
     decoder = Decoder(network, vocabulary, options, size=16)
     spans = [Span(i * WINDOW, (i + 1) * WINDOW) for i in range(16)]
@@ -173,7 +173,7 @@ def test_no_more_memory_is_used_than_is_asked_for(options: Options, monkeypatch:
 
 
 def test_many_alignment_heads_take_no_more_than_room_for_themselves() -> None:
-    """Where a checkpoint names none, it is half of them all: 320 in a large model."""
+    """If a checkpoint names no alignment heads, half of all are used: 320 in a large model."""
     matches = torch.randn(64, 1, 20, 150)
     with Memory() as memory:
         warping.attention(list(matches), [(20, 150)])

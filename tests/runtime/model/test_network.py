@@ -27,7 +27,7 @@ WINDOW_FRAMES = 3000  # of a real Whisper: 30 s
 
 Pair = tuple[Any, Whisper, Vocabulary]  # Any: transformers' methods have no types
 
-# Unlike the fixture in every number, and in which half is the deeper one.
+# Every dimension differs from the fixture's, and the other half is the deeper one.
 SHAPES = {
     "narrow": {
         "d_model": 48,
@@ -114,7 +114,7 @@ def random_mel(network: Whisper, windows: int) -> torch.Tensor:
 
 
 def mel_to_decode(network: Whisper, samples: Path) -> torch.Tensor:
-    """Two windows that the network has something to say to: the trained one wants speech."""
+    """Two windows for which the network writes something: the trained one needs speech."""
     frames = 2 * network.dims.max_source_positions
     if frames < WINDOW_FRAMES:
         return random_mel(network, windows=2)
@@ -136,7 +136,7 @@ def heard(network: Whisper, features: torch.Tensor, capacity: int = 64) -> Cache
 
 @torch.inference_mode()
 def test_logits_agree(pair: Pair) -> None:
-    """For a batch, in one pass, step by step from the cache, and by the step that is captured on a GPU."""
+    """For a batch: in one pass, step by step with the cache, and with the step that is captured on a GPU."""
     theirs, ours, _ = pair
     mel = random_mel(ours, windows=2)
     generator = torch.Generator().manual_seed(2)
@@ -190,8 +190,8 @@ def generated(theirs: Any, mel: torch.Tensor, **options: Any) -> list[list[int]]
     options = {"language": "en", "task": "transcribe", "return_timestamps": True} | options
     end = theirs.generation_config.eos_token_id
     found: Any = theirs.generate(mel, do_sample=False, num_beams=1, return_segments=True, **options)
-    # Each segment carries all that was generated for its window, prompt and end included; what comes after
-    # the first may be another window, begun where a timestamp said.
+    # Each segment has all tokens generated for its window, including prompt and end. Later segments may be of
+    # another window, which starts at a timestamp.
     rows = [segments[0]["result"].tolist() for segments in found["segments"]]
     return [[token for token in row if token != end] for row in rows]
 

@@ -1,4 +1,4 @@
-"""The way through a recording is openai/whisper's: same tokens, same numbers, same times of words."""
+"""Sequential decoding is openai/whisper's: same tokens, same numbers, same times of words."""
 
 from copy import copy
 from dataclasses import replace
@@ -48,7 +48,7 @@ def sound(request: pytest.FixtureRequest, samples: Path) -> Samples:
 
 
 def both(decoder: Decoder, theirs: Any, sound: Samples, options: Options) -> tuple[list[Any], list[Any]]:
-    """What either writes down: segments, theirs without those that they emptied."""
+    """The segments of both; theirs without the ones that they have emptied."""
     found = theirs.transcribe(
         sound,
         language="en",
@@ -83,7 +83,7 @@ def test_segments_agree(changes: dict[str, Any], decoder: Decoder, theirs: Any, 
         assert (found.text, found.seek) == (segment["text"], segment["seek"])
         for name in ("avg_logprob", "compression_ratio", "no_speech_prob", "temperature"):
             assert getattr(found, name) == pytest.approx(segment[name], rel=1e-3, abs=1e-5), name
-        # They let a window's only segment begin with the window; ours begins where the decoder says.
+        # Theirs starts a window's only segment with the window; ours starts at the decoder's timestamp.
         times = [token for token in found.tokens if token >= decoder.vocabulary.first_timestamp]
         if len(times) > 1:
             length = len(sound) / SAMPLE_RATE
@@ -94,7 +94,7 @@ def test_segments_agree(changes: dict[str, Any], decoder: Decoder, theirs: Any, 
 
 @pytest.mark.parametrize("condition", [False, True], ids=["alone", "on previous text"])
 def test_words_agree(condition: bool, decoder: Decoder, theirs: Any, sound: Samples) -> None:
-    """Which words, when each is said, how sure it is, and how that moves segments and windows."""
+    """The words, their times and probabilities, and the resulting times of segments and windows."""
     options = replace(GREEDY, word_timestamps=True, condition_on_previous_text=condition)
     ours, wanted = both(decoder, theirs, sound, options)
     assert [segment.tokens for segment in ours] == [segment["tokens"] for segment in wanted]
@@ -156,7 +156,7 @@ def test_only_heads_that_are_there_are_watched(
 def test_words_agree_where_only_the_teachers_heads_are_named(
     decoder: Decoder, checkpoint_folder: Path, samples: Path
 ) -> None:
-    """openai/whisper takes the later half if it knows of none."""
+    """openai/whisper uses the later half of the heads if none are named."""
     later = with_heads(decoder, [(1, head) for head in range(4)])
     theirs = reference.load(checkpoint_folder, later.vocabulary)
     sound = audiofile.decode(samples / "short.flac").samples
@@ -172,7 +172,7 @@ def test_words_agree_where_only_the_teachers_heads_are_named(
 def test_a_head_that_is_not_watched_is_an_error(
     heads: list[tuple[int, int]], decoder: Decoder, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not taken for a picture of the sound."""
+    """Its missing scores are not used as attention."""
     monkeypatch.setattr(alignment, "alignment_heads", lambda *_: heads)
     worded = replace(decoder, options=replace(GREEDY, word_timestamps=True))
     with pytest.raises((IndexError, RuntimeError)):
@@ -199,7 +199,7 @@ def test_attention_agrees(theirs: Any) -> None:
     timing = whisper.timing
     sizes = [(12, 90), (20, 150), (7, 4), (9, 3), (8, 2), (20, 1)]
     matches = torch.randn(6, len(sizes), 20, 150)
-    # Where no token looks nothing deviates, and there is no number.
+    # Where no token attends, the deviation is 0 and the result NaN.
     matches[:, 0, :, 40] = matches[:, 1, :, 40:50] = -torch.inf
     found = warping.attention(list(matches), sizes)
     for row, (tokens, positions) in enumerate(sizes):
@@ -210,7 +210,7 @@ def test_attention_agrees(theirs: Any) -> None:
 
 
 def test_the_best_of_several_samples(decoder: Decoder, samples: Path) -> None:
-    """At a temperature the samples differ, the most probable one is taken, and a seed repeats it."""
+    """At a temperature above 0 samples differ, the most probable is chosen, and a seed reproduces it."""
     from preheat.audio.vad import Span  # noqa: PLC0415  only here
     from preheat.model import batched  # noqa: PLC0415  only here
 
@@ -229,6 +229,6 @@ def test_the_best_of_several_samples(decoder: Decoder, samples: Path) -> None:
     for window in range(2):
         mean = sum(single[window].avg_logprob for single in singles) / len(singles)
         assert first[window].avg_logprob > mean
-    # Nearly no temperature at all is no temperature.
+    # A temperature near 0 gives the same as 0.
     (cold, _), (greedy, _) = many.decode_once(features, prompt, 1e-4), many.decode_once(features, prompt)
     assert cold.tokens == greedy.tokens

@@ -1,4 +1,4 @@
-"""precision.py: the dtype that a machine is fastest in."""
+"""precision.py: the fastest dtype on a machine."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""times.py: times in order, not empty, within the recording, and else as they were."""
+"""times.py: times in order, of non-zero length, within the recording, and otherwise unchanged."""
 
 from itertools import chain, pairwise
 

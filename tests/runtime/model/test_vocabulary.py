@@ -59,7 +59,7 @@ def test_a_missing_special_token_is_named(name: str) -> None:
 
 
 def test_older_and_smaller_vocabularies() -> None:
-    """<|nocaptions|> came before <|nospeech|>; some checkpoints do without what is not always needed."""
+    """<|nocaptions|> was the older name of <|nospeech|>; some checkpoints lack optional tokens."""
     older = Vocabulary(FACTS | {"tokens": FACTS["tokens"].replace("<|nospeech|>", "<|nocaptions|>")})
     assert older.no_speech == Vocabulary(FACTS).no_speech
     smaller = Vocabulary(without("<|translate|>", "<|startofprev|>", "<|nospeech|>", "<|startoflm|>"))
@@ -92,7 +92,7 @@ def test_without_a_word_about_it_languages_tell() -> None:
 
 
 def test_text_before_a_prompt(vocabulary: Vocabulary) -> None:
-    """It takes half of the positions at most, with the token that announces it; the newest text stays."""
+    """It takes at most half of the positions, including <|startofprev|>; the newest text is kept."""
     before = vocabulary.start_of_previous
     assert vocabulary.previous([], 448) == []
     assert vocabulary.previous([1, 2, 3], 448) == [before, 1, 2, 3]
@@ -119,7 +119,7 @@ def test_text_is_what_is_said(vocabulary: Vocabulary) -> None:
 
 
 def test_what_is_suppressed() -> None:
-    """The checkpoint's lists, what only prompts say; nothing that the tokenizer does not know."""
+    """The checkpoint's lists, and tokens for prompts only; none that the tokenizer does not know."""
     vocabulary = Vocabulary(generation(suppress_tokens=[3, 99_999], begin_suppress_tokens=[5, 99_999]))
     assert 3 in vocabulary.suppressed and vocabulary.begin_suppressed == [5]
     assert vocabulary.suppressed == sorted(set(vocabulary.suppressed))
@@ -137,7 +137,7 @@ def test_alignment_heads(vocabulary: Vocabulary) -> None:
 
 
 def tokens(vocabulary: Vocabulary, text: str) -> list[int]:
-    """What somebody who says this text would be heard as: a special token's name is text, too."""
+    """The tokens of this text; the name of a special token is text, too."""
     vocabulary.tokenizer.encode_special_tokens = True
     return list(vocabulary.tokenizer.encode(text, add_special_tokens=False).ids)
 
@@ -207,7 +207,7 @@ def test_words_are_those_of_openai_whisper(text: str, language: str, vocabulary:
 
 @settings(deadline=None)
 @given(
-    # Of the sign of bytes that are no text openai/whisper makes an IndexError; for ours see above.
+    # U+FFFD makes openai/whisper raise an IndexError; ours is tested above.
     text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd"), max_size=30),
     language=st.sampled_from(["en", "zh"]),
 )
@@ -229,7 +229,7 @@ def test_an_initial_prompt_is_what_the_tokenizer_makes_of_it(text: str) -> None:
 @settings(deadline=None)
 @given(pieces=st.lists(st.integers(0, 420), max_size=12), language=st.sampled_from(["en", "zh"]))
 def test_no_token_is_lost_from_words(pieces: list[int], language: str) -> None:
-    """Not even of what is no text at all: a model may say half a character, and go on."""
+    """Not even tokens that are not valid text: a model may write half a character, and go on."""
     vocabulary = Vocabulary(FACTS)
     words = vocabulary.words(pieces, language)
     assert list(chain.from_iterable(piece for _, piece in words)) == pieces
@@ -237,7 +237,7 @@ def test_no_token_is_lost_from_words(pieces: list[int], language: str) -> None:
 
 
 def test_half_a_character(vocabulary: Vocabulary) -> None:
-    """In the middle openai/whisper takes all that follows for one word, or loses it; at the end it fails."""
+    """In the middle, openai/whisper makes the rest one word, or loses it; at the end it raises."""
     half = tokens(vocabulary, "日")[:2]
     alpha, nine = (tokens(vocabulary, text) for text in (" alpha", " nine"))
     assert vocabulary.words([*alpha, *half], "en") == [(" alpha\ufffd", [*alpha, *half])]
@@ -249,7 +249,7 @@ def test_half_a_character(vocabulary: Vocabulary) -> None:
 @settings(deadline=None)
 @given(pieces=st.lists(st.integers(0, 256) | st.integers(0, 420), max_size=12))
 def test_text_is_what_the_tokenizer_decodes(pieces: list[int]) -> None:
-    """Of any tokens, whole characters or not: the small vocabulary's first 257 are all bytes, but one."""
+    """For any tokens, complete characters or not: the first 257 include a token for each byte."""
     vocabulary = Vocabulary(FACTS)
     wanted = vocabulary.tokenizer.decode([piece for piece in pieces if piece < vocabulary.end])
     assert vocabulary.text(pieces) == wanted

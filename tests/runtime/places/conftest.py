@@ -1,4 +1,4 @@
-"""S3 for the tests: moto's server, and between it and the command a proxy that fails as networks do."""
+"""S3 for the tests: moto's server, behind a proxy that can fail as networks do."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -49,7 +49,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def proxy(server: str) -> Iterator[Proxy]:
-    """What the command talks to: the server, through a proxy that does nothing, unless a test wants it to."""
+    """The server's proxy, which the command uses; it passes everything on unless a test sets `trouble`."""
     with Proxy(server) as proxy:
         yield proxy
 

@@ -1,4 +1,4 @@
-"""A proxy before a server of HTTP that is slow, throttles or breaks off, as a test wants it."""
+"""A proxy for an HTTP server that delays, throttles or breaks connections, as a test requires."""
 
 import time
 from collections.abc import Callable
@@ -19,12 +19,12 @@ class Trouble:
     wait: float = 0.0  # s, before it is answered
     status: int = 0  # answered in place of the server
     body: bytes = SLOW_DOWN
-    keep: float = 1.0  # of the answer's body; then the connection ends
+    keep: float = 1.0  # part of the answer's body to send before the connection is closed
 
 
 @dataclass
 class Proxy:
-    """The proxy, as a context; `trouble` says of each request, by method and path, what happens to it."""
+    """The proxy, a context manager; `trouble` decides by method and path what happens to a request."""
 
     server: str
     trouble: Callable[[str, str, dict[str, str]], Trouble | None] = lambda *_: None

@@ -123,7 +123,7 @@ def test_a_leading_dash(main: Run, samples: Path, tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("name", ["short.flac", "noise.flac"])
 def test_standard_input(name: str, run: Run, samples: Path, tmp_path: Path) -> None:
-    """From a pipe, which can be read once and not be searched."""
+    """From a pipe, which can be read only once and not seek."""
     wanted = run("--quiet", samples / name).stdout
     with subprocess.Popen(["cat", samples / name], stdout=subprocess.PIPE) as cat:
         done = run("--quiet", "-", stdin=cat.stdout)
@@ -138,7 +138,7 @@ def test_standard_input(name: str, run: Run, samples: Path, tmp_path: Path) -> N
 
 
 class Site(BaseHTTPRequestHandler):
-    """A web server with a recording, and with what else servers do."""
+    """A web server with a recording, and with typical misbehaviour."""
 
     content = b""
 
@@ -238,7 +238,7 @@ print(*sorted({"boto3", "botocore", "httpx2", "rich", "s3transfer"} & set(sys.mo
 
 
 def test_what_is_not_asked_for_is_not_imported(baked: Path, samples: Path, tmp_path: Path) -> None:
-    """Nor does a folder for results bring it in; what is asked for comes."""
+    """A folder for results does not import boto3 either; S3 and the web import what they need."""
     for arguments, wanted in (
         (["-o", str(tmp_path), "--skip_existing", str(samples)], ""),
         (["http://127.0.0.1:1/a.wav"], "httpx2"),

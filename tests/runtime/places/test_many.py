@@ -1,4 +1,4 @@
-"""Many recordings: what is told of them, and how a run ends before its time."""
+"""Many recordings: the messages about them, and interrupted runs."""
 
 import fcntl
 import json
@@ -26,7 +26,7 @@ from tests.runtime.places.proxy import Proxy, Trouble
 
 @pytest.fixture
 def several(samples: Path, tmp_path: Path) -> list[Path]:
-    """Recordings: one as it should be, one cut short, one that is none."""
+    """Recordings: one good, one truncated, one that is not a recording."""
     folder = tmp_path / "in"
     folder.mkdir()
     whole = (samples / "short.flac").read_bytes()
@@ -75,7 +75,7 @@ def test_a_summary_that_cannot_be_written(main: Run, samples: Path, tmp_path: Pa
 
 
 def test_lines_for_machines(main: Run, several: list[Path], tmp_path: Path) -> None:
-    """Each line is an object; those on a recording say what became of it."""
+    """Each line is a JSON object; those about a recording have its outcome."""
     done = main("--log_format", "json", "-o", tmp_path / "out", *several)
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert all({"time", "level", "message"} <= line.keys() for line in lines)
@@ -88,7 +88,7 @@ def test_lines_for_machines(main: Run, several: list[Path], tmp_path: Path) -> N
     assert about["a.flac"]["words"] == len((tmp_path / "out/a.txt").read_text().split())
     assert lines[-1]["done"] == 1 and lines[-1]["seconds"] > 8
     assert "\n" not in main("--log_format", "json", "/none\n.wav").stderr.strip()
-    assert main("--quiet", "/none.wav").stderr.startswith("transcribe: /none.wav: ")  # it does not stay so
+    assert main("--quiet", "/none.wav").stderr.startswith("transcribe: /none.wav: ")  # not JSON for ever
 
 
 def test_a_line_a_recording_off_a_terminal(main: Run, several: list[Path]) -> None:
@@ -106,7 +106,7 @@ def on_terminal(*arguments: str | Path, baked: Path, folder: Path) -> tuple[int,
     environment, said = os.environ | {"TERM": "xterm"}, []
 
     def read() -> None:
-        with suppress(OSError):  # what the end of a terminal looks like
+        with suppress(OSError):  # EIO: the other end of the terminal is closed
             while content := os.read(ours, 65536):
                 said.append(content)
 
@@ -121,7 +121,7 @@ def on_terminal(*arguments: str | Path, baked: Path, folder: Path) -> tuple[int,
 
 
 def test_a_bar_and_a_table_on_a_terminal(baked: Path, several: list[Path], tmp_path: Path) -> None:
-    """For several recordings; not if nothing is to be told."""
+    """For several recordings; not with --quiet."""
     odd = "[bold]a\x1b[2J.flac"
     folder = several[0].rename(several[0].with_name(odd)).parent
     code, said = on_terminal("-o", "out", odd, "b.flac", "c.flac", baked=baked, folder=folder)
@@ -139,7 +139,7 @@ INTERRUPTS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 @pytest.mark.parametrize("number", INTERRUPTS)
 def test_interrupted(number: signal.Signals, baked: Path, samples: Path, tmp_path: Path) -> None:
-    """What is done is there, whole; the rest is named, and done by the next run."""
+    """Finished results are complete; the other recordings are named, and done by the next run."""
     folder = tmp_path / "in"
     folder.mkdir()
     for name in "abcdefgh":
@@ -177,7 +177,7 @@ def test_interrupted(number: signal.Signals, baked: Path, samples: Path, tmp_pat
 
 
 def test_interrupted_while_writing(baked: Path, bucket: Bucket, proxy: Proxy, samples: Path) -> None:
-    """It is written to its end; a second signal ends the run at once."""
+    """The write is completed; a second signal ends the run at once."""
     proxy.trouble = lambda method, *_: Trouble(wait=4) if method == "PUT" else None
     command: list[str | Path] = [
         sys.executable,
@@ -208,7 +208,7 @@ def test_interrupted_while_writing(baked: Path, bucket: Bucket, proxy: Proxy, sa
 
 
 def test_a_journal_with_a_line_cut_short(tmp_path: Path) -> None:
-    """It counts for nothing, and the next line does."""
+    """It is ignored, but not the next line."""
     path = tmp_path / "journal"
     facts = {"stem": "a", "digest": "1", "formats": ["txt"], "complete": True}
     Journal(path).add(facts)

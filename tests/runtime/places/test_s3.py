@@ -35,7 +35,7 @@ def texts(folder: Path) -> dict[str, str]:
 
 
 def test_all_formats_in_both_places(run: Run, bucket: Bucket, samples: Path, tmp_path: Path) -> None:
-    """A process of its own finds bucket and credentials where all of AWS's tools do."""
+    """A separate process finds endpoint and credentials in the usual places of AWS's tools."""
     out, folder = tmp_path / "out", tmp_path / "in"
     sound = audiofile.decode(samples / "short.flac").samples
     for name in ("short.wav", "phone/call.m4a", "phone/film.mp4"):
@@ -51,7 +51,7 @@ def test_all_formats_in_both_places(run: Run, bucket: Bucket, samples: Path, tmp
 
 
 def test_formats_are_written_side_by_side(main: Run, bucket: Bucket, proxy: Proxy, samples: Path) -> None:
-    """All but the JSON, so that a slow network costs its time twice, and not five times."""
+    """All but the JSON, so that a slow network delays twice, not five times."""
     proxy.trouble = lambda method, *_: Trouble(wait=0.5) if method == "PUT" else None
     assert main("-f", "all", "-o", "s3://recordings", samples / "short.flac").returncode == 0
     assert proxy.most == 4
@@ -81,7 +81,7 @@ def test_a_recording_and_a_prefix(
 def test_the_json_is_there_and_last(
     main: Run, bucket: Bucket, proxy: Proxy, samples: Path, tmp_path: Path
 ) -> None:
-    """Asked for or not, in S3; with what it was made of."""
+    """In S3 even if not asked for, with metadata on what it was made from."""
     done = main("--quiet", "-o", tmp_path, "-o", "s3://recordings/a/b/", samples / "short.flac")
     assert (done.returncode, done.stderr) == (0, "")
     puts = [path for method, path, _ in proxy.requests if method == "PUT"]
@@ -96,7 +96,7 @@ def test_the_json_is_there_and_last(
 def test_skipping_what_is_there(  # noqa: PLR0913, PLR0917  fixtures, mostly
     place: str, main: Run, bucket: Bucket, samples: Path, tmp_path: Path, home: Path
 ) -> None:
-    """Not if the recording, the model, an option or the formats have changed, or it was cut short."""
+    """Not if the recording, the model, an option or the formats have changed, or the result is incomplete."""
     options = ["--home", str(home)]
     options += ["-o", str(tmp_path / "out")] if place != "bucket" else []
     options += ["-o", "s3://recordings/out"] if place != "folder" else []
@@ -128,7 +128,7 @@ def test_skipping_what_is_there(  # noqa: PLR0913, PLR0917  fixtures, mostly
         assert doing("--skip_existing", "-f", "txt,srt", "--language", "en") == ["b.flac"]
         assert "out/b.json" in bucket.contents()
     recording.write_bytes(recording.read_bytes()[:80_000])
-    for _ in range(2):  # what is cut short is not done, however often
+    for _ in range(2):  # a truncated recording is never done
         done = main("--skip_existing", "--language", "en", "-f", "txt,srt", *options, recording, other)
         assert done.returncode == 1 and "is cut short after" in errors(done)[0]
         assert f"{other}: is done already" in done.stderr
@@ -147,13 +147,13 @@ def test_everything_is_there(main: Run, bucket: Bucket, samples: Path, tmp_path:
         f"transcribe: {samples}/short.flac: its results are in s3://recordings/ already; name another -o, "
         "or --if_exists replace"
     ]
-    bucket.put("short.json", b"{}")  # somebody else's, of which nothing is known
+    bucket.put("short.json", b"{}")  # from another program, without our metadata
     assert "is done already" in main("--skip_existing", *arguments).stderr
 
 
 @pytest.mark.parametrize("way", ["skip", "fail", "replace"])
 def test_somebody_else_was_faster(way: str, main: Run, bucket: Bucket, proxy: Proxy, samples: Path) -> None:
-    """His JSON stays, but where it is to be replaced."""
+    """The other writer's JSON stays, unless results are to be replaced."""
 
     def meanwhile(method: str, path: str, _: dict[str, str]) -> None:
         if method == "PUT" and path.endswith(".txt"):
@@ -171,7 +171,7 @@ def test_somebody_else_was_faster(way: str, main: Run, bucket: Bucket, proxy: Pr
 def test_one_place_fails_and_the_other_gets_it(
     main: Run, bucket: Bucket, proxy: Proxy, samples: Path, tmp_path: Path
 ) -> None:
-    """And what failed in S3 has no JSON that would say that it is done."""
+    """And the failed place, S3, has no JSON, which would mark it as done."""
     proxy.trouble = lambda method, path, _: (
         Trouble(status=403, body=b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>")
         if method == "PUT" and path.endswith(".txt")
@@ -188,7 +188,7 @@ def test_one_place_fails_and_the_other_gets_it(
 
 
 def test_names_that_are_no_keys(main: Run, bucket: Bucket, samples: Path, tmp_path: Path) -> None:
-    """They fail before the work, and alone; what S3 takes, it gets as it is."""
+    """They fail early, and alone; any name that S3 accepts is used unchanged."""
     long = tmp_path / ("d" * 200) / ("e" * 200) / ("f" * 200)
     names = [
         "caf\udce9.flac",

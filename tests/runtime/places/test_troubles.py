@@ -1,4 +1,4 @@
-"""S3 as it is on a bad day: each usual mistake has its cure named; what passes by is waited for."""
+"""S3 on a bad day: for each common mistake the message names the cure; transient errors are retried."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ from tests.runtime.console import Run, errors
 from tests.runtime.places.conftest import Bucket
 from tests.runtime.places.proxy import Proxy, Trouble
 
-# What AWS answers, to a request with a body; without one it is the status alone.
+# AWS's error answers with a body; answers to HEAD have only the status.
 ANSWERS = {
     "AccessDenied": (403, "access is denied; ask for s3:GetObject, s3:PutObject and s3:ListBucket"),
     "InvalidAccessKeyId": (403, "AWS does not know the access key; log in or set AWS_PROFILE"),
@@ -47,14 +47,14 @@ def refusal(code: str, status: int) -> Trouble:
 
 @pytest.mark.parametrize("code", ANSWERS)
 def test_what_s3_refuses(code: str, main: Run, bucket: Bucket, proxy: Proxy, samples: Path) -> None:
-    """Whatever the key: wrong usage, before anything is loaded. One object: that alone fails."""
+    """An error for every key is wrong usage, before anything is loaded; one for an object fails only it."""
     bucket.put("a.flac", b"recording")
     status, cure = ANSWERS[code]
     proxy.trouble = lambda *_: refusal(code, status)
     done = main("s3://recordings/a.flac", samples / "short.flac")
     (line,) = [line for line in errors(done) if "short.flac" not in line]
     assert line.startswith(f"transcribe: s3://recordings/a.flac: {cure}")
-    alone = code == "AccessDenied"  # who may not list may still read
+    alone = code == "AccessDenied"  # without permission to list, one may still read
     assert done.returncode == (1 if alone else 2)
     assert ("zero" in done.stdout) == alone
     proxy.trouble = lambda _, path, __: (
@@ -102,7 +102,7 @@ SETTINGS: dict[str, tuple[dict[str, str | None], str]] = {
 def test_wrong_settings(
     case: str, main: Run, bucket: Bucket, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of inputs and of outputs; wrong usage, in one line, before anything is loaded."""
+    """For inputs and outputs: wrong usage, in one line, before anything is loaded."""
     del bucket
     settings, cure = SETTINGS[case]
     for name, value in settings.items():
@@ -120,7 +120,7 @@ def test_wrong_settings(
 
 
 def test_every_class_is_one_of_theirs() -> None:
-    """What is said of an error would never be, if its name were wrong."""
+    """With a wrong class name, an error's message would never be used."""
     for name in CLASSES:
         kind = getattr(botocore.exceptions, name, None) or getattr(s3transfer.exceptions, name)
         assert issubclass(kind, Exception)
@@ -128,7 +128,7 @@ def test_every_class_is_one_of_theirs() -> None:
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """A recording of several ranges: noise of 20 MB, and nobody speaks."""
+    """A recording of several ranges: 20 MB of noise without speech."""
     noise = np.random.default_rng(0).normal(0, 1e-3, 330 * SAMPLE_RATE)
     soundfile.write(tmp_path / "large.wav", noise, SAMPLE_RATE, subtype="FLOAT")
     return tmp_path / "large.wav"
@@ -165,7 +165,7 @@ def test_it_changes_meanwhile(bucket: Bucket, proxy: Proxy, large: Path) -> None
 
 
 def test_it_goes_away_meanwhile(main: Run, bucket: Bucket, proxy: Proxy, samples: Path) -> None:
-    """It was there at the first glance, and is not when its turn comes."""
+    """It exists at the first check, but no longer when its turn comes."""
     bucket.put("a.flac", b"recording")
 
     def go(method: str, *_: object) -> None:
@@ -184,7 +184,7 @@ def test_it_goes_away_meanwhile(main: Run, bucket: Bucket, proxy: Proxy, samples
 def test_throttled_and_broken(  # noqa: PLR0913, PLR0917  fixtures
     main: Run, bucket: Bucket, proxy: Proxy, samples: Path, large: Path, tmp_path: Path
 ) -> None:
-    """Each request is refused once, then broken off once; what comes and what is written is whole."""
+    """Each request is refused once, then cut off once; what is read and written is complete."""
     bucket.put("in/large.wav", large.read_bytes())
     bucket.put("in/short.flac", (samples / "short.flac").read_bytes())
     seen: Counter[str] = Counter()
@@ -224,7 +224,7 @@ def test_broken_for_good(bucket: Bucket, proxy: Proxy, monkeypatch: pytest.Monke
 
 
 def test_fetched_while_others_are_done(main: Run, bucket: Bucket, proxy: Proxy, samples: Path) -> None:
-    """Several ahead, so that a slow network costs its time once."""
+    """Several ahead, so that a slow network delays only once."""
     for name in "abcd":
         bucket.put(f"in/{name}.flac", (samples / "short.flac").read_bytes())
     proxy.trouble = lambda method, path, _: (
@@ -236,7 +236,7 @@ def test_fetched_while_others_are_done(main: Run, bucket: Bucket, proxy: Proxy, 
 
 
 def test_no_room_for_it(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it is fetched to, which is not where it is written to."""
+    """In the temporary folder that it is fetched to, not where results go."""
     bucket.put("a", b"recording" * 10_000)
 
     def full(where: s3.Location, file: object) -> None:

@@ -1,4 +1,4 @@
-"""state.py bake: whole or not at all, whatever happens; what it says of a checkpoint it cannot read."""
+"""state.py bake: it writes all or nothing, whatever happens, and says why it cannot read a checkpoint."""
 
 import hashlib
 import json
@@ -71,7 +71,7 @@ def test_a_bake_that_fails_leaves_the_old_file(
     done = bake(output, baked / "model" / NAME, before=trouble)
     assert done.returncode == status
     assert output.read_text() == "old"
-    if status != -signal.SIGKILL:  # nobody is left to clean up after that one
+    if status != -signal.SIGKILL:  # SIGKILL leaves no chance to clean up
         assert list(tmp_path.iterdir()) == [output]
         assert words in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr
@@ -101,7 +101,7 @@ def test_a_bake_to_nowhere_fails_before_the_work(baked: Path, tmp_path: Path) ->
 
 
 def in_a_fork(work: Callable[[], object]) -> int:
-    """What wait(2) says of a child that does the work; much cheaper than to import torch in a new process."""
+    """The wait status of a forked child that does the work; much cheaper than importing torch again."""
     child = os.fork()
     if child == 0:
         try:
@@ -113,7 +113,7 @@ def in_a_fork(work: Callable[[], object]) -> int:
 
 
 class Killer:
-    """Kills its process at a certain one of the points at which it is asked."""
+    """Kills its process at the n-th of the points that it adds to functions."""
 
     def __init__(self, point: int) -> None:
         self.left = point
@@ -149,7 +149,7 @@ class Killer:
 
 
 def test_a_bake_killed_anywhere_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
-    """And what it leaves beside it, the next one removes."""
+    """And the next bake removes its temporary file."""
     new = tmp_path / "new"
     packed = handmade.small(new)
     folder = tmp_path / "state"
@@ -184,7 +184,7 @@ def test_a_bake_killed_anywhere_leaves_the_old_file_or_the_new(tmp_path: Path) -
 
 
 def test_a_living_writer_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the last moment."""
+    """Until just before it finishes."""
     output = tmp_path / "a"
     other = tmp_path / f"{storage.prefix(tmp_path / 'a.b')}123.tmp"
     other.touch()
@@ -216,7 +216,7 @@ def test_bake_needs_no_home_and_no_rights(baked: Path) -> None:
         for writable in (output, temporary):
             writable.mkdir()
             shutil.chown(writable, "nobody")
-        # And so may be the folder above this checkout: what is run is mounted where anybody may enter.
+        # So may be the folders above this checkout: mount what is run where any user may enter.
         mounts = []
         for source in (Path(sys.prefix), RUNTIME):
             (folder / source.name).mkdir()

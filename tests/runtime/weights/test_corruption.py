@@ -1,7 +1,7 @@
-"""A thousand random damages: each is found, or does no harm.
+"""A thousand kinds of random damage: each is detected, or harmless.
 
-What is loaded from a damaged file is what was written, or there is a StateError: never other tensors, another
-exception, a crash, or memory taken on a header's word.
+Loading a damaged file gives the original tensors or a StateError: never other tensors, another exception, a
+crash, or an allocation of a size that only the header claims.
 """
 
 import json
@@ -22,7 +22,7 @@ from preheat.weights.readahead import ReadAhead
 from tests.runtime import handmade
 from tests.runtime.handmade import SMALL_CHUNK, header_of, same, with_header
 
-ROOM = 2 << 30  # bytes of address space left to the tests; what headers lie about is more
+ROOM = 2 << 30  # bytes of address space left to the tests; less than false headers claim
 
 
 def examples(number: int) -> settings:
@@ -32,7 +32,7 @@ def examples(number: int) -> settings:
 
 @pytest.fixture(scope="module", autouse=True)
 def limits() -> Iterator[None]:
-    """Small chunks, so that a small file has several, and an end to what can be allocated."""
+    """Small chunks, so that a small file has several; and a limit of address space."""
     old = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     with pytest.MonkeyPatch.context() as patch:
@@ -53,10 +53,10 @@ class Case:
         self.start = len(self.content) - len(self.data)
 
     def judge(self, content: bytes, *, signed: bool = False) -> None:
-        """Fail unless the damage is found or does no harm.
+        """Fail unless the damage is detected or harmless.
 
-        It may do no harm in one way only: `signed`, the header has a right digest. Then it may say other
-        things, as a file of another program would, but of the very same tensors.
+        With `signed` (the header has a correct digest) the metadata may differ, as in a file of another
+        program, but not the tensors.
         """
         self.scratch.write_bytes(content)
         for load, device in ((state.load, "cpu"), (streamed, "cuda")):
@@ -73,7 +73,7 @@ class Case:
 
 
 def streamed(reading: ReadAhead) -> Packed:
-    """As state.load does for a GPU."""
+    """Load as state.load does for a GPU."""
     data = transfer.to_device(reading, "cpu", threads=2)
     return state.views(data, reading.header().entries), reading.header().metadata
 
@@ -136,7 +136,7 @@ def test_flipped_bits_of_a_real_file(draw: st.DataObject, real: Case) -> None:
 @examples(150)
 @given(draw=st.data())
 def test_cut_or_longer(draw: st.DataObject, small: Case) -> None:
-    """At any length, with and without something else in place of what is lost."""
+    """Cut at any length, with and without other bytes in place of the rest."""
     length = draw.draw(st.integers(0, len(small.content)) | st.just(len(small.content)))
     tail = draw.draw(st.binary(max_size=20) | st.sampled_from([b"", bytes(len(small.content) - length)]))
     small.judge(small.content[:length] + tail)
@@ -170,7 +170,7 @@ JSON = st.recursive(
 @examples(250)
 @given(draw=st.data(), sign=st.booleans())
 def test_an_edited_header(draw: st.DataObject, sign: bool, small: Case) -> None:
-    """An entry, a field of one, a text of the metadata: other, gone or new; with and without a new digest."""
+    """An entry, one of its fields or a metadata string changed, removed or added; also with a new digest."""
     header: Any = deepcopy(small.header)
     place = header
     if draw.draw(st.booleans()):
@@ -201,9 +201,9 @@ def test_an_edited_header(draw: st.DataObject, sign: bool, small: Case) -> None:
 @examples(100)
 @given(draw=st.data())
 def test_a_huge_claim(draw: st.DataObject, small: Case) -> None:
-    """Dimensions that agree with all entries, and a right digest, of more than any machine has."""
+    """Consistent dimensions and entries with a correct digest, but larger than any machine's memory."""
     huge = st.integers(1 << 24, 1 << 70) | st.sampled_from([1 << 32, (1 << 31) - 1, 1 << 63])
-    # The numbers of layers would make as many entries; they are changed alone.
+    # A number of layers is changed without the entries, of which there would be as many.
     names = sorted(set(vars(handmade.DIMENSIONS)) - {"encoder_attention_heads", "decoder_attention_heads"})
     name = draw.draw(st.sampled_from(names))
     dims = Dimensions(**vars(handmade.DIMENSIONS) | {name: draw.draw(huge)})

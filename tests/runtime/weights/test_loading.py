@@ -1,4 +1,4 @@
-"""loading.py as the user of transcribe.py meets it: which model, by which way, and what if it cannot be."""
+"""loading.py from the command line: which model, by which strategy, and errors."""
 
 import errno
 import json
@@ -34,7 +34,7 @@ def test_no_gpu(main: Run, silence: Path) -> None:
 
 
 def test_standard_loading_says_nothing_else(main: Run, samples: Path) -> None:
-    """Not even at the end, when what transformers imported is taken down: the last line is the report."""
+    """Not even at exit, when transformers' imports are torn down: the last line is the report."""
     done = main("--timings=json", "--quiet", "--load", "standard", samples / "short.flac")
     (line,) = done.stderr.splitlines()
     assert json.loads(line)["strategy"] == "standard"
@@ -63,7 +63,7 @@ TROUBLES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("kind", TROUBLES)
 def test_a_bad_state_file_is_a_warning(kind: str, home: Path, main: Run, samples: Path) -> None:
-    """The same words come by standard loading; --load state would rather fail."""
+    """Standard loading gives the same words; --load state fails instead."""
     wanted = main("--quiet", samples / "short.flac").stdout
     path = home / f"state/{NAME}.safetensors"
     trouble, words = TROUBLES[kind]
@@ -91,7 +91,7 @@ def test_a_bad_state_file_is_a_warning(kind: str, home: Path, main: Run, samples
 def test_a_state_file_with_poor_metadata_is_a_warning(  # noqa: PLR0913, PLR0917  fixtures, mostly
     name: str, text: str, words: str, home: Path, main: Run, samples: Path
 ) -> None:
-    """Its digest is right: it is as another program has written it."""
+    """Its digest is correct, as if another program had written it."""
     path = home / f"state/{NAME}.safetensors"
     header, data = header_of(path.read_bytes())
     header["__metadata__"][name] = text
@@ -118,7 +118,7 @@ def test_a_state_file_with_poor_metadata_is_a_warning(  # noqa: PLR0913, PLR0917
 def test_what_torch_cannot_load(
     error: Exception, main: Run, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One way after the other is tried; without any there is no usable model."""
+    """Each strategy is tried; if all fail, there is no usable model."""
 
     def fail(*_: object) -> None:
         raise error
@@ -152,7 +152,7 @@ SHORT = {
 def test_a_want_of_memory_is_not_the_checkpoint(
     kind: str, wrapped: bool, main: Run, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody should fetch the model again for it, whatever transformers makes of it."""
+    """The message must not say to fetch the model again, whatever error transformers raises."""
 
     def fail(*_: object, **settings: object) -> None:
         if wrapped:
@@ -174,7 +174,7 @@ def test_a_want_of_memory_is_not_the_checkpoint(
 
 @pytest.mark.parametrize("size", [70, 260, 400, 600])
 def test_too_little_memory_to_import(size: int, run: Run, samples: Path) -> None:
-    """One line, wherever it ends; nothing of C++ that a thread was still in the middle of."""
+    """One line, wherever memory runs out; no message of a C++ thread that was still running."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (size << 20, size << 20))
@@ -229,7 +229,7 @@ def test_home_by_the_environment(home: Path, silence: Path, monkeypatch: pytest.
 def test_everything_is_called_once_while_weights_are_read(
     error: Exception, baked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither waits for the other, and what fails there is left to the real calls."""
+    """Neither waits for the other, and errors there are ignored: the real calls report them."""
     called, calls = Event(), []
     load = state.load
 

@@ -1,4 +1,4 @@
-"""A state file read in the background: early, without torch, and never in the way."""
+"""Reading a state file in the background: early, without torch, without blocking the process."""
 
 import ctypes
 import errno
@@ -40,7 +40,7 @@ def damaged(file: Path) -> Path:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_reading_gives_what_the_file_does(device: str, file: Path) -> None:
-    """One that was meant for a GPU as well."""
+    """Also if it was started for a GPU."""
     tensors, metadata = state.load(ReadAhead(file, device))
     wanted, said = state.load(ReadAhead(file))
     assert same(tensors, wanted) and metadata == said
@@ -63,7 +63,7 @@ def test_an_error_waits_for_who_loads(device: str, damaged: Path, tmp_path: Path
 
 
 def test_the_file_never_changes(file: Path) -> None:
-    """Nor does what others read of it, when a tensor does."""
+    """Changing a tensor changes neither the file nor what other readers get."""
     content = file.read_bytes()
     tensors, _ = state.load(ReadAhead(file))
     tensors["decoder.norm.bias"].fill_(1)
@@ -107,7 +107,7 @@ def cold(tmp_path: Path) -> Path:
 
 
 def test_all_is_read_ahead(cold: Path) -> None:
-    """To the last page, whatever the disk's own limit for that is."""
+    """To the last page, whatever the disk's read-ahead limit is."""
     started = ReadAhead(cold, "cuda")
     assert len(started.header().checksums) == 3
     deadline = time.monotonic() + 30
@@ -117,7 +117,7 @@ def test_all_is_read_ahead(cold: Path) -> None:
 
 
 def test_many_read_for_a_cpu_what_is_not_there(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However few can check: a page fault waits for the disk and asks for little."""
+    """Even with few cores: more threads read than check, as page faults wait for the disk and read little."""
     monkeypatch.setattr(readahead, "CHECKERS", 1)
     read, was_read = os.preadv, []
     together = threading.Barrier(3, timeout=30)
@@ -151,7 +151,7 @@ def test_a_disk_that_fails_is_an_error(cold: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_reading_ahead_ends_when_it_is_stopped(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the chunks it is at."""
+    """After the current chunks."""
     monkeypatch.setattr(readahead, "THREADS", 1)
     read, started, go_on = os.preadv, threading.Event(), threading.Event()
     was_read: list[slice] = []
@@ -159,7 +159,7 @@ def test_reading_ahead_ends_when_it_is_stopped(cold: Path, monkeypatch: pytest.M
     def wait(file: int, buffers: list[bytearray], at: int, flags: int = 0) -> int:
         if flags:
             return read(file, buffers, at, flags)
-        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # or the kernel reads further by itself
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # otherwise the kernel reads ahead by itself
         started.set()
         go_on.wait(10)
         count = read(file, buffers, at)
@@ -181,7 +181,7 @@ def test_reading_ahead_ends_when_it_is_stopped(cold: Path, monkeypatch: pytest.M
 def test_what_is_in_the_page_cache_is_not_read_ahead(
     device: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For the CPU, which checks it all at once, only three chunks are looked at."""
+    """For the CPU, where all of it is checked anyway, only three chunks are probed."""
     looks, read = [], os.preadv
 
     def look(file: int, buffers: list[bytearray], at: int, flags: int = 0) -> int:
@@ -197,7 +197,7 @@ def test_what_is_in_the_page_cache_is_not_read_ahead(
 
 
 def test_without_threads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As under a limit of the number of processes."""
+    """For instance under a limit on the number of processes."""
     wanted, _ = state.load(ReadAhead(file))
 
     def fail(_: threading.Thread) -> None:
@@ -231,7 +231,7 @@ print(*sorted({{"torch", "numpy"}} & set(sys.modules)), "done")
 
 
 def test_threads_import_nothing(file: Path, tmp_path: Path) -> None:
-    """Of whatever file: a module that two threads import at once is half there for one of them."""
+    """Whatever the file: if two threads import a module at once, one of them may see it half initialised."""
     (tmp_path / "utf16").write_bytes((4088).to_bytes(8, "little") + "{}".ljust(2044).encode("utf-16-le"))
     (tmp_path / "text").write_text("text" * 2000)
     content = file.read_bytes()
@@ -244,7 +244,7 @@ def test_threads_import_nothing(file: Path, tmp_path: Path) -> None:
     assert done.stdout.split() == ["StateError"] * 10 + ["done"]
 
 
-# The disk does not answer: the threads hang in their reads, or in what stands for them here.
+# The disk does not answer: the threads hang in their reads, for which a stand-in is used.
 STUCK = """
 import os, sys, time
 from preheat.weights import readahead, statefile

@@ -1,4 +1,4 @@
-"""The state file: what is in it, that no damage goes unseen and no lie is believed."""
+"""The state file: its content; damage is detected, and false headers are refused."""
 
 import errno
 import hashlib
@@ -30,7 +30,7 @@ NAME = "whisper-nato"
 
 @pytest.fixture(scope="module")
 def packed(checkpoint_folder: Path) -> checkpoint.Packed:
-    """What standard loading gives."""
+    """The fixture model as standard loading packs it."""
     return checkpoint.pack(checkpoint_folder, torch.float32)
 
 
@@ -170,7 +170,7 @@ def lie(change: Callable[[dict[str, Any], dict[str, str]], object]) -> Callable[
 
 
 def grow(header: dict[str, Any], metadata: dict[str, str]) -> None:
-    """Tensors of an exabyte, consistently."""
+    """Damage: tensors of an exabyte, consistently described."""
     dims = json.loads(metadata["dimensions"]) | {"vocab_size": 1 << 50}
     metadata["dimensions"] = json.dumps(dims)
     header |= statefile.describe(Dimensions(**dims), "float32")
@@ -183,7 +183,7 @@ def redimension(**changes: object) -> Callable[[dict[str, Any], dict[str, str]],
     return change
 
 
-# What the message must say: both sides, where there are two.
+# What the message must contain: found and expected value, where there are both.
 LIES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "version": (lie(lambda h, m: m.update(version="1")), r"'1'.*'2'"),
     "format": (lie(lambda h, m: m.update(format="gguf")), r"gguf.*preheat-state"),
@@ -215,7 +215,7 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
 
 @pytest.mark.parametrize("kind", LIES)
 def test_a_lying_header_is_refused(kind: str, file: Path) -> None:
-    """Even one with the right digest: nothing is allocated or used because it says so."""
+    """Even with a correct digest: nothing is allocated or used because of what it claims."""
     change, message = LIES[kind]
     header, data = header_of(file.read_bytes())
     change(header)
@@ -226,7 +226,7 @@ def test_a_lying_header_is_refused(kind: str, file: Path) -> None:
 
 
 def test_numbers_and_order_are_the_programs_own(file: Path, packed: checkpoint.Packed) -> None:
-    """Of entries that are equal to those it wants, but not the same."""
+    """If the header's entries are equal to the expected ones, but not identical."""
     header, data = header_of(file.read_bytes())
     for name in list(header)[:0:-1]:
         entry = header.pop(name)
@@ -247,7 +247,7 @@ def test_data_must_begin_with_a_page(file: Path) -> None:
 
 
 def test_an_edited_header_is_refused(file: Path) -> None:
-    """The same edit as a new version would be, without a new digest."""
+    """An edit that would be valid with a new digest, but without one."""
     header, data = header_of(file.read_bytes())
     settings = json.loads(header["__metadata__"]["generation"]) | {"max_initial_timestamp_index": 7}
     header["__metadata__"]["generation"] = json.dumps(settings)
@@ -271,7 +271,7 @@ def test_verify_reports_or_fails(file: Path) -> None:
 def test_what_cannot_be_read_is_named(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever meets it: the checks, or the second look at the file, for its digest."""
+    """Wherever the error occurs: in the checks, or in the second read, for the SHA-256."""
 
     def fail(*_: object, **settings: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))

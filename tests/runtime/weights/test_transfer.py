@@ -1,4 +1,4 @@
-"""The way to a GPU, with the CPU in its place; what differs on a GPU is tested where there is one."""
+"""The transfer to a GPU, with the CPU in its place; what differs on a GPU is tested on one."""
 
 import errno
 import os
@@ -22,12 +22,12 @@ from tests.runtime.handmade import SMALL_CHUNK, same
 
 REAL = os.preadv
 CUDA = torch.device("cuda")
-LOOKS = 10  # one look makes the kernel read the page, and now and then sees it come already
+LOOKS = 10  # a probe makes the kernel read the page, and the read may be done before the probe fails
 
 
 @pytest.fixture(autouse=True)
 def chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a small file has several."""
+    """Set a small chunk size, so that a small file has several chunks."""
     monkeypatch.setattr(statefile, "CHUNK", SMALL_CHUNK)
 
 
@@ -39,14 +39,14 @@ def file(tmp_path: Path) -> Path:
 
 
 def load(path: Path, *, threads: int = 2, slots: int = 4, direct: bool | None = None) -> Packed:
-    """As state.load does for a GPU."""
+    """Load as state.load does for a GPU."""
     reading = ReadAhead(path, "cuda")
     data = transfer.to_device(reading, "cpu", threads=threads, slots=slots, direct=direct)
     return state.views(data, reading.header().entries), reading.header().metadata
 
 
 def is_open(path: Path) -> bool:
-    """Whether this process keeps the file open: a thread in the background has ten seconds to close it."""
+    """Whether this process still has the file open after up to ten seconds, as a thread may close it."""
     for _ in range(1000):
         targets = []
         for entry in Path("/proc/self/fd").iterdir():
@@ -65,7 +65,7 @@ def is_direct(file: int) -> bool:
 
 
 def forget(path: Path) -> None:
-    """Drop a file from the page cache; skip the test where files are nowhere else."""
+    """Drop a file from the page cache; skip the test on file systems without a disk, such as tmpfs."""
     with path.open("rb") as opened:
         for _ in range(LOOKS):
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -80,7 +80,7 @@ Read = Callable[..., int]  # as os.preadv
 
 
 def reading_by(read: Read, monkeypatch: pytest.MonkeyPatch, look: Read = REAL) -> None:
-    """Let chunks be read by `read`, and only when they are loaded; `look`s into the page cache have flags."""
+    """Replace os.preadv by `read` for chunks, and by `look` for page cache probes, which pass flags."""
 
     def preadv(file: int, buffers: list[memoryview], at: int, flags: int = 0) -> int:
         return look(file, buffers, at, flags) if flags else read(file, buffers, at)
@@ -106,7 +106,7 @@ def test_the_file_is_odd(file: Path) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 8])
 def test_any_number_of_chunks(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is not full, two, and chunks that end where the file does."""
+    """One partial chunk, two, and a last chunk that is full."""
     monkeypatch.setattr(statefile, "CHUNK", {1: 16 << 20, 2: 272 << 10, 8: SMALL_CHUNK}[size])
     wanted, _ = handmade.small(tmp_path / "file")
     assert len(ReadAhead(tmp_path / "file").header().checksums) == size
@@ -136,7 +136,7 @@ def test_no_descriptor_is_left_open(file: Path) -> None:
 
 def test_past_the_page_cache_what_is_not_in_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ways: list[bool] = []
-    cold: list[bool] = []  # what each look has found
+    cold: list[bool] = []  # the result of each probe
 
     def note(file: int, buffers: list[memoryview], at: int) -> int:
         ways.append(is_direct(file))
@@ -156,7 +156,7 @@ def test_past_the_page_cache_what_is_not_in_it(file: Path, monkeypatch: pytest.M
     assert ways == cold == [False] * 8
     for direct in (None, False):
         reading = ReadAhead(file, "cuda")
-        reading.header()  # the kernel reads on behind it
+        reading.header()  # the kernel also reads ahead after it
         forget(file)
         ways.clear()
         cold.clear()
@@ -167,7 +167,7 @@ def test_past_the_page_cache_what_is_not_in_it(file: Path, monkeypatch: pytest.M
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_who_may_not_write_sees_the_page_cache_too(file: Path) -> None:
-    """Most users may not; mincore(2) would tell them that all is in it."""
+    """Most users may not write to the file; mincore(2) would report to them that all of it is cached."""
     for folder in (file, *file.parents):
         if folder.stat().st_uid == os.geteuid() and folder != Path("/tmp"):  # noqa: S108  it is open to all
             folder.chmod(folder.stat().st_mode | 0o055)
@@ -186,7 +186,7 @@ def test_who_may_not_write_sees_the_page_cache_too(file: Path) -> None:
 
 
 def test_a_file_system_that_cannot_tell(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then it is read the usual way."""
+    """Then it is read through the page cache."""
     forget(file)
 
     def preadv(file: int, buffers: list[memoryview], at: int, flags: int = 0) -> int:
@@ -202,7 +202,7 @@ def test_a_file_system_that_cannot_tell(file: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EFAULT])
 def test_direct_reads_may_be_refused(number: int, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the file is read, or already when it is opened; that of the memory at hand as well."""
+    """On reading or on opening the file; or because of the memory that is read into."""
     wanted, _ = state.load(ReadAhead(file))
     refused = 0
 
@@ -231,7 +231,7 @@ def test_direct_reads_may_be_refused(number: int, file: Path, monkeypatch: pytes
 @pytest.mark.parametrize("direct", [True, False])
 @pytest.mark.parametrize("most", [100, 4096, 10_000, 40_960])
 def test_reads_may_be_short(most: int, direct: bool, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Direct ones are of whole sectors, but those that end within a page."""
+    """Short direct reads end at a sector, but maybe within a page."""
     wanted, _ = state.load(ReadAhead(file))
 
     def read(file: int, buffers: list[memoryview], at: int) -> int:
@@ -255,7 +255,7 @@ def test_a_file_that_shrinks_meanwhile(
 
 
 def test_a_file_that_is_replaced_meanwhile(file: Path) -> None:
-    """The one that was checked is the one that is loaded."""
+    """The file that was checked is the one that is loaded."""
     wanted, _ = state.load(ReadAhead(file))
     reading = ReadAhead(file, "cuda")
     reading.header()
@@ -265,7 +265,7 @@ def test_a_file_that_is_replaced_meanwhile(file: Path) -> None:
 
 
 def test_an_error_of_the_disk(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not asked again by the other way."""
+    """A failed read is not tried again in the other mode."""
     ways = []
 
     def fail(file: int, buffers: list[memoryview], at: int) -> int:
@@ -280,7 +280,7 @@ def test_an_error_of_the_disk(file: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_control_c_ends_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All threads, before it is raised."""
+    """All threads end before it is raised."""
     reads = 0
 
     def interrupted(file: int, buffers: list[memoryview], at: int) -> int:
@@ -313,7 +313,7 @@ class Runtime:
 
 @pytest.mark.parametrize("answer", [0, 801])
 def test_slots_are_memory_of_ours_that_the_driver_pins(answer: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it does not want to, they stay as they are."""
+    """If pinning fails, they stay unpinned."""
     runtime = Runtime(answer)
     monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
@@ -328,7 +328,7 @@ def test_slots_are_memory_of_ours_that_the_driver_pins(answer: int, monkeypatch:
     pages = {slot.memory.data_ptr(): len(slot.memory)}
     assert slot.memory.data_ptr() % 4096 == 0
     assert runtime.pinned == ({} if answer else pages)
-    assert launched == ([CUDA] if answer else [])  # which takes the error from the first real kernel
+    assert launched == ([CUDA] if answer else [])  # consumes the pending error before the first real kernel
     slot.stream = None  # nothing was sent
     slot.close()
     assert runtime.pinned == {}
