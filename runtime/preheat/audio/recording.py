@@ -52,7 +52,7 @@ def prepare(
 def channels(file: BinaryIO, options: Options) -> dict[str | None, audiofile.Recording]:
     """By name, each channel of a recording if Options.channels asks for that; else the whole one as None."""
     first = audiofile.decode_file(file, options.audio_track, int(options.channels))
-    if not options.channels or first.channels == 1:
+    if not options.channels:
         return {None: first}
     numbers = range(2, first.channels + 1)
     found = [first, *(audiofile.decode_file(file, options.audio_track, number) for number in numbers)]
