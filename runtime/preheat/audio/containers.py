@@ -6,22 +6,19 @@ file's structure (parts.py), and a header that claims more sound than there is.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import av
 import av.logging
-import numpy as np
-from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 
-from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.frames import HEAD, frame_size
-from preheat.audio.mixing import LONGEST, Mixer, Samples, too_long
 from preheat.audio.parts import Part, parts
+from preheat.audio.sink import Sink
 from preheat.storage import InputError
 
 # Those of FFmpeg's formats that hold recordings. The others include playlists and session descriptions, with
@@ -106,57 +103,6 @@ class Course:
         if self.damaged or self.zeros > HOLE or lost > (0.01 if self.exact else GAP):
             return f"is damaged: some of its sound is missing, {there} are there"
         return None
-
-
-@dataclass
-class Sink:
-    """Turns frames, whose format may change, into samples at 16 kHz, and writes them to `output`."""
-
-    output: BinaryIO
-    alive: Callable[[], None]  # called now and then to show that decoding goes on
-    channel: int = 0  # see Mixer
-    channels: int = 0  # the largest number so far
-    samples: int = 0
-    mixer: Mixer | None = None
-    waiting: AudioFifo = field(default_factory=AudioFifo)  # frames not mixed yet, less than a second
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of sound so far."""
-        waiting = self.waiting.samples / self.mixer.format[0] if self.mixer else 0
-        return self.samples / SAMPLE_RATE + waiting
-
-    def add(self, frame: AudioFrame) -> None:
-        """Take a frame. Raises InputError if its rate or number of channels is out of range."""
-        found = (frame.sample_rate, frame.layout.nb_channels)
-        if self.mixer is None or self.mixer.format != found or self.waiting.format.name != frame.format.name:
-            self.end()
-            self.mixer = Mixer(*found, self.channel)
-            self.channels = max(self.channels, found[1])
-        frame.pts = None  # otherwise the queue refuses the frame if time jumps
-        self.waiting.write(frame)
-        if self.waiting.samples >= frame.sample_rate:
-            self.mix()
-            self.alive()
-
-    def mix(self) -> None:
-        """Mix and write the waiting frames."""
-        if self.mixer and (block := self.waiting.read()):
-            self.write(self.mixer.mix(floats(block)))
-
-    def end(self) -> None:
-        """Write what is left of the current format, and forget the format."""
-        self.mix()
-        if self.mixer:
-            self.write(self.mixer.rest())
-        self.mixer, self.waiting = None, AudioFifo()
-
-    def write(self, samples: Samples) -> None:
-        """Write samples. Raises InputError once the recording is too long."""
-        self.samples += len(samples)
-        if self.samples > LONGEST * SAMPLE_RATE:
-            too_long(self.samples / SAMPLE_RATE)
-        self.output.write(samples.data)
 
 
 av.logging.set_level(av.logging.WARNING)
@@ -288,15 +234,3 @@ def claim(container: InputContainer, stream: AudioStream) -> float:
     if stream.duration is not None:  # of a cut avi file FFmpeg reduces duration, but not frames
         return float(max(stream.duration, stream.frames) * (stream.time_base or 0))
     return (container.duration or 0) / av.time_base
-
-
-def floats(frame: AudioFrame) -> Samples:
-    """A frame's samples, [n, channels], about -1 to 1. Raises ValueError for 64-bit integers."""
-    found = frame.to_ndarray()  # [channels, n], or [1, n * channels]
-    block = found.T if frame.format.is_planar else found.reshape(-1, frame.layout.nb_channels)
-    samples: Samples = block.astype(np.float32)
-    if block.dtype == np.uint8:
-        return samples / np.float32(128) - 1
-    if block.dtype.kind == "i":
-        return samples / np.float32(1 << 8 * block.dtype.itemsize - 1)
-    return samples
