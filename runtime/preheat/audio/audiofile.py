@@ -6,7 +6,6 @@ by FFmpeg's libraries in a separate process (isolation.py). Only the second read
 is complete.
 """
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -93,22 +92,27 @@ def read_plain(file: BinaryIO, header: Plain, channel: int = 0) -> Samples | Non
     if header.frames / header.rate > LONGEST:
         too_long(header.frames / header.rate)
     file.seek(0)
-    frames = 0
-    # Not a list of blocks: concatenating them would need the memory twice, 2.3 GB for ten hours.
-    with os.fdopen(os.memfd_create("samples"), "wb") as memory:
-        try:
-            with soundfile.SoundFile(file.fileno(), closefd=False) as opened:
-                if (opened.samplerate, opened.channels) != mixer.format:
+    # Not a list of blocks: joining them would take the memory twice, and ten hours take 2.3 GB. What is not
+    # filled takes none.
+    samples = np.empty(header.frames * SAMPLE_RATE // header.rate + SAMPLE_RATE, np.float32)
+    frames = end = 0
+    try:
+        with soundfile.SoundFile(file.fileno(), closefd=False) as opened:
+            if (opened.samplerate, opened.channels) != mixer.format:
+                return None
+            size = max(BLOCK // header.channels, 1)
+            while len(block := opened.read(size, dtype="float32", always_2d=True)):
+                frames += len(block)
+                if frames > header.frames:
                     return None
-                size = max(BLOCK // header.channels, 1)
-                while len(block := opened.read(size, dtype="float32", always_2d=True)):
-                    frames += len(block)
-                    memory.write(mixer.mix(block).data)
-        except soundfile.LibsndfileError:
-            return None
-        memory.write(mixer.rest().data)
-        memory.flush()
-        return isolation.mapped(memory.fileno()) if frames == header.frames else None
+                ready = mixer.mix(block)
+                samples[end : end + len(ready)] = ready
+                end += len(ready)
+    except soundfile.LibsndfileError:
+        return None
+    rest = mixer.rest()
+    samples[end : end + len(rest)] = rest
+    return samples[: end + len(rest)] if frames == header.frames else None
 
 
 def within_range(samples: Samples) -> Samples:

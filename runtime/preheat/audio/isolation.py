@@ -104,17 +104,12 @@ def decode(file: BinaryIO, track: int = 0, channel: int = 0) -> tuple[Samples, s
             raise FaultError(report["fault"])
         if "incomplete" not in report:
             raise InputError(report.get("error", "cannot be decoded: the helper was killed; try again"))
-        samples = mapped(memory)
+        size = os.fstat(memory).st_size
+        samples = np.frombuffer(mmap.mmap(memory, size), np.float32) if size else np.zeros(0, np.float32)
     finally:
         os.close(reader)
         os.close(memory)
     return samples, report["incomplete"], report["channels"]
-
-
-def mapped(memory: int) -> Samples:
-    """Map the samples in a memfd. The descriptor may be closed: the mapping lives as long as the array."""
-    size = os.fstat(memory).st_size
-    return np.frombuffer(mmap.mmap(memory, size), np.float32) if size else np.zeros(0, np.float32)
 
 
 def serve() -> None:

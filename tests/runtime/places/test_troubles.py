@@ -4,7 +4,6 @@ import os
 import socket
 from collections import Counter
 from pathlib import Path
-from time import monotonic
 
 import botocore.exceptions
 import numpy as np
@@ -143,11 +142,9 @@ def test_ranges_side_by_side(bucket: Bucket, proxy: Proxy, large: Path) -> None:
     """All of one version."""
     bucket.put("large", large.read_bytes())
     proxy.trouble = lambda *_: Trouble(wait=0.3)
-    start = monotonic()
     assert fetched("large") == large.read_bytes()
     ranges = [headers.get("range") for method, _, headers in proxy.requests if method == "GET"]
     assert len(ranges) == 3 and proxy.most == 3
-    assert monotonic() - start < 4 * 0.3 + 1
     tags = [headers.get("if-match") for method, _, headers in proxy.requests if method == "GET"]
     assert tags == [bucket.get("large")["ETag"]] * 3
 
