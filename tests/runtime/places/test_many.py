@@ -178,7 +178,7 @@ def test_interrupted(number: signal.Signals, baked: Path, samples: Path, tmp_pat
 
 def test_interrupted_while_writing(baked: Path, bucket: Bucket, proxy: Proxy, samples: Path) -> None:
     """The write is completed; a second signal ends the run at once."""
-    proxy.trouble = lambda method, *_: Trouble(wait=4) if method == "PUT" else None
+    waits = {1: 4, 2: 60}  # seconds, by signals
     command: list[str | Path] = [
         sys.executable,
         RUNTIME / "transcribe.py",
@@ -188,7 +188,9 @@ def test_interrupted_while_writing(baked: Path, bucket: Bucket, proxy: Proxy, sa
         baked,
     ]
     command += ["-o", "s3://recordings/", samples / "short.flac", samples / "noise.flac"]
-    for times in (1, 2):
+    for times, wait in waits.items():
+        trouble = Trouble(wait=wait)
+        proxy.trouble = lambda method, *_: trouble if method == "PUT" else None  # noqa: B023
         del proxy.requests[:]
         with subprocess.Popen(command, stderr=PIPE, text=True) as process:
             while not any(method == "PUT" for method, *_ in proxy.requests):
@@ -204,7 +206,7 @@ def test_interrupted_while_writing(baked: Path, bucket: Bucket, proxy: Proxy, sa
             assert sorted(bucket.contents()) == ["short.json", "short.txt"]
             assert f"interrupted; not done: {samples}/noise.flac" in said
         else:
-            assert monotonic() - start < 2
+            assert monotonic() - start < waits[2] / 2
 
 
 def test_a_journal_with_a_line_cut_short(tmp_path: Path) -> None:
