@@ -1,20 +1,15 @@
 """Which modules of factory/ may import which (docs/design.md): ground, two wings, and the commands above."""
 
-import ast
 import subprocess
 import sys
-from functools import cache
 
 import pytest
 
 from factory.console import ROOT
+from tests.imports import Imports
 
 FACTORY = ROOT / "factory"
-MODULES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
-    for path in sorted(FACTORY.rglob("*.py"))
-    if path.name != "__init__.py"
-}
+IMPORTS = Imports(FACTORY, ROOT)
 GROUND = {"console", "workspace", "ssh", "inputs", "hub", "pin", "model", "packer", "progress", "spot"}
 ABOVE = {"__main__", "cli", "clean", "docs"}
 MAY = {
@@ -43,39 +38,19 @@ def part(module: str) -> str:
     return "ground"
 
 
-@cache
-def imported(module: str) -> frozenset[str]:
-    """All modules that one imports, at its top or in a function."""
-    found = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "whole names, as whoever searches for them writes them"
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in MODULES else str(node.module) for name in names}
-    return frozenset(found)
-
-
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", IMPORTS.modules)
 def test_a_module_imports_only_what_its_part_may(module: str) -> None:
     here = part(module)
-    for name in imported(module):
-        if name in MODULES:
+    for name in IMPORTS.all[module]:
+        if name in IMPORTS.modules:
             assert part(name) in MAY[here], f"{module} must not import {name}"
         elif (package := name.partition(".")[0]) not in sys.stdlib_module_names | {"factory"}:
             assert package in PACKAGES[here], f"{module} must not import {name}"
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", IMPORTS.modules)
 def test_no_circles(module: str) -> None:
-    reached, left = set[str](), set(imported(module))
-    while left:
-        name = left.pop()
-        assert name != module
-        if name in MODULES and name not in reached:
-            reached.add(name)
-            left |= imported(name)
+    assert module not in IMPORTS.reached(module)
 
 
 def test_clean_needs_no_setup() -> None:

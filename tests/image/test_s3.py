@@ -8,12 +8,12 @@ from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from testinfra.host import Host
 
 from factory.ssh import Machine
 from preheat.audio import audiofile
 from preheat.formats import FORMATS
+from tests.moto_server import moto_server
 from tests.runtime.soundfiles import WRITERS
 
 SHORT = Path(__file__).parent.parent / "fixtures/samples/short.flac"
@@ -24,11 +24,8 @@ KEY = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_na
 @pytest.fixture
 def endpoint() -> Iterator[str]:
     """The address of an S3 with the empty bucket `results`."""
-    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
+    with moto_server() as address:
+        yield address
 
 
 def test_every_format_of_a_folder_in_both_places(

@@ -81,14 +81,18 @@ def defaults(home: Path | None, arguments: tuple[str | Path, ...]) -> list[str]:
     return [word for name, value in wanted.items() if name not in arguments for word in (name, value)]
 
 
+def command(home: Path, *arguments: str | Path) -> list[str | Path]:
+    """transcribe.py as a process of its own."""
+    return [sys.executable, RUNTIME / "transcribe.py", *defaults(home, arguments), *arguments]
+
+
 @pytest.fixture
 def run(baked: Path) -> Run:
     """Run transcribe.py in a process of its own, on the baked home unless the arguments name another."""
 
     def run(*arguments: str | Path, **settings: Any) -> Done:
-        command = [sys.executable, RUNTIME / "transcribe.py", *defaults(baked, arguments), *arguments]
         settings = {"capture_output": True, "text": True, "timeout": 120} | settings
-        return subprocess.run(command, check=False, **settings)
+        return subprocess.run(command(baked, *arguments), check=False, **settings)
 
     return run
 

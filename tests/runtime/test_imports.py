@@ -2,17 +2,13 @@
 
 import ast
 import sys
-from functools import cache
 
 import pytest
 
+from tests.imports import Imports
 from tests.runtime.homes import RUNTIME
 
-MODULES = {
-    ".".join(path.relative_to(RUNTIME).with_suffix("").parts): path
-    for path in sorted(RUNTIME.rglob("*.py"))
-    if path.name != "__init__.py"
-}
+IMPORTS = Imports(RUNTIME, RUNTIME)
 WINGS = {"audio", "model", "places", "weights"}
 # The other parts that each part may import. Modules above all parts may import everything.
 GROUND = {
@@ -76,67 +72,46 @@ def part(module: str) -> str:
     return "ground"
 
 
-@cache
-def imported(module: str) -> frozenset[str]:
-    """All modules that one imports, at its top, in a function or for mypy alone."""
-    found = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "whole names, as whoever searches for them writes them"
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in MODULES else str(node.module) for name in names}
-        else:  # a computed name could not be checked
-            name = getattr(node, "id", None) or getattr(node, "attr", None)
-            assert name not in ("__import__", "import_module")
-    return frozenset(found)
-
-
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", IMPORTS.modules)
 def test_nobody_imports_what_it_should_not_know(module: str) -> None:
     here = part(module)
-    for name in imported(module):
-        if name in MODULES:
+    for name in IMPORTS.all[module]:
+        if name in IMPORTS.modules:
             assert name == NUMBERS or part(name) in MAY[here], f"{module} must not import {name}"
         elif (package := name.partition(".")[0]) not in sys.stdlib_module_names:
             assert package in PACKAGES[here], f"{module} must not import {name}"
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", IMPORTS.modules)
 def test_no_circles(module: str) -> None:
-    reached, left = set[str](), set(imported(module))
-    while left:
-        name = left.pop()
-        assert name != module
-        if name in MODULES and name not in reached:
-            reached.add(name)
-            left |= imported(name)
+    assert module not in IMPORTS.reached(module)
 
 
 def test_only_the_command_line_knows_of_arguments() -> None:
-    knowing = {module for module in MODULES if "argparse" in imported(module)}
+    knowing = {module for module in IMPORTS.modules if "argparse" in IMPORTS.all[module]}
     assert knowing == {"preheat.cli", "preheat.groups", "preheat.statecli", "preheat.values"}
 
 
 def test_the_model_knows_nothing_of_files() -> None:
     """Except for /proc/cpuinfo."""
-    knowing = {module for module in MODULES if part(module) == "model" and "pathlib" in imported(module)}
+    knowing = {
+        module for module in IMPORTS.modules if part(module) == "model" and "pathlib" in IMPORTS.all[module]
+    }
     assert knowing == {"preheat.model.precision"}
-    for module in MODULES:
+    for module in IMPORTS.modules:
         if part(module) == "model":
-            assert not imported(module) & {"preheat.storage", "preheat.formats", "preheat.stdio"}
+            assert not IMPORTS.all[module] & {"preheat.storage", "preheat.formats", "preheat.stdio"}
 
 
 def defined(module: str) -> set[str]:
     """All names that are assigned to, wherever in a module."""
-    nodes = ast.walk(ast.parse(MODULES[module].read_text()))
+    nodes = ast.walk(ast.parse(IMPORTS.modules[module].read_text()))
     return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def test_nobody_defines_the_numbers_of_the_front_end_again() -> None:
-    assert "SAMPLE_RATE" in defined(NUMBERS) and not imported(NUMBERS)
-    for module, path in MODULES.items():
+    assert "SAMPLE_RATE" in defined(NUMBERS) and not IMPORTS.all[NUMBERS]
+    for module, path in IMPORTS.modules.items():
         if module != NUMBERS:
             assert not defined(module) & defined(NUMBERS)
             values = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)]

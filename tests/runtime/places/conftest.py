@@ -6,9 +6,9 @@ from typing import Any
 import boto3
 import httpx2
 import pytest
-from moto.server import ThreadedMotoServer
 
 from preheat.places import s3
+from tests.moto_server import moto_server
 from tests.runtime.places.proxy import Proxy
 
 NAME = "recordings"
@@ -40,11 +40,8 @@ class Bucket:
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The address of moto's server."""
-    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
+    with moto_server() as address:
+        yield address
 
 
 @pytest.fixture

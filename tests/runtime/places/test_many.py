@@ -7,7 +7,6 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 import termios
 from contextlib import suppress
 from pathlib import Path
@@ -18,8 +17,8 @@ from time import monotonic, sleep
 import pytest
 
 from preheat.places.journal import Journal
+from tests.runtime.conftest import command
 from tests.runtime.console import Run, errors
-from tests.runtime.homes import RUNTIME
 from tests.runtime.places.conftest import Bucket
 from tests.runtime.places.proxy import Proxy, Trouble
 
@@ -102,7 +101,6 @@ def on_terminal(*arguments: str | Path, baked: Path, folder: Path) -> tuple[int,
     """Exit code and stderr of a run in a folder, whose stderr is a terminal."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, b"\x28\0\x78\0\0\0\0\0")  # 40 lines of 120 characters
-    command = [sys.executable, RUNTIME / "transcribe.py", "--device", "cpu", "--home", baked, *arguments]
     environment, said = os.environ | {"TERM": "xterm"}, []
 
     def read() -> None:
@@ -110,7 +108,9 @@ def on_terminal(*arguments: str | Path, baked: Path, folder: Path) -> tuple[int,
             while content := os.read(ours, 65536):
                 said.append(content)
 
-    with subprocess.Popen(command, stdout=PIPE, stderr=theirs, cwd=folder, env=environment) as process:
+    with subprocess.Popen(
+        command(baked, *arguments), stdout=PIPE, stderr=theirs, cwd=folder, env=environment
+    ) as process:
         os.close(theirs)
         reader = Thread(target=read)
         reader.start()
@@ -144,16 +144,8 @@ def test_interrupted(number: signal.Signals, baked: Path, samples: Path, tmp_pat
     folder.mkdir()
     for name in "abcdefgh":
         (folder / f"{name}.flac").symlink_to(samples / "long.flac")
-    command: list[str | Path] = [
-        sys.executable,
-        RUNTIME / "transcribe.py",
-        "--device",
-        "cpu",
-        "--home",
-        baked,
-    ]
-    command += ["-f", "all", "-o", tmp_path / "out", "--summary", tmp_path / "s.json", folder]
-    with subprocess.Popen(command, stderr=PIPE, text=True) as process:
+    words = ("-f", "all", "-o", tmp_path / "out", "--summary", tmp_path / "s.json", folder)
+    with subprocess.Popen(command(baked, *words), stderr=PIPE, text=True) as process:
         assert process.stderr
         while "/a.flac: 78.0 s" not in process.stderr.readline():
             assert process.poll() is None
@@ -170,7 +162,7 @@ def test_interrupted(number: signal.Signals, baked: Path, samples: Path, tmp_pat
     written = sorted(path.name for path in (tmp_path / "out").glob("*.*"))
     kinds = ("json", "srt", "tsv", "txt", "vtt")
     assert written[-len(done) * 5 :] == sorted(f"{Path(name).stem}.{kind}" for name in done for kind in kinds)
-    with subprocess.Popen([*command, "--skip_existing"], stderr=PIPE, text=True) as process:
+    with subprocess.Popen(command(baked, *words, "--skip_existing"), stderr=PIPE, text=True) as process:
         _, said = process.communicate(timeout=120)
     assert process.returncode == 0
     assert said.count("is done already") == len(done) and said.count("s of audio in") == len(left) + 1
@@ -179,20 +171,12 @@ def test_interrupted(number: signal.Signals, baked: Path, samples: Path, tmp_pat
 def test_interrupted_while_writing(baked: Path, bucket: Bucket, proxy: Proxy, samples: Path) -> None:
     """The write is completed; a second signal ends the run at once."""
     waits = {1: 4, 2: 60}  # seconds, by signals
-    command: list[str | Path] = [
-        sys.executable,
-        RUNTIME / "transcribe.py",
-        "--device",
-        "cpu",
-        "--home",
-        baked,
-    ]
-    command += ["-o", "s3://recordings/", samples / "short.flac", samples / "noise.flac"]
+    words = ("-o", "s3://recordings/", samples / "short.flac", samples / "noise.flac")
     for times, wait in waits.items():
         trouble = Trouble(wait=wait)
         proxy.trouble = lambda method, *_: trouble if method == "PUT" else None  # noqa: B023
         del proxy.requests[:]
-        with subprocess.Popen(command, stderr=PIPE, text=True) as process:
+        with subprocess.Popen(command(baked, *words), stderr=PIPE, text=True) as process:
             while not any(method == "PUT" for method, *_ in proxy.requests):
                 assert process.poll() is None
                 sleep(0.02)
