@@ -46,6 +46,31 @@ def test_samples_are_there_once(name: str, samples: Path, tmp_path: Path) -> Non
     assert float(done.stdout) < 1.3
 
 
+# Address space of 3 GiB, in which the samples of twenty hours have no room.
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from preheat.audio import audiofile
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+found = audiofile.decode(Path(sys.argv[1]))
+print(len(found.samples), found.incomplete)
+"""
+
+
+def test_a_header_that_claims_twenty_hours(samples: Path, tmp_path: Path) -> None:
+    """It costs nothing, and what is there is decoded."""
+    content = bytearray((samples / "short.flac").read_bytes())
+    # The total is the last 36 bits of these five bytes of STREAMINFO.
+    total = int.from_bytes(content[21:26], "big") >> 36 << 36 | 20 * 3600 * SAMPLE_RATE
+    content[21:26] = total.to_bytes(5, "big")
+    (tmp_path / "forged.flac").write_bytes(content)
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "forged.flac")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=RUNTIME)
+    count, _, incomplete = done.stdout.partition(" ")
+    assert int(count) == len(audiofile.decode(samples / "short.flac").samples)
+    assert incomplete.startswith("is cut short or damaged: 8.0 s of 72000.0 s are there")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["meeting.flac", "meeting.ogg"])
 def test_ten_hours_take_less_than_4_gb(name: str, home: Path, samples: Path, tmp_path: Path) -> None:
