@@ -36,7 +36,7 @@ ami: setup-ami ## Build an AMI on a GPU instance of EC2, copy and share it
 ami-clean: setup-ami ## List builders and AMIs in every region; with REMOVE=yes remove old AMIs
 	@$(PYTHON) -m factory ami-clean
 
-ssh: setup ## Boot the image on a throw-away overlay and open a shell on it
+ssh: setup ## Boot the image on a temporary overlay and open a shell on it
 	@$(PYTHON) -m factory ssh
 
 test: setup lint image ## Everything: lint, docs, runtime, roles, image, AMI
@@ -45,7 +45,7 @@ test: setup lint image ## Everything: lint, docs, runtime, roles, image, AMI
 test-fast: setup lint ## Lint and the tests of docs and runtime, in about ten minutes
 	@$(PYTEST) tests/test_*.py tests/runtime
 
-test-slow: setup ## Tests that take long: the real driver, built by dkms
+test-slow: setup ## Slow tests: the real driver, built by dkms
 	@$(PYTEST) -m slow tests
 
 test-runtime: setup ## Tests of what runs on the image
@@ -54,19 +54,19 @@ test-runtime: setup ## Tests of what runs on the image
 test-roles: setup ## Tests of the Ansible roles, each in a container of its own
 	@$(PYTEST) tests/roles
 
-test-ami: image ## Tests of make ami, against a stand-in for AWS
+test-ami: image ## Tests of make ami, against a mock of AWS
 	@$(PYTEST) tests/ami
 
-test-image: image ## Tests of the finished image: boots it and looks over ssh
+test-image: image ## Tests of the finished image: boots it and checks it over ssh
 	@$(PYTEST) tests/image
 
 lint: setup ## ruff, mypy, shellcheck, yamllint, ansible-lint, packer
 	@$(CLEAN) tests/lint.sh
 
-docs: setup ## Write the generated tables of docs/ again
+docs: setup ## Update the generated tables of docs/
 	@$(PYTHON) -m factory docs
 
-lock: setup ## Write the lock files anew from pyproject.toml
+lock: setup ## Update the lock files from pyproject.toml
 	@$(CLEAN) factory/lock.sh
 
 clean: ## Remove build/ and the role tests' containers and images

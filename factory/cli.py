@@ -22,11 +22,11 @@ def base() -> None:
 
 
 def ssh() -> None:
-    """Boot the image on a throw-away overlay and open a shell on it; it goes when the shell ends."""
+    """Boot the image on a temporary overlay and open a shell on it; it goes when the shell ends."""
     if not ARTIFACT.raw.exists():
         raise FactoryError(f"{ARTIFACT.raw} does not exist", "Run: make image")
     with booted(ARTIFACT.raw, "ssh", keep=False) as machine:
-        say("the machine answers; what you change on it is thrown away when you leave")
+        say("the machine is up; your changes are discarded when you log out")
         # -t: with a terminal. BatchMode in the ssh configuration affects only the login.
         subprocess.run(machine.ssh("-t"), check=False)
 

@@ -28,7 +28,9 @@ def rewritten(text: str) -> str:
     def part(match: re.Match[str]) -> str:
         name = match["name"]
         if name not in SOURCES:
-            raise FactoryError(f"no part of a page is called {name}", f"There are: {', '.join(SOURCES)}")
+            raise FactoryError(
+                f"there is no generated part called {name}", f"There are: {', '.join(SOURCES)}"
+            )
         return f"{match[1]}\n{SOURCES[name]()}\n{match[3]}"
 
     return PARTS.sub(part, text)

@@ -25,7 +25,7 @@ from factory.console import FactoryError
 Client = Any  # boto3 generates its clients at run time, without types
 
 POLICY = "docs/builder-policy.json"
-SIGN_IN = "Sign in anew (aws sso login), or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+SIGN_IN = "Sign in again (aws sso login), or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
 UNKNOWN = {
@@ -108,7 +108,7 @@ def refused(error: ClientError) -> FactoryError:
         return FactoryError(f"AWS does not know these credentials ({code(error)}: {said})", SIGN_IN)
     if code(error) in DENIED:
         return FactoryError(
-            f"these AWS credentials may not do {error.operation_name}: {said}",
+            f"these AWS credentials are not allowed to do {error.operation_name}: {said}",
             f"Attach the policy {POLICY} to them (docs/ami.md, 'The policy')",
         )
     return FactoryError(f"AWS refused {error.operation_name} ({code(error)}): {said}", "Run it again")

@@ -54,7 +54,7 @@ class Log:
         self.quiet = quiet
         self.display: Callable[[float], None] | None = None  # shows the done part, 0 to 1, of a recording
         self.phases: list[dict[str, str | float]] = []
-        self.told = now()
+        self.reported = now()
         self.note("start python", 0.0)
 
     @property
@@ -71,8 +71,8 @@ class Log:
         """Report the done part, 0 to 1, of a recording; printed every PROGRESS_EVERY seconds at most."""
         if self.display:
             self.display(part)
-        elif (at := now()) - self.told >= PROGRESS_EVERY:
-            self.told = at
+        elif (at := now()) - self.reported >= PROGRESS_EVERY:
+            self.reported = at
             self.info(f"{part:.0%} done")
 
     def note(self, name: str, start: float) -> float:

@@ -103,7 +103,9 @@ def decode(file: BinaryIO, track: int = 0, channel: int = 0) -> tuple[Samples, s
         if "fault" in report:
             raise FaultError(report["fault"])
         if "incomplete" not in report:
-            raise InputError(report.get("error", "cannot be decoded: the helper was killed; try again"))
+            raise InputError(
+                report.get("error", "cannot be decoded: the decoder process was killed; try again")
+            )
         size = os.fstat(memory).st_size
         samples = np.frombuffer(mmap.mmap(memory, size), np.float32) if size else np.zeros(0, np.float32)
     finally:
@@ -151,11 +153,11 @@ def limited(work: Callable[[], Report]) -> Report:
         return dict(json.loads(content))
     number = os.WTERMSIG(status)
     if number in (signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU):
-        return {"error": "is damaged: decoding it comes to nothing; export it again from its source"}
+        return {"error": "is damaged: decoding it makes no progress; export it again from its source"}
     if number == signal.SIGKILL:
-        return {"error": "was given up, as its decoder was killed; see whether there is memory enough"}
+        return {"error": "cannot be decoded: its decoder was killed; check free memory"}
     death = f"signal {number}" if number else f"exit code {os.WEXITSTATUS(status)}"
-    return {"error": f"is damaged: its decoder dies of it ({death}); export it again from its source"}
+    return {"error": f"is damaged: it crashes the decoder ({death}); export it again from its source"}
 
 
 def die_with_parent() -> None:
@@ -180,7 +182,7 @@ def attempt(work: Callable[[], Report]) -> Report:
             "error": f"cannot be decoded in {MEMORY >> 30} GiB of memory; export it again from its source"
         }
     except OSError as error:
-        return {"error": f"cannot be read: {error.strerror}; check that it is still there"}
+        return {"error": f"cannot be read: {error.strerror}; check that it still exists"}
     except Exception:
         return {"fault": traceback.format_exc()}
 

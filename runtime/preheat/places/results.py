@@ -98,12 +98,12 @@ class Folder:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"no folder {self._folder}: {error.strerror}; name another with -o") from error
+            raise UsageError(f"no folder {self._folder}: {error.strerror}; choose another with -o") from error
         try:
             check_folder(self._folder)
         except OSError as error:
             raise UsageError(
-                f"cannot write to {self._folder}: {error.strerror}; name another with -o"
+                f"cannot write to {self._folder}: {error.strerror}; choose another with -o"
             ) from error
 
     def check(self, stem: str, formats: list[str], recording: Path | None) -> None:
@@ -121,7 +121,7 @@ class Folder:
     def put(self, stem: str, texts: dict[str, str], of: Made, guard: Guard) -> None:
         """See Target."""
         if not guard.replace and guard.there is None and self.find(stem, list(texts)):
-            raise TakenError(f"its results are in {self._folder} meanwhile")
+            raise TakenError(f"its results have since been written to {self._folder}")
         try:
             self._path(stem, "").parent.mkdir(parents=True, exist_ok=True)
             for name, text in texts.items():
@@ -191,7 +191,7 @@ class Bucket:
             s3.put(where, texts[MARK].encode(), MARK, Metadata=noted, **only)
         except S3Error as error:
             if only and error.code in TAKEN:
-                raise TakenError(f"somebody else has written {where} meanwhile") from error
+                raise TakenError(f"another process has since written {where}") from error
             raise
 
     def _at(self, stem: str, name: str) -> s3.Location:

@@ -61,7 +61,7 @@ def location(text: str) -> Location:
     bucket, _, key = text.removeprefix(SCHEME).partition("/")
     if not BUCKET.fullmatch(bucket):
         raise UsageError(
-            f"{text}: {bucket!r} is no bucket's name; write s3://bucket/key or s3://bucket/prefix/"
+            f"{text}: {bucket!r} is not a valid bucket name; write s3://bucket/key or s3://bucket/prefix/"
         )
     if problem := unfit(key):
         raise UsageError(f"{text}: {problem}")
@@ -73,7 +73,7 @@ def unfit(key: str) -> str | None:
     try:
         size = len(os.fsencode(key).decode().encode())
     except UnicodeError:
-        return "its name is not UTF-8, as a key of S3 has to be; rename it"
+        return "its name is not UTF-8, as S3 requires; rename it"
     return f"its key is longer than {LONGEST_KEY} bytes; rename it" if size > LONGEST_KEY else None
 
 
