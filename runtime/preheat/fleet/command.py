@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def run(chosen: Settings, home: Path, device: str) -> int:
         group = Group(connected("autoscaling"), chosen.group, chosen.hook, host.instance)
 
     def tell(line: str) -> None:
-        print(line, flush=True)
+        with suppress(OSError):  # nobody reads it
+            print(line, flush=True)
         if sender:
             sender.add(line)
 
@@ -84,8 +86,7 @@ def run(chosen: Settings, home: Path, device: str) -> int:
             chosen.ready_file.touch()
         say("ready")
 
-    Shift(worker, watch, group, sender, chosen.idle).run(ready)
-    return 0
+    return Shift(worker, watch, group, sender, chosen.idle).run(ready)
 
 
 def connected(service: str, **settings: Any) -> Any:

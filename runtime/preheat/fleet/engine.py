@@ -44,7 +44,7 @@ class Engine:
         return [recording.prepare(found[name], self._detector, options, self._log, name) for name in found]
 
     def transcribe(self, prepared: "list[Prepared]", options: Options) -> Transcript:
-        """What is said; the same recording gives the same words each time. Raises InputError."""
+        """What is said; the same recording gives the same words each time. Raises PassingError."""
         import torch  # noqa: PLC0415  there by now
 
         torch.manual_seed(0)  # temperatures above 0 sample tokens

@@ -61,17 +61,20 @@ class Hand:
             self._left[message] -= 1
             if pause is not None:
                 self._pause[message] = pause
-            last = self._left[message] == 0
-            if last:
-                del self._left[message]
-                self._idle_from = time.monotonic()
-            self._changed.notify_all()
-            return last
+            return self._left[message] == 0
 
     def pause(self, message: Message) -> float | None:
         """Seconds until a message is to be tried again; None if all its jobs are done."""
         with self._changed:
-            return self._pause.pop(message, None)
+            return self._pause.get(message)
+
+    def drop(self, message: Message) -> None:
+        """The message is out of hand."""
+        with self._changed:
+            del self._left[message]
+            self._pause.pop(message, None)
+            self._idle_from = time.monotonic()
+            self._changed.notify_all()
 
     def announce(self, size: int) -> None:
         """So many bytes of recordings more, or less, are yet to be decoded."""

@@ -111,6 +111,10 @@ class Job:
 
     def deliver(self, texts: dict[str, str], complete: bool) -> None:
         """Write and commit all formats. Raises ChangedError, S3Error."""
+        there = self.guard.there.made if self.guard.there else None
+        if there and there.digest != self._digest:  # those that are not written again would be of the old one
+            for name in set(there.formats).difference(self.formats):
+                s3.remove(self._rules.output.beneath(f"{self.stem}.{name}"))
         try:
             self.results.put(self.stem, texts, self.made(complete), self.guard)
         except TakenError as error:

@@ -1,8 +1,10 @@
 """The decisions in a worker's life, as pure functions of what is known; bench/fleet.py runs them, too."""
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+POLL = 20  # s; SQS waits no longer
 MOST = 32  # messages in hand
 BATCH = 10  # messages that SQS gives at a time
 AUDIO = 7200.0  # s of audio in hand
@@ -10,6 +12,7 @@ BYTES = 4 << 30  # of recordings in hand
 SUSPECT = 3  # from this attempt on, a message may be one that kills workers
 LONGEST_PAUSE = 900.0  # s, of a message
 LONGEST_PAUSE_OF_QUEUE = 30.0  # s
+FAULTS = 3  # of ours in a row, after which a worker is taken for broken
 HOOK = 120.0  # s that the group waits for an ending instance
 IN_SERVICE = "InService"
 TERMINATED = "Terminated"  # the end of a lifecycle state's name
@@ -19,6 +22,11 @@ MARGIN = 15.0  # s before the end, when the rest is handed back
 def idle_end(idle_s: float, limit_s: float, empty_poll: bool) -> bool:
     """Whether a worker without work for so long ends its instance: only after a poll that found nothing."""
     return empty_poll and idle_s >= limit_s
+
+
+def poll(idle_s: float, limit_s: float) -> int:
+    """Seconds that SQS is to wait for messages: at most until a worker idle for so long would end."""
+    return max(1, min(POLL, math.ceil(limit_s - idle_s)))
 
 
 def room(messages: int, audio_s: float, size: int) -> int:
@@ -39,7 +47,7 @@ def pause(attempt: int) -> float:
 
 
 def pause_of_queue(failures: int) -> float:
-    """Seconds until the queue is asked again, after so many failures in a row."""
+    """Seconds until the queue is asked again, after so many failures in a row; of it, or of its jobs."""
     return min(2.0**failures, LONGEST_PAUSE_OF_QUEUE)
 
 

@@ -41,10 +41,10 @@ class Notice:
             return min(known, default=None)
 
     @property
-    def state(self) -> str:
-        """The lifecycle state that Auto Scaling wants the instance to be in; "" outside a group."""
+    def ends(self) -> bool:
+        """Whether the instance is about to end, and not only this process."""
         with self._changed:
-            return self._view.state
+            return self._view.ends is not None
 
     @property
     def rebalance(self) -> bool:

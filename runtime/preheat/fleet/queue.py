@@ -11,7 +11,6 @@ from preheat.places import aws
 from preheat.threads import start
 from preheat.timing import warn
 
-POLL = 20  # s that SQS waits for messages
 VISIBILITY = 120  # s for which a message in hand is hidden from other workers
 RENEWAL = 40.0  # s between the renewals of that
 RETRY = 10.0  # s until the next try, when a renewal has failed
@@ -47,7 +46,7 @@ class Queue:
         with self._changed:
             return list(self._held)
 
-    def receive(self, most: int, wait: int = POLL) -> list[Message]:
+    def receive(self, most: int, wait: int) -> list[Message]:
         """Up to `most` messages, which may take `wait` s. Raises AwsError."""
         with aws.errors("SQS ReceiveMessage"):
             answer = self._client.receive_message(

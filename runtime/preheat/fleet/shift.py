@@ -8,13 +8,14 @@ from threading import Lock
 from preheat.fleet import life
 from preheat.fleet.group import Group
 from preheat.fleet.notice import Notice
-from preheat.fleet.queue import POLL, Message
+from preheat.fleet.queue import Message
 from preheat.fleet.sender import Sender
 from preheat.fleet.worker import Worker
 from preheat.places.aws import AwsError
 from preheat.threads import start
 from preheat.timing import tell, warn
 
+BROKEN = 4  # exit code: a fault of ours
 FLUSH = 5.0  # s for the last job records
 FAREWELL = 180.0  # s that an instance waits for its end, having asked for it
 
@@ -36,20 +37,26 @@ class Shift:
         self._told = self._over = False
         self._leaving = Lock()
 
-    def run(self, ready: Callable[[], None]) -> None:
-        """Work until the end; `ready` is called once, when the queue has answered."""
+    def run(self, ready: Callable[[], None]) -> int:
+        """Work until the end; the exit code. `ready` is called once, when the queue has answered."""
         start(self._watch)
         start(lambda: self._take(ready))
+        broken = False
         while not (self._over or (self._notice.deadline is not None and self._worker.hand.empty)):
             self._worker.work(0.2)
+            broken = self._worker.faults >= life.FAULTS
+            self._over = self._over or broken
+        if broken:
+            warn(f"{life.FAULTS} faults in a row: the worker ends, and hands back what it has")
         self._leave()
+        return BROKEN if broken else 0
 
     def _leave(self) -> None:
         self._leaving.acquire()  # for ever: the process ends in the thread that has it
         self._worker.give_back()
         if self._sender:
             self._sender.flush(FLUSH)
-        if self._group and self._notice.state.endswith(life.TERMINATED):
+        if self._group and self._notice.ends:
             try:
                 self._group.complete_hook()
             except AwsError as error:
@@ -75,8 +82,11 @@ class Shift:
             if (most := hand.room()) == 0:
                 hand.wait(1.0)
                 continue
+            if self._worker.failures:
+                time.sleep(life.pause_of_queue(self._worker.failures))
             try:
-                found = self._worker.queue.receive(1 if alone else most, POLL if self._told else 0)
+                wait = life.poll(hand.idle, self._idle) if self._told else 0
+                found = self._worker.queue.receive(1 if alone else most, wait)
             except AwsError as error:
                 seconds = life.pause_of_queue(failures := failures + 1)
                 warn(f"{error}; the queue is asked again in {seconds:.0f} s")

@@ -27,7 +27,7 @@ from preheat.fleet.records import Scribe, Times
 from preheat.options import UsageError
 from preheat.places.aws import AwsError
 from preheat.places.s3errors import S3Error
-from preheat.storage import InputError
+from preheat.storage import InputError, PassingError
 from preheat.timing import reason, warn
 from preheat.transcript import Transcript
 
@@ -66,6 +66,8 @@ class Worker:
         """`tell` takes the record of each job, as a line."""
         self.queue, self.hand = queue, Hand()
         self._engine, self._rules, self._scribe, self._tell = engine, rules, scribe, tell
+        self.failures = 0  # jobs in a row that are to be tried again
+        self.faults = 0  # those among them that are faults of ours
         self._open: dict[Item, None] = {}
         self._lock = Lock()
         self._fetchers, self._deliverers = ThreadPoolExecutor(FETCHERS), ThreadPoolExecutor(DELIVERERS)
@@ -123,13 +125,19 @@ class Worker:
             self._finish(item, records.DROPPED, "the recording has been deleted")
         except ChangedError:
             self._begin_anew(item)
-        except (InputError, UsageError, OSError) as error:
-            if isinstance(error, OSError) or (isinstance(error, S3Error) and error.code != ARCHIVED):
-                self._retry(item, f"{error}" if isinstance(error, S3Error) else f"{reason(error)}")
-            else:
+        except S3Error as error:
+            if error.code == ARCHIVED:
                 self.attempt(item, partial(self._refuse, problem=str(error)))
+            else:
+                self._retry(item, str(error))
+        except (OSError, PassingError) as error:
+            self._retry(item, reason(error))
+        except (InputError, UsageError) as error:
+            self.attempt(item, partial(self._refuse, problem=str(error)))
         except Exception as error:
             if memory.shortage(error) is None:
+                with self._lock:
+                    self.faults += 1
                 warn(f"{item.upload.where}: a fault of preheat, not yours; please report it with these lines")
                 traceback.print_exc()
             self._retry(item, reason(error))
@@ -157,7 +165,6 @@ class Worker:
         if prepared is None:
             self._finish(item, records.EXISTS)
             return
-        self.hand.hear(item.times.audio or 0.0)
         self._ready.put((item, prepared))
 
     def _read(self, item: Item) -> "list[Prepared] | None":
@@ -182,9 +189,10 @@ class Worker:
                     start = time.monotonic()
                     prepared = self._engine.read(file, job.choices.options)
                     times.read = time.monotonic() - start
+                    times.audio = sum(each.seconds for each in prepared)
+                    self.hand.hear(times.audio)
         finally:
             self.hand.free(size)
-        times.audio = sum(each.seconds for each in prepared)
         return prepared
 
     def _transcribe(self, item: Item, prepared: "list[Prepared]") -> None:
@@ -198,15 +206,16 @@ class Worker:
 
     def _deliver(self, item: Item, transcript: Transcript) -> None:
         job, start = item.job, time.monotonic()
-        job.deliver(job.texts(transcript), transcript.complete)
+        outcome = records.DONE if transcript.complete else records.INCOMPLETE
+        try:
+            job.deliver(job.texts(transcript), transcript.complete)
+        except ChangedError:
+            outcome = records.EXISTS  # if they are the right ones
         item.times.upload = time.monotonic() - start
         job.remove_error()
         if not job.settled():
             raise ChangedError
-        if transcript.incomplete:
-            self._finish(item, records.INCOMPLETE, transcript.incomplete)
-        else:
-            self._finish(item, records.DONE)
+        self._finish(item, outcome, transcript.incomplete)
 
     def _refuse(self, item: Item, problem: str) -> None:
         """Say beside the results why there is no transcript."""
@@ -226,15 +235,20 @@ class Worker:
         self, item: Item, outcome: str, problem: str | None = None, pause: float | None = None
     ) -> None:
         """The job is done; once all jobs of its message are, so is that."""
-        if self.hand.done(item.message, pause):
-            longest = self.hand.pause(item.message)
-            if longest is None:
-                self._delete(item.message)
-            else:
-                self.queue.release([item.message], longest)
+        last = self.hand.done(item.message, pause)
+        if last and (wait := self.hand.pause(item.message)) is not None:
+            self.queue.release([item.message], wait)
+        elif last:
+            self._delete(item.message)
         with self._lock:
             self._open.pop(item, None)
+            if outcome == records.RETRIED:
+                self.failures += 1
+            else:
+                self.failures = self.faults = 0
         self._record(outcome, item.message, item.upload, item.times, problem)
+        if last:  # not before: when the hand is empty, the process may end
+            self.hand.drop(item.message)
 
     def _delete(self, message: Message) -> None:
         try:
