@@ -19,6 +19,10 @@ class InputError(Exception):
     """An input that cannot be transcribed: one line with the cause and the cure, without the file's name."""
 
 
+class PassingError(InputError):
+    """One that is not the input's fault: the next try may succeed."""
+
+
 def version() -> str:
     """The version of this program."""
     return (RUNTIME / "VERSION").read_text().strip()

@@ -13,7 +13,7 @@ from preheat import memory
 from preheat.model import languages, times
 from preheat.options import Options, UsageError
 from preheat.places.sources import File
-from preheat.storage import InputError, check
+from preheat.storage import InputError, PassingError, check
 from preheat.timing import Log
 from preheat.transcript import Transcript, merged
 from preheat.weights.loading import DEVICES, STRATEGIES, Loading, default_home, enough_memory, find
@@ -131,7 +131,7 @@ def write_down(prepared: "list[Prepared]", decoder: "Decoder", *, sequentially: 
 
 
 def transcribed(prepared: "Prepared", decoder: "Decoder", *, sequentially: bool) -> Transcript:
-    """Transcribe one channel. Raises InputError if there is not enough memory for even one window."""
+    """Transcribe one channel. Raises PassingError if there is not enough memory for even one window."""
     import torch  # noqa: PLC0415  there by now
 
     from preheat.model import batched, sequential  # noqa: PLC0415  there by now, or small
@@ -148,4 +148,4 @@ def transcribed(prepared: "Prepared", decoder: "Decoder", *, sequentially: bool)
             raise
     decoder.forget()  # only here, after the error is gone: its traceback keeps tensors alive
     cure = "check nvidia-smi, or use --device cpu" if "CUDA" in problem else memory.CURE
-    raise InputError(f"cannot be transcribed: {problem}; {cure}")
+    raise PassingError(f"cannot be transcribed: {problem}; {cure}")

@@ -6,6 +6,7 @@ commit mark.
 """
 
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,10 +41,14 @@ def made(noted: dict[str, Any]) -> Made:
 
 @dataclass(frozen=True)
 class There:
-    """Existing results; `made`: None if unknown; `tag`: the ETag of the JSON in S3."""
+    """Existing results; `made`: None if unknown.
+
+    In S3, `tag` is the ETag of the JSON, and `tags` are those that the other formats had when it was written.
+    """
 
     made: Made | None
     tag: str = ""
+    tags: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -168,27 +173,42 @@ class Bucket:
         if found is None:
             return None
         try:
-            noted = made(json.loads(found.metadata["transcribe"]))
+            facts = json.loads(found.metadata["transcribe"])
+            noted, tags = made(facts), facts.get("tags")
         except (KeyError, TypeError, ValueError):  # not written by this program
-            noted = None
-        return There(noted, found.etag)
+            noted, tags = None, None
+        return There(noted, found.etag, tags)
+
+    def whole(self, stem: str, there: There) -> bool:
+        """Whether all formats are still those that were written with the JSON. Raises S3Error."""
+        if there.tags is None:
+            return False
+        with ThreadPoolExecutor(len(there.tags) or 1) as pool:
+            found = pool.map(lambda name: s3.head(self._at(stem, name)), there.tags)
+            return all(
+                each and each.etag == tag for each, tag in zip(found, there.tags.values(), strict=True)
+            )
 
     def put(self, stem: str, texts: dict[str, str], of: Made, guard: Guard) -> None:
         """See Target; the JSON is written last, and without it results do not count as existing."""
+        others = [name for name in texts if name != MARK]
+        with ThreadPoolExecutor(len(others) or 1) as pool:
+            tags = list(pool.map(lambda name: self.write(stem, name, texts[name]), others))
+        self.commit(stem, texts[MARK], of, dict(zip(others, tags, strict=True)), guard)
 
-        def write(name: str) -> None:
-            s3.put(self._at(stem, name), texts[name].encode(), name)
+    def write(self, stem: str, name: str, text: str) -> str:
+        """Write one format, which counts only once it is committed; its ETag. Raises S3Error."""
+        return s3.put(self._at(stem, name), text.encode(), name)
 
-        if others := [name for name in texts if name != MARK]:
-            with ThreadPoolExecutor(len(others)) as pool:
-                list(pool.map(write, others))
+    def commit(self, stem: str, text: str, of: Made, tags: Mapping[str, str], guard: Guard) -> None:
+        """Write the JSON; `tags`: the ETags of the other formats. Raises what `put` does."""
         only: dict[str, str] = {}
         if not guard.replace:
             only = {"IfMatch": guard.there.tag} if guard.there else {"IfNoneMatch": "*"}
         where = self._at(stem, MARK)
+        noted = {"transcribe": json.dumps(asdict(of) | {"tags": dict(tags)})}
         try:
-            noted = {"transcribe": json.dumps(asdict(of))}
-            s3.put(where, texts[MARK].encode(), MARK, Metadata=noted, **only)
+            s3.put(where, text.encode(), MARK, Metadata=noted, **only)
         except S3Error as error:
             if only and error.code in TAKEN:
                 raise TakenError(f"another process has since written {where}") from error

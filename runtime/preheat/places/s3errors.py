@@ -8,6 +8,7 @@ from preheat.timing import reason
 DENIED = ("AccessDenied", "AllAccessDisabled", "403")
 MISSING = ("NoSuchKey", "404")
 TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")  # IfNoneMatch or IfMatch failed
+REPLACED = ("PreconditionFailed", "412", "S3DownloadFailedError")  # an object, while it was fetched
 
 LOGIN = (
     "log in or set AWS_PROFILE, or give the instance a role; `aws sts get-caller-identity` shows who you are"
