@@ -27,7 +27,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # torch's threads only get in each other's 
 @pytest.fixture(scope="session")
 def checkpoint_folder() -> Path:
     """The fixture model, in transformers' layout."""
-    return ROOT / "tests/fixtures/whisper-nato"
+    return homes.FIXTURE
 
 
 @pytest.fixture(scope="session")
@@ -37,17 +37,9 @@ def samples() -> Path:
 
 
 @pytest.fixture(scope="session")
-def baked(tmp_path_factory: pytest.TempPathFactory, checkpoint_folder: Path) -> Path:
+def baked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home as on the image: the checkpoint and its state file. Not to be changed; see `home`."""
-    home = tmp_path_factory.mktemp("baked")
-    shutil.copytree(checkpoint_folder, home / "model/whisper-nato")
-    (home / "state").mkdir()
-    state, model = home / "state/whisper-nato.safetensors", home / "model/whisper-nato"
-    # float32 on every machine: with --dtype auto the words could differ between machines.
-    bake = [sys.executable, str(RUNTIME / "state.py"), "bake", "--dtype", "float32"]
-    bake += ["--model", str(model), "--output", str(state)]
-    subprocess.run(bake, check=True, capture_output=True, timeout=600)
-    return home
+    return homes.with_fixture(tmp_path_factory.mktemp("baked"))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+import shutil
+import subprocess
+import sys
 from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from tests.fixtures.make import pretrained
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "runtime"
+FIXTURE = ROOT / "tests/fixtures/whisper-nato"  # the model that the tests train, in transformers' layout
 
 
 def real(name: str) -> Path:
@@ -35,6 +39,18 @@ def real(name: str) -> Path:
         baked_from.unlink(missing_ok=True)  # written again only when the bake is complete
         bake(link, state)
         baked_from.write_text(ingredients(checkpoint))
+    return home
+
+
+def with_fixture(home: Path) -> Path:
+    """Make a home of a folder, with the fixture model and its state file."""
+    model, state = home / f"model/{FIXTURE.name}", home / f"state/{FIXTURE.name}.safetensors"
+    shutil.copytree(FIXTURE, model)
+    state.parent.mkdir()
+    # float32 on every machine: with --dtype auto the words could differ between machines.
+    bake = [sys.executable, str(RUNTIME / "state.py"), "bake", "--dtype", "float32"]
+    bake += ["--model", str(model), "--output", str(state)]
+    subprocess.run(bake, check=True, capture_output=True, timeout=600)
     return home
 
 

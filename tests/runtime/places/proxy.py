@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
+from typing import Self
 from urllib.parse import urlsplit
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -34,7 +35,7 @@ class Proxy:
     _open: int = 0
     _lock: Lock = field(default_factory=Lock)
 
-    def __enter__(self) -> "Proxy":
+    def __enter__(self) -> Self:
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -91,12 +92,7 @@ class Proxy:
         if trouble.status:
             status, given, content = trouble.status, {"Content-Type": "application/xml"}, trouble.body
         else:
-            connection = HTTPConnection(urlsplit(self.server).netloc, timeout=60)
-            connection.request(handler.command, handler.path, body, headers)
-            answer = connection.getresponse()
-            content = answer.read()
-            status, given = answer.status, dict(answer.headers.items())
-            connection.close()
+            status, given, content = self._pass_on(handler, headers, body)
         handler.send_response_only(status)
         length = given.get("Content-Length") if handler.command == "HEAD" else None
         for name, value in given.items():
@@ -109,3 +105,14 @@ class Proxy:
         if trouble.keep < 1:
             handler.wfile.flush()
             handler.close_connection = True
+
+    def _pass_on(
+        self, handler: BaseHTTPRequestHandler, headers: dict[str, str], body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
+        """The server's own answer: status, headers, body."""
+        connection = HTTPConnection(urlsplit(self.server).netloc, timeout=60)
+        connection.request(handler.command, handler.path, body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        return answer.status, dict(answer.headers.items()), content

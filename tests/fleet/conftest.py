@@ -1,0 +1,43 @@
+"""The fleet on moto, with the real worker as a process of its own for each instance."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.fleet import stack
+from tests.fleet.fleet import Fleet
+from tests.moto_server import moto_server
+from tests.runtime import homes
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of moto's server."""
+    with moto_server() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home as on the image, with the fixture model."""
+    return homes.with_fixture(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def stacked(server: str, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    """The fleet of a file of tests."""
+    httpx2.post(f"{server}/moto-api/reset").raise_for_status()
+    return Fleet(server, stack.made(server), home, tmp_path_factory.mktemp("instances"))
+
+
+@pytest.fixture
+def fleet(stacked: Fleet) -> Iterator[Fleet]:
+    """A fleet without instances.
+
+    It stands for Auto Scaling and Lambda, which moto does not run: it starts a worker for each instance of
+    the group, and shuts it down when its instance is ended.
+    """
+    yield stacked
+    stacked.clear()

@@ -1,0 +1,85 @@
+"""What an instance reaches AWS through: a proxy that knows the calls, and can delay, refuse or lose them."""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from threading import Lock
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.runtime.places.proxy import Proxy, Trouble
+
+COMPLETED = (
+    b'<CompleteLifecycleActionResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/">'
+    b"<CompleteLifecycleActionResult/></CompleteLifecycleActionResponse>"
+)
+CREDENTIAL = re.compile(r"Credential=([^/]+)/\d+/[^/]+/([^/]+)/aws4_request")
+TAKING_TURNS = Lock()  # S3 decides conditional writes one after the other; moto's threads would not
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call to AWS."""
+
+    service: str  # as in its endpoint's name: s3, sqs, autoscaling, logs
+    action: str  # of S3: the HTTP method
+    key: str  # of S3: bucket/key
+    access_key: str
+    headers: dict[str, str]  # by lower-case names
+    body: str
+
+    @property
+    def name(self) -> str:
+        """Service and action."""
+        return f"{self.service}:{self.action}"
+
+
+def call(handler: BaseHTTPRequestHandler, headers: dict[str, str], body: bytes) -> Call:
+    """The call in a request."""
+    lower = {name.lower(): value for name, value in headers.items()}
+    access_key, service = CREDENTIAL.findall(lower.get("authorization", ""))[0]
+    text = body.decode(errors="replace")
+    if target := lower.get("x-amz-target"):
+        action = target.rpartition(".")[2]
+    else:
+        action = handler.command if service == "s3" else parse_qs(text)["Action"][0]
+    key = unquote(urlsplit(handler.path).path)[1:] if service == "s3" else ""
+    return Call(service, action, key, access_key, lower, text)
+
+
+@dataclass
+class Gateway(Proxy):
+    """The proxy, a context manager."""
+
+    before: Callable[[Call], Trouble | None] = lambda _: None  # AWS gets it
+    after: Callable[[Call], None] = lambda _: None  # AWS has done it, and before the worker hears of it
+    calls: list[Call] = field(default_factory=list)
+    written: Counter[str] = field(default_factory=Counter)  # how often each object, as bucket/key
+
+    def named(self, name: str) -> list[Call]:
+        """The calls of an action so far, such as sqs:DeleteMessage."""
+        return [call for call in self.calls if call.name == name]
+
+    def _answer(
+        self, handler: BaseHTTPRequestHandler, headers: dict[str, str], body: bytes, trouble: Trouble
+    ) -> None:
+        this = call(handler, headers, body)
+        self.calls.append(this)
+        if this.action == "CompleteLifecycleAction":  # which moto lacks
+            trouble = Trouble(status=200, body=COMPLETED)
+        super()._answer(handler, headers, body, self.before(this) or trouble)
+
+    def _pass_on(
+        self, handler: BaseHTTPRequestHandler, headers: dict[str, str], body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
+        this = call(handler, headers, body)
+        if this.name == "s3:PUT":
+            with TAKING_TURNS:
+                answer = super()._pass_on(handler, headers, body)
+                self.written[this.key] += answer[0] == HTTPStatus.OK
+        else:
+            answer = super()._pass_on(handler, headers, body)
+        self.after(this)
+        return answer
