@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from bench.fleet.clock import Clock
 from bench.fleet.inputs import Inputs
 from bench.fleet.scenario import BURST, Recording, Scenario
+from factory.ec2.template import template
 
 if TYPE_CHECKING:
     from bench.fleet.instance import Instance
 
-RECEIVES = 5  # of a message, then it goes to the dead-letter queue
+RECEIVES: int = template()["Resources"]["Queue"]["Properties"]["RedrivePolicy"]["maxReceiveCount"]
 
 
 class Queue:

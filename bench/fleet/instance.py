@@ -4,13 +4,13 @@ from bench.fleet.aws import Group, Queue
 from bench.fleet.clock import Clock
 from bench.fleet.inputs import Inputs, Range
 from bench.fleet.scenario import Recording
+from factory.ec2.template import parameters
 from preheat.fleet import life
+from preheat.fleet.queue import POLL, RENEWAL, VISIBILITY
 
-NOTICE = 120.0  # seconds from a spot notice to the end …
-MARGIN = 15.0  # … before which what is not done is handed back
-LONG_POLL = 20.0  # seconds
-IDLE = 300.0  # seconds without work, then an instance ends itself
-VISIBLE_AGAIN: Range = (80.0, 120.0)  # seconds after a worker's death: visibility 120 s, renewed every 40 s
+NOTICE = 120.0  # seconds from a spot notice to the end
+IDLE = 60.0 * parameters()["IdleMinutes"]["Default"]  # seconds without work, then an instance ends itself
+VISIBLE_AGAIN: Range = (VISIBILITY - RENEWAL, VISIBILITY)  # seconds after a worker's death
 SHORTEST_BILL = 60.0  # seconds that EC2 charges at least
 
 
@@ -52,14 +52,14 @@ class Instance:
         room = life.room(len(self.hand), self._audio(), self._bytes())
         if not room:
             return  # polls again when a recording is done
-        taken = self.queue.receive(room)
+        taken = self.queue.receive(1 if self._polls == 1 else room)
         for recording in taken:
             self._take(recording)
         if taken:
             self.clock.after(self.clock.draw(self.inputs.fixed), self._poll)
         else:
             self.queue.polls.append(self._poll)
-            self.clock.after(LONG_POLL, self._empty, self._polls)
+            self.clock.after(POLL, self._empty, self._polls)
 
     def _empty(self, poll: int) -> None:
         """A long poll has ended without a message: the instance ends itself, or polls again."""
@@ -71,12 +71,13 @@ class Instance:
             self._poll()
 
     def _audio(self) -> float:
-        """Seconds of audio in hand, as far as they are known: of what is fetched."""
+        """Seconds of audio in hand of what is fetched."""
         return sum(each.seconds for each, fetched in self.hand.items() if fetched <= self.clock.now)
 
     def _bytes(self) -> int:
-        """Bytes in hand, which the messages announce."""
-        return int(sum(each.seconds for each in self.hand) * self.inputs.bytes * 1e6)
+        """Bytes in hand of what is still to be fetched."""
+        left = sum(each.seconds for each, fetched in self.hand.items() if fetched > self.clock.now)
+        return int(left * self.inputs.bytes * 1e6)
 
     def _take(self, recording: Recording) -> None:
         """Fetch a recording while the model is busy with those before it, and transcribe it."""
@@ -108,7 +109,7 @@ class Instance:
         self.interrupted = True
         if self.clock.random.random() < self.inputs.noticed:
             self._stop_polling()
-            self.clock.after(NOTICE - MARGIN, self._hand_back)
+            self.clock.after(NOTICE - life.MARGIN, self._hand_back)
             self.clock.after(NOTICE, self._die)
         else:
             self._die()

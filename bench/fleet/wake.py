@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +10,14 @@ from unittest import mock
 
 from bench.fleet.aws import Group, Queue
 from deploy import wake
+from factory.ec2.template import parameters
 
-ENVIRONMENT = {"GROUP": "group", "QUEUE_URL": "queue", "PER_INSTANCE": "20", "FLEET": "simulated"}
-HANDLER: Callable[[dict[str, str], None], int] = wake.handler
+ENVIRONMENT = {
+    "GROUP": "group",
+    "QUEUE_URL": "queue",
+    "FLEET": "simulated",
+    "PER_INSTANCE": str(parameters()["RecordingsPerInstance"]["Default"]),
+}
 
 
 class Wake:
@@ -38,11 +43,11 @@ class Wake:
 
     def uploaded(self) -> None:
         """React to an upload."""
-        HANDLER({"source": "aws.s3"}, None)
+        wake.handler({"source": "aws.s3"}, None)
 
     def reconcile(self) -> None:
         """React to the schedule."""
-        HANDLER({"source": "aws.events"}, None)
+        wake.handler({"source": "aws.events"}, None)
 
     def describe(self, **_asked: Any) -> dict[str, Any]:
         """The answer of DescribeAutoScalingGroups."""

@@ -1,7 +1,6 @@
 """The simulation of the fleet: it loses nothing, repeats itself, and is decided by the product's own code."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -103,7 +102,7 @@ def test_the_worker_decides_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_worker_decides_how_much_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    usual: Callable[[int, float, int], int] = life.room
+    usual = life.room
     monkeypatch.setattr(life, "room", lambda *held: min(1, usual(*held)))
     one_at_a_time = simulated(Scenario("burst", burst=100))
     monkeypatch.setattr(life, "room", usual)
@@ -112,9 +111,12 @@ def test_the_worker_decides_how_much_it_takes(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_wake_lambda_decides_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert simulated(Scenario("burst", burst=100)).launches > 2
-    monkeypatch.setattr(wake, "wanted", lambda *_: 2)
-    assert simulated(Scenario("burst", burst=100)).launches == 2
+    burst = Scenario("burst", burst=100)
+    assert Simulation(USUAL, burst, 1).run().launches > 2
+    monkeypatch.setattr(
+        wake, "wanted", lambda waiting, _in_flight, desired, *_: max(desired, 2 * bool(waiting))
+    )
+    assert Simulation(USUAL, burst, 1).run().launches == 2
 
 
 # ---- the command
