@@ -1,0 +1,86 @@
+"""The metadata service of an instance (IMDSv2), with answers that a test may change at any time."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+TOKEN = "token-of-this-test"  # noqa: S105
+TTL = "X-aws-ec2-metadata-token-ttl-seconds"
+ROLE = "iam/security-credentials/"
+
+
+def instant(seconds: float = 0.0) -> str:
+    """A time so many seconds from now, as AWS writes it."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass
+class MetadataServer:
+    """The service, a context manager. `answers`: by the path below meta-data; what is not there is a 404."""
+
+    answers: dict[str, str] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)  # paths below meta-data, in order
+    down: bool = False  # answers 503 to everything
+    url: str = ""
+
+    def __enter__(self) -> "MetadataServer":
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_PUT(self) -> None:
+                lifetime = self.headers.get(TTL, "")
+                fit = self.path == "/latest/api/token" and lifetime.isdigit() and 0 < int(lifetime) <= 21600
+                self.reply(200 if fit else 400, TOKEN if fit else "")
+
+            def do_GET(self) -> None:
+                path = self.path.removeprefix("/latest/meta-data/")
+                service.asked.append(path)
+                if self.headers.get("X-aws-ec2-metadata-token") != TOKEN:
+                    self.reply(401, "")
+                elif path in service.answers:
+                    self.reply(200, service.answers[path])
+                else:
+                    self.reply(404, "")
+
+            def reply(self, status: int, text: str) -> None:
+                content = text.encode()
+                self.send_response_only(503 if service.down else status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        Thread(target=self._http.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    def grant(self, access_key: str, seconds: float) -> None:
+        """Give credentials that expire in so many seconds, in place of the earlier ones."""
+        self.answers[ROLE] = "worker"
+        self.answers[ROLE + "worker"] = json.dumps(
+            {
+                "Code": "Success",
+                "Type": "AWS-HMAC",
+                "AccessKeyId": access_key,
+                "SecretAccessKey": "secret",
+                "Token": f"session of {access_key}",
+                "LastUpdated": instant(),
+                "Expiration": instant(seconds),
+            }
+        )
+
+    def interrupt(self, seconds: float) -> None:
+        """Give notice that EC2 takes this spot instance back in so many seconds."""
+        self.answers["spot/instance-action"] = json.dumps({"action": "terminate", "time": instant(seconds)})
