@@ -141,7 +141,7 @@ def test_what_asks_for_no_transcript() -> None:
     ],
 )
 def test_what_no_message_should_say(body: str) -> None:
-    with pytest.raises(MessageError, match="send (S3's events only|only those) to this queue"):
+    with pytest.raises(MessageError, match=r"send (S3's events only|only those) to this queue"):
         events(body)
 
 
