@@ -18,7 +18,7 @@ from typing import BinaryIO
 from preheat.delivery import Recipe
 from preheat.fleet.choices import Choices, chosen, of_metadata
 from preheat.fleet.events import Upload
-from preheat.formats import written
+from preheat.formats import FORMATS, written
 from preheat.options import Options
 from preheat.places import s3
 from preheat.places.results import Bucket, Guard, Made, TakenError, There
@@ -61,8 +61,9 @@ class Job:
 
     @property
     def formats(self) -> list[str]:
-        """Those of the results."""
-        return self.results.formats(list(self.choices.formats))
+        """Those of the results: with those that are there already, which would be left of an older content."""
+        there = self.guard.there.made.formats if self.guard.there and self.guard.there.made else ()
+        return self.results.formats([name for name in FORMATS if name in (*self.choices.formats, *there)])
 
     def look(self) -> bool:
         """Look at the recording, and at its results: whether those that are wanted are there already.
@@ -111,10 +112,6 @@ class Job:
 
     def deliver(self, texts: dict[str, str], complete: bool) -> None:
         """Write and commit all formats. Raises ChangedError, S3Error."""
-        there = self.guard.there.made if self.guard.there else None
-        if there and there.digest != self._digest:  # those that are not written again would be of the old one
-            for name in set(there.formats).difference(self.formats):
-                s3.remove(self._rules.output.beneath(f"{self.stem}.{name}"))
         try:
             self.results.put(self.stem, texts, self.made(complete), self.guard)
         except TakenError as error:

@@ -45,9 +45,13 @@ def settings(environment: Mapping[str, str]) -> Settings:
             raise UsageError(f"{name} is {value!r}; give seconds, above 0")
         return number
 
-    output = needed("PREHEAT_OUTPUT")
-    if not output.startswith(s3.SCHEME):
-        raise UsageError(f"PREHEAT_OUTPUT is {output!r}; write s3://bucket/prefix/")
+    written = needed("PREHEAT_OUTPUT")
+    if not written.startswith(s3.SCHEME):
+        raise UsageError(f"PREHEAT_OUTPUT is {written!r}; write s3://bucket/prefix/")
+    try:
+        output = s3.location(written).beneath("")
+    except UsageError as error:
+        raise UsageError(f"PREHEAT_OUTPUT: {error}") from error
     said = {name: environment.get(f"PREHEAT_{name.upper()}", "") for name in NAMES}
     folder = environment.get("RUNTIME_DIRECTORY")  # systemd sets it
     try:
@@ -57,7 +61,7 @@ def settings(environment: Mapping[str, str]) -> Settings:
     return Settings(
         fleet=needed("PREHEAT_FLEET"),
         queue=needed("PREHEAT_QUEUE_URL"),
-        output=s3.location(output).beneath(""),
+        output=output,
         log_group=environment.get("PREHEAT_LOG_GROUP", ""),
         group=environment.get("PREHEAT_GROUP", ""),
         hook=environment.get("PREHEAT_HOOK", ""),

@@ -148,6 +148,7 @@ class Seen:
         """s3transfer calls it before the transfer, which then needs no HEAD of its own."""
         future.meta.provide_transfer_size(self._seen.size)
         future.meta.provide_object_etag(self._seen.etag)
+        future.meta.call_args.extra_args["IfMatch"] = self._seen.etag  # which it sends for ranges alone
 
 
 def put(where: Location, content: bytes, format_name: str, **settings: Any) -> str:
