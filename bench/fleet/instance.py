@@ -6,7 +6,7 @@ from bench.fleet.inputs import Inputs, Range
 from bench.fleet.scenario import Recording
 from factory.ec2.template import parameters
 from preheat.fleet import life
-from preheat.fleet.queue import POLL, RENEWAL, VISIBILITY
+from preheat.fleet.queue import RENEWAL, VISIBILITY
 
 NOTICE = 120.0  # seconds from a spot notice to the end
 IDLE = 60.0 * parameters()["IdleMinutes"]["Default"]  # seconds without work, then an instance ends itself
@@ -59,7 +59,7 @@ class Instance:
             self.clock.after(self.clock.draw(self.inputs.fixed), self._poll)
         else:
             self.queue.polls.append(self._poll)
-            self.clock.after(POLL, self._empty, self._polls)
+            self.clock.after(life.POLL, self._empty, self._polls)
 
     def _empty(self, poll: int) -> None:
         """A long poll has ended without a message: the instance ends itself, or polls again."""
