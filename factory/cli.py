@@ -7,6 +7,8 @@ from factory.clean import clean
 from factory.console import FactoryError, carry_out, say
 from factory.docs import docs
 from factory.ec2.ami import ami
+from factory.ec2.fleet import fleet, fleet_remove
+from factory.ec2.fleetstatus import fleet_status
 from factory.ec2.retire import ami_clean
 from factory.local.basedisk import rootfs
 from factory.local.demo import demo
@@ -38,6 +40,9 @@ COMMANDS = {
     "ssh": ssh,
     "ami": ami,
     "ami-clean": ami_clean,
+    "fleet": fleet,
+    "fleet-status": fleet_status,
+    "fleet-remove": fleet_remove,
     "docs": docs,
     "clean": clean,
 }
