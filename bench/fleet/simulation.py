@@ -14,6 +14,7 @@ from bench.fleet.scenario import DAY, Recording, Scenario, uploads
 from bench.fleet.wake import Wake
 
 MINUTE = 60.0  # seconds between reconciles, and between an alarm's samples
+LIMIT = 7 * DAY  # even if recordings are left
 SAMPLES = 2  # above zero, then an alarm acts
 
 
@@ -51,7 +52,7 @@ class Simulation:
         self.clock.after(self.clock.draw((0, MINUTE)), self.sample if by_alarm else self.reconcile)
         self.group.fill()
         with self.wake.installed():
-            while self.clock.now < DAY or self.queue.deleted + len(self.queue.dead) < len(self.recordings):
+            while self.clock.now < DAY or (self.left and self.clock.now < LIMIT):
                 self.clock.next()
         instances = [*self.group.ended, *self.group.instances]
         return Outcome(
@@ -61,6 +62,11 @@ class Simulation:
             launches=len(instances),
             interruptions=sum(instance.interrupted for instance in instances),
         )
+
+    @property
+    def left(self) -> int:
+        """Recordings that are neither transcribed nor given up."""
+        return len(self.recordings) - self.queue.deleted - len(self.queue.dead)
 
     def arrive(self, recording: Recording) -> None:
         """An upload's event reaches the queue and the wake Lambda."""
