@@ -46,9 +46,9 @@ class Simulation:
 
     def run(self) -> Outcome:
         """Let the day pass, and more of it while recordings are left."""
-        for recording in self.recordings:
-            self.clock.at(recording.uploaded + self.clock.draw(self.inputs.event), self.arrive, recording)
         by_alarm = self.scenario.wake == "alarm"
+        for recording in self.recordings:
+            self.clock.at(recording.uploaded, self.upload, recording)
         self.clock.after(self.clock.draw((0, MINUTE)), self.sample if by_alarm else self.reconcile)
         self.group.fill()
         with self.wake.installed():
@@ -68,11 +68,12 @@ class Simulation:
         """Recordings that are neither transcribed nor given up."""
         return len(self.recordings) - self.queue.deleted - len(self.queue.dead)
 
-    def arrive(self, recording: Recording) -> None:
-        """An upload's event reaches the queue and the wake Lambda."""
-        self.queue.put(recording)
+    def upload(self, recording: Recording) -> None:
+        """An upload's event goes to the queue and to the wake Lambda, and arrives at either first."""
+        self.clock.after(self.clock.draw(self.inputs.event), self.queue.put, recording)
         if self.scenario.wake != "alarm":
-            self.clock.after(self.clock.draw(self.inputs.wake), self.wake.uploaded)
+            delay = self.clock.draw(self.inputs.event) + self.clock.draw(self.inputs.wake)
+            self.clock.after(delay, self.wake.uploaded)
 
     def reconcile(self) -> None:
         """Run the wake Lambda by its schedule."""
