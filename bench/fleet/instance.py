@@ -59,16 +59,19 @@ class Instance:
             self.clock.after(self.clock.draw(self.inputs.fixed), self._poll)
         else:
             self.queue.polls.append(self._poll)
-            self.clock.after(life.POLL, self._empty, self._polls)
+            self.clock.after(life.poll(self._idle(), IDLE), self._empty, self._polls)
 
     def _empty(self, poll: int) -> None:
         """A long poll has ended without a message: the instance ends itself, or polls again."""
         if poll != self._polls or self.draining or self.ended is not None:
             return
         self.queue.polls.remove(self._poll)
-        idle = 0.0 if self.hand else self.clock.now - self.idle_since
-        if not (life.idle_end(idle, IDLE, empty_poll=True) and self.group.terminate(self)):
+        if not (life.idle_end(self._idle(), IDLE, empty_poll=True) and self.group.terminate(self)):
             self._poll()
+
+    def _idle(self) -> float:
+        """Seconds without work."""
+        return 0.0 if self.hand else self.clock.now - self.idle_since
 
     def _audio(self) -> float:
         """Seconds of audio in hand of what is fetched."""

@@ -14,6 +14,7 @@ from bench.fleet.scenario import DAY, Recording, Scenario, uploads
 from bench.fleet.wake import Wake
 
 MINUTE = 60.0  # seconds between reconciles, and between an alarm's samples
+LIMIT = 7 * DAY  # even if recordings are left
 SAMPLES = 2  # above zero, then an alarm acts
 
 
@@ -45,13 +46,13 @@ class Simulation:
 
     def run(self) -> Outcome:
         """Let the day pass, and more of it while recordings are left."""
-        for recording in self.recordings:
-            self.clock.at(recording.uploaded + self.clock.draw(self.inputs.event), self.arrive, recording)
         by_alarm = self.scenario.wake == "alarm"
+        for recording in self.recordings:
+            self.clock.at(recording.uploaded, self.upload, recording)
         self.clock.after(self.clock.draw((0, MINUTE)), self.sample if by_alarm else self.reconcile)
         self.group.fill()
         with self.wake.installed():
-            while self.clock.now < DAY or self.queue.deleted + len(self.queue.dead) < len(self.recordings):
+            while self.clock.now < DAY or (self.left and self.clock.now < LIMIT):
                 self.clock.next()
         instances = [*self.group.ended, *self.group.instances]
         return Outcome(
@@ -62,11 +63,17 @@ class Simulation:
             interruptions=sum(instance.interrupted for instance in instances),
         )
 
-    def arrive(self, recording: Recording) -> None:
-        """An upload's event reaches the queue and the wake Lambda."""
-        self.queue.put(recording)
+    @property
+    def left(self) -> int:
+        """Recordings that are neither transcribed nor given up."""
+        return len(self.recordings) - self.queue.deleted - len(self.queue.dead)
+
+    def upload(self, recording: Recording) -> None:
+        """An upload's event goes to the queue and to the wake Lambda, and arrives at either first."""
+        self.clock.after(self.clock.draw(self.inputs.event), self.queue.put, recording)
         if self.scenario.wake != "alarm":
-            self.clock.after(self.clock.draw(self.inputs.wake), self.wake.uploaded)
+            delay = self.clock.draw(self.inputs.event) + self.clock.draw(self.inputs.wake)
+            self.clock.after(delay, self.wake.uploaded)
 
     def reconcile(self) -> None:
         """Run the wake Lambda by its schedule."""
