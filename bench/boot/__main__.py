@@ -9,7 +9,8 @@ on or off, and its layout on or off. Layout off is a copy of the disk (7 GB) on 
 where an installer would have put them. `transcribe` is run on the 8 s sample as soon as ssh answers, or 30 s
 later, and then once more, when its blocks have arrived. Each run has a fresh volume, none of it in the page
 cache. --quick uses one volume for each combination instead of --volumes. With --model, a copy of the disk has
-the state file of one of bench.shapes' models, with random weights, in place of the image's.
+the state file of one of bench.shapes' models, with random weights, in place of the image's, and a second of
+silence is transcribed: what counts is when the model is ready.
 
 Prints medians, and writes every run to build/bench/boot.json and the bytes that had arrived, over time, to
 build/bench/boot.svg; with --model, MODEL is added to their names. "Ready" is when the model is loaded; the
@@ -28,7 +29,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bench.boot.disks import scattered, with_model
+from bench.boot.disks import HOME, SILENCE, scattered, with_model
 from bench.boot.picture import BLOCK, draw
 from bench.harness import RESULTS, describe, machine, median, save, table
 from bench.models import Models
@@ -43,7 +44,8 @@ from factory.workspace import workspace
 
 BOOT_SECONDS = 180
 PAUSE = 30  # seconds: for a user who logs in and looks around before transcribing
-COMMAND = "transcribe --load=state --language=en --timings=json /opt/transcribe/sample.flac"
+COMMAND = "transcribe --load=state --timings=json"
+SAMPLE = HOME / "sample.flac"
 UNIT = "preheat-prefetch.service"
 READ_AHEAD_KIB = 128  # the kernel's default for an NVMe disk; for a loop device it is 20 times as much
 IN_FLIGHT = 256  # FUSE requests under way at a time; the default is 12
@@ -96,17 +98,21 @@ def mounted(file: Path, target: Path) -> Iterator[Path]:
             subprocess.run(["umount", target], check=True)
 
 
-def transcribe(machine: Machine) -> Facts:
+def transcribe(machine: Machine, recording: Path) -> Facts:
     """One `transcribe` over ssh: when it began, when its words arrived, and the phases that it reports."""
     begun = time.monotonic()
-    done = subprocess.run([*machine.ssh(), COMMAND], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*machine.ssh(), f"{COMMAND} /{recording}"], capture_output=True, text=True, check=False
+    )
     ended = time.monotonic()
     if done.returncode:
         raise FactoryError(f"transcribe failed: {done.stderr}", "Run: make test-image")
     return {"begun": begun, "ended": ended, "timings": json.loads(done.stderr.splitlines()[-1])}
 
 
-def start(disk: Path, latency: float, rate: float, *, read_ahead: bool, pause: float) -> Facts:
+def start(
+    disk: Path, latency: float, rate: float, *, recording: Path, read_ahead: bool, pause: float
+) -> Facts:
     """Boot from a fresh volume, start after `pause` seconds, and again when its blocks have arrived."""
     with ExitStack() as stack:
         folder = stack.enter_context(workspace("bench-boot"))
@@ -120,7 +126,7 @@ def start(disk: Path, latency: float, rate: float, *, read_ahead: bool, pause: f
         found = stack.enter_context(running(root, folder, "bench-boot", BOOT_SECONDS))
         answered = time.monotonic()
         time.sleep(pause)
-        first, second = transcribe(found), transcribe(found)
+        first, second = transcribe(found, recording), transcribe(found, recording)
         said = (
             found.run(f"sudo journalctl --quiet --unit={UNIT} --output=short-monotonic --grep=read")
             if read_ahead
@@ -217,7 +223,14 @@ def main() -> None:
         disks = {True: laid, False: scattered(laid, folder)}
         for number in range(1 if given.quick else given.volumes):
             for pause, (layout, read_ahead) in product((0, PAUSE), SETTINGS):
-                run = start(disks[layout], given.latency, given.rate, read_ahead=read_ahead, pause=pause)
+                run = start(
+                    disks[layout],
+                    given.latency,
+                    given.rate,
+                    recording=SILENCE if given.model else SAMPLE,
+                    read_ahead=read_ahead,
+                    pause=pause,
+                )
                 runs.append(run | {"layout": layout})
                 say(
                     f"volume {number + 1}, layout {ON[layout]}, read-ahead {ON[read_ahead]}: "

@@ -1,6 +1,7 @@
 """Copies of the image's disk: with another model, and with the layout of an installer."""
 
 import subprocess
+import wave
 from pathlib import Path
 
 from bench.models import Models
@@ -10,10 +11,14 @@ from factory.workspace import SCRATCH
 
 HOME = Path("opt/transcribe")
 LIST = HOME / "prefetch.list"
+SILENCE = HOME / "silence.wav"
 
 
 def with_model(disk: Path, folder: Path, models: Models, name: str) -> Path:
-    """A copy of a disk with a model's state file in place of the image's, and in its list."""
+    """A copy of a disk with a model's state file in place of the image's, and in its list.
+
+    SILENCE is on it, too: a recording without speech, which is transcribed without computing anything.
+    """
     state, copy = models.state(name), copied(disk, folder, name)
     with mounts.mounted(copy, folder / "disk", ROOT_OFFSET) as root:
         for old in (root / HOME / "state").iterdir():
@@ -21,6 +26,9 @@ def with_model(disk: Path, folder: Path, models: Models, name: str) -> Path:
         subprocess.run(["rm", "--recursive", root / HOME / "model"], check=True)
         path = HOME / "state" / state.name
         subprocess.run(["cp", state, root / path], check=True)
+        with wave.open(str(root / SILENCE), "wb") as file:
+            file.setparams((1, 2, 16000, 0, "NONE", ""))
+            file.writeframes(bytes(32000))
         kept = [line for line in (root / LIST).read_text().splitlines() if f"/{path.parent}/" not in line]
         (root / LIST).write_text("\n".join([*kept, f"0 {state.stat().st_size} /{path}", ""]))
     return copy
