@@ -110,13 +110,11 @@ def transcribe(machine: Machine, recording: Path) -> Facts:
     return {"begun": begun, "ended": ended, "timings": json.loads(done.stderr.splitlines()[-1])}
 
 
-def start(
-    disk: Path, latency: float, rate: float, *, recording: Path, read_ahead: bool, pause: float
-) -> Facts:
+def start(disk: Path, given: argparse.Namespace, *, read_ahead: bool, pause: float) -> Facts:
     """Boot from a fresh volume, start after `pause` seconds, and again when its blocks have arrived."""
     with ExitStack() as stack:
         folder = stack.enter_context(workspace("bench-boot"))
-        file, served = stack.enter_context(volume(disk, folder, latency, rate))
+        file, served = stack.enter_context(volume(disk, folder, given.latency, given.rate))
         root = stack.enter_context(overlaid(stack.enter_context(mounted(file, folder / "disk")), folder))
         if not read_ahead:
             unit = root / "etc/systemd/system" / UNIT
@@ -126,6 +124,7 @@ def start(
         found = stack.enter_context(running(root, folder, "bench-boot", BOOT_SECONDS))
         answered = time.monotonic()
         time.sleep(pause)
+        recording = SILENCE if given.model else SAMPLE
         first, second = transcribe(found, recording), transcribe(found, recording)
         said = (
             found.run(f"sudo journalctl --quiet --unit={UNIT} --output=short-monotonic --grep=read")
@@ -223,14 +222,7 @@ def main() -> None:
         disks = {True: laid, False: scattered(laid, folder)}
         for number in range(1 if given.quick else given.volumes):
             for pause, (layout, read_ahead) in product((0, PAUSE), SETTINGS):
-                run = start(
-                    disks[layout],
-                    given.latency,
-                    given.rate,
-                    recording=SILENCE if given.model else SAMPLE,
-                    read_ahead=read_ahead,
-                    pause=pause,
-                )
+                run = start(disks[layout], given, read_ahead=read_ahead, pause=pause)
                 runs.append(run | {"layout": layout})
                 say(
                     f"volume {number + 1}, layout {ON[layout]}, read-ahead {ON[read_ahead]}: "
