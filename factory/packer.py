@@ -14,7 +14,7 @@ from typing import TextIO
 from factory import hub
 from factory.console import BUILD, LOGS, ROOT, FactoryError, first_line, say, tail
 from factory.progress import Progress
-from factory.spot import CRASH, Patience, crashed
+from factory.spot import CRASH, FleetTimeout, crashed
 from factory.workspace import secrets
 
 TEMPLATE = ROOT / "packer"
@@ -82,11 +82,11 @@ def template(program: Path) -> Path:
     staged.mkdir(parents=True)
     for path in TEMPLATE.glob("*.hcl"):
         if path.name not in MODERN_FILES:
-            (staged / path.name).write_text(without_modern(path.read_text()))
+            (staged / path.name).write_text(without_modern_settings(path.read_text()))
     return staged
 
 
-def without_modern(text: str) -> str:
+def without_modern_settings(text: str) -> str:
     """A template without the lines and blocks of MODERN_SETTINGS; it must be indented as by `packer fmt`."""
     names = "|".join(MODERN_SETTINGS)
     setting = rf"^( +)(?:{names})\b(?: *=.*| \{{\n(?:\1  .*\n)*\1\}})\n"
@@ -159,10 +159,10 @@ def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: 
             cwd=LOGS, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
-        progress, patience = Progress(), Patience(process)
+        progress, timeout = Progress(), FleetTimeout(process)
         try:
             for line in process.stdout or ():
-                patience.heard(line)
+                timeout.watch(line)
                 sink.write(line)
                 sink.flush()
                 if text := progress.shown(line):
@@ -172,11 +172,11 @@ def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: 
             stop(process, sink)
             raise
         finally:
-            patience.heard("")
+            timeout.watch("")
     if not failed:
         return
     text = log.read_text()
-    if patience.lost or NO_CAPACITY.search(text):
+    if timeout.expired or NO_CAPACITY.search(text):
         raise NoCapacityError("EC2 has no capacity for this instance there at the moment", "Try again later")
     if CRASH.search(text):
         raise crashed(text, log)

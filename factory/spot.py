@@ -19,26 +19,26 @@ FLEET_SECONDS = 60.0
 CRASH = re.compile(r"PACKER CRASH|^panic: |panic: runtime error", re.MULTILINE)
 
 
-class Patience:
-    """Interrupts Packer if a fleet has no instance after FLEET_SECONDS; `lost` is true then."""
+class FleetTimeout:
+    """Interrupts Packer if a fleet has no instance after FLEET_SECONDS; `expired` is true then."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        self.lost = False
+        self.expired = False
         self.timer: threading.Timer | None = None
 
-    def heard(self, line: str) -> None:
+    def watch(self, line: str) -> None:
         """Take a line of Packer's: it stops the timer, and FLEET starts it again."""
         if self.timer:
             self.timer.cancel()
-        self.timer = threading.Timer(FLEET_SECONDS, self.lose) if FLEET in line else None
+        self.timer = threading.Timer(FLEET_SECONDS, self.expire) if FLEET in line else None
         if self.timer:
             self.timer.daemon = True
             self.timer.start()
 
-    def lose(self) -> None:
+    def expire(self) -> None:
         """Interrupt Packer, which then removes what it has made."""
-        self.lost = True
+        self.expired = True
         say(f"no spot instance within {FLEET_SECONDS:.0f} s")
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGINT)

@@ -125,7 +125,7 @@ def compare(place: Place, case: Case) -> Iterator[Row]:
         with place.cudnn(on):
             chosen.append(names[torch._fused_sdp_choice(query, key, value, attn_mask=hidden)])
     taken = f"torch takes {chosen[0]}, without cuDNN {chosen[1]}"
-    yield {"told": f"{case.name}, {case.rows} rows, {case.queries} queries: {', '.join(times)}; {taken}"}
+    yield {"finding": f"{case.name}, {case.rows} rows, {case.queries} queries: {', '.join(times)}; {taken}"}
 
 
 def brief(refusal: RuntimeError) -> str:
@@ -179,7 +179,7 @@ def new_shapes(place: Place) -> Iterator[Row]:
             times.append(place.seconds(attention(query, key, value, place, on)))
         worst, middle = 1e3 * max(times), 1e3 * sorted(times)[len(times) // 2]
         row = {"table": "first call of a new number of rows, ms", "cuDNN": "on" if on else "off"}
-        yield row | {"median": middle, "greatest": worst, "told": f"new rows: {middle:.2f} ms, cuDNN {on}"}
+        yield row | {"median": middle, "greatest": worst, "finding": f"new rows: {middle:.2f} ms, cuDNN {on}"}
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, place: Place, on: bool) -> Callable[[], Tensor]:

@@ -58,7 +58,7 @@ def layouts(place: Place, network: Any, mel: Tensor) -> Iterator[Row]:
     network.encoder_positions = positions
     rate = len(mel) * flops(network.dims) / times[0] / 1e12
     yield {
-        "told": f"{len(mel)} windows: {1e3 * times[0] / len(mel):.2f} ms each, {rate:,.0f} TFLOP/s; "
+        "finding": f"{len(mel)} windows: {1e3 * times[0] / len(mel):.2f} ms each, {rate:,.0f} TFLOP/s; "
         f"transposed {times[1] / times[0]:.2f} times as long"
     }
     if (found[0] - found[1]).abs().max() > 0.1:  # noqa: PLR2004  of about 1; 16-bit types differ less

@@ -40,12 +40,12 @@ def memory(place: Place, decoder: Any, log: ours.Log) -> Iterator[Row]:
     with scarce(place, decoder, count // 2 * batched.needed(decoder.network)):
         found = texts()
     decoder.forget()
-    told = [line for line in log.lines if "out of memory" in line]
+    reported = [line for line in log.lines if "out of memory" in line]
     yield {"table": "out of memory", "windows": count, "went on with": decoder.size}
-    yield {"told": "; ".join(told)}
+    yield {"finding": "; ".join(reported)}
     if found != wanted:
         yield {"problem": "after a want of memory the text is another"}
-    if not told or not decoder.size < count:
+    if not reported or not decoder.size < count:
         yield {"problem": f"no want of memory was met: {log.lines}"}
     decoder.size = count
     if texts() != wanted:
@@ -106,13 +106,13 @@ def capture(place: Place, decoder: Any, log: ours.Log) -> Iterator[Row]:
         found = [tokens() for _ in range(2)]
     finally:
         del decoder.network.step
-    told = [line for line in log.lines if "no CUDA graph" in line]
-    yield {"told": "; ".join(log.lines)}
+    reported = [line for line in log.lines if "no CUDA graph" in line]
+    yield {"finding": "; ".join(log.lines)}
     yield from place.absent("after a failed capture", "a capture that begins and fails")
     if any(said != wanted for said in found):
         yield {"problem": "after a failed capture the tokens are others"}
-    if len(told) != 1:
-        yield {"problem": f"a failed capture was told {len(told)} times"}
+    if len(reported) != 1:
+        yield {"problem": f"a failed capture was reported {len(reported)} times"}
     yield from usable(
         place,
         decoder,

@@ -81,4 +81,6 @@ def processes(place: Place, shape: str) -> Iterator[Row]:
             yield {"problem": f"{shape} says nothing"}
         if facts["device"].partition(":")[0] != place.device:
             yield {"problem": f"{shape} was on {facts['device']}"}
-    yield {"told": f"{shape}: ready {sorted(ready)[len(ready) // 2]:.2f} s, words {min(words):.2f} s at best"}
+    yield {
+        "finding": f"{shape}: ready {sorted(ready)[len(ready) // 2]:.2f} s, words {min(words):.2f} s at best"
+    }

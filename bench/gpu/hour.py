@@ -24,9 +24,7 @@ def run(place: Place) -> Iterator[Row]:
         row |= {"windows": windows, "tokens": tokens, "ready, s": facts["ready_s"]}
         row |= {name + ", s": phases[name] for name in ("decode audio", "find speech", "transcribe")}
         yield row | {"whole, s": facts["total_s"], "times real time": facts["speed"]}
-        yield {
-            "told": f"{shape}: {facts['speed']:,.0f} times real time, written after {facts['total_s']:.1f} s"
-        }
+        yield {"finding": f"{shape}: {facts['speed']:,.0f} times real time, done in {facts['total_s']:.1f} s"}
         if tokens < windows * ours.tokens(place) * 0.9 or windows < facts["audio_s"] / 60:
             yield {"problem": f"{shape}: {tokens} tokens in {windows} windows are too few"}
         if not document["complete"]:

@@ -26,7 +26,7 @@ def run(place: Place) -> Iterator[Row]:
             write(place, shapes.SHAPES[shape], path)
         gb, seconds = path.stat().st_size / 1e9, time.perf_counter() - started
         row = {"table": "state files", "model": shape, "GB": gb, "made in, s": seconds}
-        yield row | {"told": f"{shape}: {gb:.2f} GB made in {seconds:.1f} s"}
+        yield row | {"finding": f"{shape}: {gb:.2f} GB made in {seconds:.1f} s"}
 
 
 def write(place: Place, shape: shapes.Shape, path: Path) -> None:

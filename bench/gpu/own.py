@@ -58,4 +58,4 @@ def done(place: Place, tests: list[str]) -> Iterator[Row]:
     passed = counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"]
     if place.gpu and tests == GPU_ONLY and passed < counts["tests"]:
         yield {"problem": "not all tests that need a GPU were done and passed"}
-    yield {"told": f"{name}: {passed} of {counts['tests']} passed, {counts['skipped']} skipped"}
+    yield {"finding": f"{name}: {passed} of {counts['tests']} passed, {counts['skipped']} skipped"}

@@ -56,7 +56,8 @@ def run(place: Place) -> Iterator[Row]:
     yield {"table": "all of it", "page cache": dropped} | counts
     yield {"list": [[file, count] for file, count in files]}
     yield {
-        "told": f"{len(files)} files, {sum(count for _, count in files) / 1e6:,.0f} MB, page cache: {dropped}"
+        "finding": f"{len(files)} files, {sum(count for _, count in files) / 1e6:,.0f} MB, "
+        f"page cache: {dropped}"
     }
 
 

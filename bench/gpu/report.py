@@ -12,7 +12,7 @@ from typing import Any
 from bench.gpu.place import Row
 from bench.harness import RESULTS, describe, table
 
-ASIDE = ("table", "told", "problem", "list")  # keys of a row that are not columns of its table
+NOT_COLUMNS = ("table", "finding", "problem", "list")  # keys of a row that are not columns of its table
 WHOLE = 100  # numbers from here on are shown without decimals
 
 
@@ -33,13 +33,13 @@ def markdown(file: Path) -> str:
 
 
 def summary(steps: list[Row]) -> str:
-    """One line for each step and each of its findings (`told`)."""
+    """One line for each step and each of its findings (`finding`)."""
     lines = []
     for step in steps:
-        told = [row["told"] for row in step["rows"] if "told" in row]
+        findings = [row["finding"] for row in step["rows"] if "finding" in row]
         result = step["result"] if step["result"] == "ok" else "NOT OK"
         why = [] if step["result"] == "ok" else [step["result"]]
-        first, *others = [*why, *told] or [""]
+        first, *others = [*why, *findings] or [""]
         lines.append([step["name"], result, f"{step['seconds']:.1f} s", first])
         lines += [["", "", "", other] for other in others]
     return aligned(["step", "result", "took", "what was found"], lines)
@@ -52,7 +52,7 @@ def tables(step: Row) -> Iterator[str]:
         every = [row for row in step["rows"] if row.get("table") == name]
         rows = [row for row in every if "left out" not in row]
         missing = "".join(f"\nleft out: {row['left out']}" for row in every if "left out" in row)
-        head = list(dict.fromkeys(key for row in rows for key in row if key not in ASIDE))
+        head = list(dict.fromkeys(key for row in rows for key in row if key not in NOT_COLUMNS))
         lines = [[shown(row.get(key, "")) for key in head] for row in rows]
         yield f"{step['name']}: {name}\n{table(head, lines, left=words(rows, head))}{missing}"
 

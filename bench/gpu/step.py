@@ -64,7 +64,7 @@ def compare(place: Place, shape: str, decoder: Any, rows: int, expected: list[in
         yield row | {"tokens/s": rows / steps[way]}
     decoder.forget()
     ratio = steps["eager"] / steps["graph"]
-    yield {"told": f"{shape}, {rows} rows: {1e3 * steps['graph']:.2f} ms a step, eager {ratio:.2f} times"}
+    yield {"finding": f"{shape}, {rows} rows: {1e3 * steps['graph']:.2f} ms a step, eager {ratio:.2f} times"}
     yield from place.absent("decoding", "capture")
 
 
@@ -111,7 +111,7 @@ def noise(place: Place, decoder: Any) -> Iterator[Row]:
         "drawn": len(said),
         "different": len(set(said)),
     }
-    yield row | {"told": f"{len(set(said))} different of {len(said)} samples"}
+    yield row | {"finding": f"{len(set(said))} different of {len(said)} samples"}
     decoder.forget()
 
 
@@ -140,6 +140,6 @@ def memory(place: Place, shape: str, decoder: Any) -> Iterator[Row]:
         yield row | {"held": held / 1e6}
     decoder.forget()
     left = place.allocated() - before
-    yield {"told": f"{shape}: {left / 1e6:,.1f} MB remain of {len(SIZES)} sizes"}
+    yield {"finding": f"{shape}: {left / 1e6:,.1f} MB remain of {len(SIZES)} sizes"}
     if left > SPARE:
         yield {"problem": f"{shape}: {left:,} bytes are never given back"}

@@ -3,7 +3,7 @@
 A step is a module with a function `run(place)` that yields rows, each as soon as it is known:
 
     {"table": "cross", "backend": "flash", "steady, ms": 0.41, …}    a row of that table; keys are its columns
-    {"told": "cross attention of 160 rows: …"}                       a finding for the summary at the end
+    {"finding": "cross attention of 160 rows: …"}                       a finding for the summary at the end
     {"problem": "the tokens differ"}                                 marks the step as failed; it continues
 
 A row may have several of these. The rows are written to a file, so that those of a step that hangs are kept.

@@ -66,15 +66,15 @@ def run(place: Place) -> Iterator[Row]:
         rate = len(data) / seconds / 1e9
         row = {"table": "loads", "cache": how, "way": case.way, "threads": case.threads, "slots": case.slots}
         yield row | {"s": seconds, "GB/s": rate}
-        told = f"{seconds:.3f} s with {case.threads} threads, {case.slots} slots, {case.way}"
-        best[case.cache] = min(best.get(case.cache, (seconds, told)), (seconds, told))
+        finding = f"{seconds:.3f} s with {case.threads} threads, {case.slots} slots, {case.way}"
+        best[case.cache] = min(best.get(case.cache, (seconds, finding)), (seconds, finding))
         if case == place.pick(CASES, TRIED)[0] and not arrived(path, data):
             yield {"problem": "what arrived is not what is in the file"}
         del data
         if place.gpu:
             torch.cuda.empty_cache()
-    for cache, (_, told) in best.items():
-        yield {"told": f"{path.stem}, {cache}: {told}"}
+    for cache, (_, finding) in best.items():
+        yield {"finding": f"{path.stem}, {cache}: {finding}"}
     yield from parts(place, path)
 
 

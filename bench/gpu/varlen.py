@@ -69,7 +69,7 @@ def check(place: Place, rows: Rows) -> Iterator[Row]:
         "pairs share keys": (own // PAGE // 2 * PAGE, [HEARD] * count),
         "all different": (own, [1 + 7 * i % HEARD for i in range(count)]),
     }
-    told = []
+    findings = []
     for name, (begins, lengths) in settings.items():
         rows.begins.copy_(begins)
         rows.lengths.copy_(torch.tensor(lengths, dtype=torch.int32))
@@ -79,10 +79,10 @@ def check(place: Place, rows: Rows) -> Iterator[Row]:
         row = {"table": "one query a row", "setting": name, "rows": count, "ms": 1e3 * steady}
         read = 2 * sum(lengths) * rows.query[0].nbytes
         yield row | {"GB/s": read / steady / 1e9, "error": min(error, 1e9)}
-        told.append(f"{name} {1e3 * steady:.3g} ms")
+        findings.append(f"{name} {1e3 * steady:.3g} ms")
         if not error < RIGHT:
             yield {"problem": f"{count} rows, {name}: wrong by {error:.3g}"}
-    yield {"told": f"{count} rows: {', '.join(told)}"}
+    yield {"finding": f"{count} rows: {', '.join(findings)}"}
 
 
 def flash(rows: Rows) -> Tensor:

@@ -89,4 +89,4 @@ def best(place: Place) -> Iterator[Row]:
     ]
     for what, value, unit in rows:
         yield {"table": "at best", "what": what, "unit": unit, "value": value}
-    yield {"told": f"{flops:,.1f} TFLOP/s, {rate:,.0f} GB/s, torch {torch.__version__}"}
+    yield {"finding": f"{flops:,.1f} TFLOP/s, {rate:,.0f} GB/s, torch {torch.__version__}"}

@@ -69,7 +69,7 @@ def code(error: ClientError) -> str:
     return name
 
 
-def patiently(call: Callable[..., Any], *codes: str, **parameters: Any) -> Any:
+def retrying(call: Callable[..., Any], *codes: str, **parameters: Any) -> Any:
     """Retry a call while it fails with one of these codes: AWS may not see yet what it has just made."""
     for _ in range(TRIES):
         try:

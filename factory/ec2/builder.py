@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from factory.console import FactoryError, say
 from factory.ec2 import images, notes
-from factory.ec2.aws import PAUSE, Client, account_of, client, code, explained, patiently
+from factory.ec2.aws import PAUSE, Client, account_of, client, code, explained, retrying
 from factory.ec2.notes import Run
 from factory.ec2.preflight import Plan
 from factory.ec2.settings import Settings
@@ -83,7 +83,7 @@ def remove(run: Run) -> None:
         say(f"remove the instance's volume {volume['VolumeId']}")
         ec2.delete_volume(VolumeId=volume["VolumeId"])
     for group in ec2.describe_security_groups(Filters=tagged)["SecurityGroups"]:
-        patiently(ec2.delete_security_group, "DependencyViolation", GroupId=group["GroupId"])
+        retrying(ec2.delete_security_group, "DependencyViolation", GroupId=group["GroupId"])
     image = images.named(ec2, run.unfinished_ami) if run.unfinished_ami else None
     # The AMI may be another host's: a current Packer tags it at once, an old one only at the end.
     if image and images.tags(image).get("preheat:run", run.id) == run.id:
@@ -163,7 +163,7 @@ def make_security_group(run: Run, settings: Settings, subnet: str) -> str:
         ],
     )["GroupId"]
     networks = settings.ssh_cidrs or [f"{own_address()}/32"]
-    patiently(
+    retrying(
         ec2.authorize_security_group_ingress,
         "InvalidGroup.NotFound",
         GroupId=group,

@@ -35,7 +35,7 @@ def boothook(deadline: datetime) -> str:
     return armed(deadline, "/etc/systemd/system", UNIT) + ENABLE
 
 
-def passing(deadline: datetime) -> str:
+def transient_boothook(deadline: datetime) -> str:
     """User data that arms an instance's switch, at each boot, without writing to its disk."""
     return armed(deadline, "/run/systemd/system", PROOF_UNIT)
 

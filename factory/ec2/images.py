@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from factory.console import say
-from factory.ec2.aws import Client, patiently
+from factory.ec2.aws import Client, retrying
 
 Image = dict[str, Any]
 
@@ -64,4 +64,4 @@ def remove(ec2: Client, image: Image) -> None:
     if image["State"] == "pending":  # it lists no snapshots yet, but their descriptions name it
         about = [{"Name": "description", "Values": [f"*{image['ImageId']}*"]}]
         for snapshot in ec2.describe_snapshots(OwnerIds=["self"], Filters=about)["Snapshots"]:
-            patiently(ec2.delete_snapshot, "InvalidSnapshot.InUse", SnapshotId=snapshot["SnapshotId"])
+            retrying(ec2.delete_snapshot, "InvalidSnapshot.InUse", SnapshotId=snapshot["SnapshotId"])

@@ -16,9 +16,9 @@ from botocore.exceptions import ClientError
 from factory import packer
 from factory.console import LOGS, FactoryError
 from factory.ec2 import images
-from factory.ec2.aws import PAUSE, Client, patiently
+from factory.ec2.aws import PAUSE, Client, retrying
 from factory.ec2.builder import SSH, make_security_group, market
-from factory.ec2.deadline import passing
+from factory.ec2.deadline import transient_boothook
 from factory.ec2.images import Image
 from factory.ec2.notes import Run
 from factory.ec2.report import Report
@@ -69,7 +69,7 @@ class Launch:
             request = self.request(instance_type, subnet)
             with report.step(f"launch on {instance_type}", subnet) as line:
                 try:
-                    made = patiently(self.ec2.run_instances, *NOT_YET, **request)
+                    made = retrying(self.ec2.run_instances, *NOT_YET, **request)
                 except ClientError as error:
                     if not packer.NO_CAPACITY.search(str(error)):
                         raise
@@ -125,7 +125,7 @@ class Launch:
             "KeyName": self.run.id,
             "NetworkInterfaces": [network],
             "InstanceInitiatedShutdownBehavior": "terminate",
-            "UserData": passing(datetime.now(UTC) + LIFE),
+            "UserData": transient_boothook(datetime.now(UTC) + LIFE),
             "TagSpecifications": [
                 {"ResourceType": made, "Tags": tag_list} for made in ("instance", "volume")
             ],
@@ -144,7 +144,7 @@ def running(ec2: Client, instance: dict[str, Any], *, public: bool) -> dict[str,
                 "The AMI is not published. Run it again to continue with the test",
             )
         time.sleep(PAUSE)
-        found = patiently(
+        found = retrying(
             ec2.describe_instances, "InvalidInstanceID.NotFound", InstanceIds=[instance["InstanceId"]]
         )
         instance = found["Reservations"][0]["Instances"][0]

@@ -53,7 +53,7 @@ def prove(plan: Plan, settings: Settings, folder: Path, record: Path, report: Re
             instance = Launch(ec2, run, image, settings, scratch).on_first(plan.candidates, report)
         instance.machine.console.unlink(missing_ok=True)  # of an earlier proof
         try:
-            figures = tried(instance, record, report)
+            figures = measured(instance, record, report)
         except FactoryError as error:
             with suppress(ClientError, BotoCoreError):  # must not hide the first error
                 keep_console(ec2, instance)
@@ -67,7 +67,7 @@ def prove(plan: Plan, settings: Settings, folder: Path, record: Path, report: Re
             )
 
 
-def tried(instance: Instance, record: Path, report: Report) -> dict[str, float]:
+def measured(instance: Instance, record: Path, report: Report) -> dict[str, float]:
     """Try an instance out; the seconds until ssh answered, of the first transcription and of the second."""
     figures = {}
     with report.step("ssh answers", instance.instance_type) as line:

@@ -21,7 +21,7 @@ from factory.ec2.report import Report
 from factory.ec2.settings import Settings
 
 # Four hours for an AMI: a copy to another region takes minutes, but hours when the service is busy.
-PATIENCE = {"Delay": 15, "MaxAttempts": 960}
+WAITER = {"Delay": 15, "MaxAttempts": 960}
 VALIDATION_TRIES = 45  # polls for the SSM parameter, PAUSE seconds apart; it takes seconds
 
 
@@ -175,7 +175,7 @@ def available(ec2: Client, name: str) -> Image:
     if image and image["State"] == "pending":
         say(f"wait for {image['ImageId']}")
         with suppress(WaiterError):  # the AMI has failed, which is reported below
-            ec2.get_waiter("image_available").wait(ImageIds=[image["ImageId"]], WaiterConfig=PATIENCE)
+            ec2.get_waiter("image_available").wait(ImageIds=[image["ImageId"]], WaiterConfig=WAITER)
         image = images.named(ec2, name)
     if not image or image["State"] != "available":
         state = image["State"] if image else "gone"

@@ -14,7 +14,7 @@ from factory.ec2.builder import market
 from factory.ec2.preflight import Plan
 from factory.ec2.settings import Settings
 
-WOULD = "DryRunOperation"
+ALLOWED = "DryRunOperation"
 NAME = "preheat-dry-run"
 TAGS = [{"Key": "preheat:run", "Value": NAME}]
 
@@ -25,7 +25,7 @@ def rehearse(plan: Plan, settings: Settings) -> None:
     name = settings.iam_instance_profile
     profile: dict[str, Any] = {"IamInstanceProfile": {"Name": name}} if name else {}
     with explained():
-        would(
+        dry_run(
             ec2.run_instances,
             ImageId=plan.source["ImageId"],
             InstanceType=instance_type,
@@ -38,12 +38,12 @@ def rehearse(plan: Plan, settings: Settings) -> None:
         )
         if not settings.spot:
             return
-        would(
+        dry_run(
             ec2.create_launch_template,
             LaunchTemplateName=NAME,
             LaunchTemplateData={"ImageId": plan.source["ImageId"], "InstanceType": instance_type, **profile},
         )
-        would(
+        dry_run(
             ec2.create_fleet,
             "InvalidLaunchTemplateName.NotFoundException",  # EC2 may look it up first, and it does not exist
             Type="instant",
@@ -54,10 +54,10 @@ def rehearse(plan: Plan, settings: Settings) -> None:
         )
 
 
-def would(call: Callable[..., Any], *also: str, **parameters: Any) -> None:
+def dry_run(call: Callable[..., Any], *also: str, **parameters: Any) -> None:
     """Require that EC2 would allow a call; ClientError if not. Codes in `also` mean that it would, too."""
     try:
         call(DryRun=True, **parameters)
     except ClientError as error:
-        if code(error) not in (WOULD, *also):
+        if code(error) not in (ALLOWED, *also):
             raise

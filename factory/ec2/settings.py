@@ -60,7 +60,7 @@ def read_settings() -> Settings:
     type.
     """
     values = {name: variable["default"] for name, variable in variables().items()}
-    refuse_other_ways(values)
+    refuse_automatic_variables(values)
     chosen = os.environ.get("SETTINGS", "")
     path = (ROOT / chosen).resolve() if chosen else None
     if path:
@@ -92,7 +92,7 @@ def read_settings() -> Settings:
     return settings
 
 
-def refuse_other_ways(names: Iterable[str]) -> None:
+def refuse_automatic_variables(names: Iterable[str]) -> None:
     """FactoryError if a variable is set in a way that only Packer reads: it would differ from our value."""
     by_environment = [f"PKR_VAR_{name}" for name in names if f"PKR_VAR_{name}" in os.environ]
     files = [str(path) for path in VARIABLES.parent.iterdir() if AUTOMATIC.search(path.name)]

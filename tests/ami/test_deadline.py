@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from factory.console import ROOT, run
-from factory.ec2.deadline import UNIT, passing
+from factory.ec2.deadline import UNIT, transient_boothook
 from factory.ec2.settings import read_settings
 from factory.ec2.startup import user_data
 from factory.local import machine as machines
@@ -62,7 +62,7 @@ def test_a_machine_whose_deadline_is_past_powers_itself_off(
     image()
     data = armed(monkeypatch, tmp_path, -1)
     if proof:
-        data = passing(datetime.now(UTC) - timedelta(hours=1))
+        data = transient_boothook(datetime.now(UTC) - timedelta(hours=1))
     ended = []
 
     def wait_for_end(_machine: Machine, process: Container, _seconds: float) -> None:

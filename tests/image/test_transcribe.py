@@ -58,7 +58,7 @@ def test_state_file_is_taken_by_itself(host: Host, words: list[str]) -> None:
     assert done.rc == 0
     assert done.stdout.split() == words
     assert "state loading" in done.stderr
-    assert "going on with" not in done.stderr
+    assert "falling back to" not in done.stderr
 
 
 def test_a_program_transcribes(host: Host, words: list[str]) -> None:
@@ -115,7 +115,7 @@ def test_damaged_state_file_gives_the_right_words_and_a_warning(
     assert done.rc == 0, done.stderr
     assert done.stdout.split() == words
     assert state in done.stderr
-    assert "going on with standard loading" in done.stderr
+    assert "falling back to standard loading" in done.stderr
     refused = host.run(f"transcribe --load state {SAMPLE}")
     assert (refused.rc, refused.stdout) == (3, "")
 

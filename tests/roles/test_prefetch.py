@@ -332,5 +332,5 @@ def test_another_file_system_is_left_alone(tmp_path: Path) -> None:
         subprocess.run(["umount", target], check=True)
     assert (done.returncode, done.stdout) == (
         0,
-        "the file system is not ext4: everything stays where it is\n",
+        "the file system is not ext4: nothing is moved\n",
     )

@@ -1,4 +1,4 @@
-"""Which modules of runtime/ may import which (docs/design.md): the ground, parts on it, and those above."""
+"""Which modules of runtime/ may import which (docs/design.md): base, parts, and commands."""
 
 import ast
 import sys
@@ -9,9 +9,9 @@ from tests.imports import Imports
 from tests.runtime.homes import RUNTIME
 
 IMPORTS = Imports(RUNTIME, RUNTIME)
-WINGS = {"audio", "fleet", "model", "places", "weights"}
-# The other parts that each part may import. Modules above all parts may import everything.
-GROUND = {
+PARTS = {"audio", "fleet", "model", "places", "weights"}
+# The other parts that each part may import. Commands may import everything.
+BASE = {
     "cues",
     "formats",
     "memory",
@@ -26,7 +26,7 @@ GROUND = {
     "typography",
 }
 SHARED = {"delivery", "transcriber"}  # by the command and the fleet's worker, which do not know each other
-ABOVE = {
+COMMANDS = {
     "cli",
     "groups",
     "peers",
@@ -39,42 +39,42 @@ ABOVE = {
     "values",
 }
 MAY = {
-    "ground": {"ground"},
-    "audio": {"ground", "audio"},
-    "model": {"ground", "audio", "model"},
-    "weights": {"ground", "model", "weights"},
-    "places": {"ground", "places"},
-    "shared": {"ground", "audio", "model", "weights", "places", "shared"},
-    "fleet": {"ground", "audio", "model", "weights", "places", "shared", "fleet"},
-    "above": {"ground", "audio", "model", "weights", "places", "shared", "above"},
+    "base": {"base"},
+    "audio": {"base", "audio"},
+    "model": {"base", "audio", "model"},
+    "weights": {"base", "model", "weights"},
+    "places": {"base", "places"},
+    "shared": {"base", "audio", "model", "weights", "places", "shared"},
+    "fleet": {"base", "audio", "model", "weights", "places", "shared", "fleet"},
+    "commands": {"base", "audio", "model", "weights", "places", "shared", "commands"},
 }
 NUMBERS = "preheat.audio.constants"  # imports nothing, and every part may import it
 # What else each may import, apart from the standard library.
 PACKAGES = {
-    "ground": {"wcwidth"},
+    "base": {"wcwidth"},
     "audio": {"av", "numpy", "onnxruntime", "soundfile", "soxr"},
     "model": {"numpy", "tokenizers", "torch"},
     "weights": {"torch", "transformers", "xxhash"},
     "places": {"boto3", "botocore", "httpx2", "s3transfer"},
     "shared": {"numpy", "torch"},
     "fleet": {"torch"},
-    "above": {"numpy", "rich", "torch"},
+    "commands": {"numpy", "rich", "torch"},
 }
 
 
 def part(module: str) -> str:
-    """The part of runtime/ that a module is in: audio, model and so on, the ground, or above."""
+    """The part of runtime/ that a module is in: audio, model and so on, the base, or the commands."""
     names = module.split(".")
     if names[0] != "preheat":  # an entry point
-        return "fleet" if names[0] in ("watchdog", "worker") else "above"
-    if names[1] in WINGS:
+        return "fleet" if names[0] in ("watchdog", "worker") else "commands"
+    if names[1] in PARTS:
         return names[1]
     if names[1] in SHARED:
         return "shared"
-    if names[1] in ABOVE:
-        return "above"
-    assert names[1] in GROUND, f"say in this test where {module} is"
-    return "ground"
+    if names[1] in COMMANDS:
+        return "commands"
+    assert names[1] in BASE, f"say in this test where {module} is"
+    return "base"
 
 
 @pytest.mark.parametrize("module", IMPORTS.modules)
@@ -133,4 +133,4 @@ def test_packages_are_empty() -> None:
     """Modules are imported by their full names; only preheat/__init__.py has names, for programs."""
     written = {path.parent.name: path.read_text() for path in RUNTIME.rglob("__init__.py")}
     assert written.pop("preheat")
-    assert written == dict.fromkeys(WINGS, "")
+    assert written == dict.fromkeys(PARTS, "")

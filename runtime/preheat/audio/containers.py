@@ -125,11 +125,11 @@ def decode(
     for part in parts(file):
         before = sink.seconds
         try:
-            course = decode_part(View(file, part), sink, track)
+            stats = decode_part(View(file, part), sink, track)
         except InputError as error:
             errors.append(error)
-            course = DecodeStats(cut=True)
-        problems.append(course.problem(before))
+            stats = DecodeStats(cut=True)
+        problems.append(stats.problem(before))
     if sink.samples == 0 and errors:
         raise errors[0]
     output.flush()
@@ -140,13 +140,13 @@ def decode(
 
 def decode_part(view: View, sink: Sink, track: int) -> DecodeStats:
     """Decode one recording into `sink`. Raises InputError."""
-    course = DecodeStats(cut=view.part.cut, damaged=view.part.damaged)
+    stats = DecodeStats(cut=view.part.cut, damaged=view.part.damaged)
     before = sink.seconds
     with av.logging.Capture(local=False) as log:
         try:
             container = av.open(view, "r", options=OPTIONS, metadata_errors="ignore")
         except av.FFmpegError as error:
-            raise InputError(NO_START if course.cut else NO_RECORDING) from error
+            raise InputError(NO_START if stats.cut else NO_RECORDING) from error
         with container:
             tracks = container.streams.audio
             if track > len(tracks) > 0:
@@ -154,42 +154,42 @@ def decode_part(view: View, sink: Sink, track: int) -> DecodeStats:
                 raise InputError(f"has {has}; give --audio_track another number, or leave it out")
             stream = tracks[track - 1] if track and tracks else container.streams.best("audio")
             if not isinstance(stream, AudioStream):
-                raise InputError(NO_START if course.cut else "has no audio; give a recording that does")
+                raise InputError(NO_START if stats.cut else "has no audio; give a recording that does")
             if stream.codec_context is None:
                 raise InputError("has audio in an unsupported codec; export it as flac")
             stream.codec_context.thread_count = 1
-            course.exact = stream.codec_context.name.startswith(EXACT)
-            course.gapless = course.exact and (container.format.name == "flac" or stream.duration is not None)
+            stats.exact = stream.codec_context.name.startswith(EXACT)
+            stats.gapless = stats.exact and (container.format.name == "flac" or stream.duration is not None)
             # Converting the Fraction time_base for each packet would take as long as decoding.
             ticks: dict[int, float] = {}  # s, by stream; in some formats a stream may first appear late
             start = float((stream.start_time or 0) * (stream.time_base or 0))
-            for packet in packets(container, course):
+            for packet in packets(container, stats):
                 tick = ticks.get(packet.stream_index) or float(packet.time_base or 0)
                 ticks[packet.stream_index] = tick
                 end = ((packet.pts or 0) + (packet.duration or 0)) * tick
                 if packet.stream_index == stream.index:
-                    decode_packet(packet, container.format.name, course, sink)
-                if packet.is_corrupt or course.failing:
+                    decode_packet(packet, container.format.name, stats, sink)
+                if packet.is_corrupt or stats.failing:
                     continue
                 if packet.stream_index == stream.index:
-                    course.clocked = max(course.clocked, end - start)
-                course.reached = max(course.reached, end)
+                    stats.clocked = max(stats.clocked, end - start)
+                stats.reached = max(stats.reached, end)
             sink.end()
-            course.decoded = sink.seconds - before
-            course.clocked = max(course.clocked, course.decoded)
+            stats.decoded = sink.seconds - before
+            stats.clocked = max(stats.clocked, stats.decoded)
             # The duration of a stream counts from its start, that of the container from 0.
-            course.reached = (
-                course.clocked if stream.duration is not None else max(course.reached, course.clocked)
+            stats.reached = (
+                stats.clocked if stream.duration is not None else max(stats.reached, stats.clocked)
             )
             messages = [message for _, _, message in log]
-            course.cut = course.cut or any(ENDED in message for message in messages)
-            course.damaged = course.damaged or any(mark in message for mark in BROKEN for message in messages)
+            stats.cut = stats.cut or any(ENDED in message for message in messages)
+            stats.damaged = stats.damaged or any(mark in message for mark in BROKEN for message in messages)
             if not any(GUESSED in message for message in messages):
-                course.claimed = claim(container, stream)
-    return course
+                stats.claimed = claim(container, stream)
+    return stats
 
 
-def packets(container: InputContainer, course: DecodeStats) -> Iterator["Packet[Any]"]:
+def packets(container: InputContainer, stats: DecodeStats) -> Iterator["Packet[Any]"]:
     """All packets of all streams, skipping damaged places."""
     for _ in range(TRIES):
         try:
@@ -197,19 +197,19 @@ def packets(container: InputContainer, course: DecodeStats) -> Iterator["Packet[
         except (av.FFmpegError, IndexError):  # IndexError: a new stream that PyAV does not know
             continue
         return
-    course.cut = True
+    stats.cut = True
 
 
-def decode_packet(packet: "Packet[Any]", container: str, course: DecodeStats, sink: Sink) -> None:
+def decode_packet(packet: "Packet[Any]", container: str, stats: DecodeStats, sink: Sink) -> None:
     """Decode a packet of sound into `sink`."""
     if packet.size:  # the last one is empty: it flushes the decoder
         frame = frame_size(bytes(packet)) if container in BARE else packet.size
         if frame == 0:  # not a frame; usually a tag
             if not any(bytes(packet)):
-                course.zeros += packet.size
+                stats.zeros += packet.size
             return
         # In a chunked file parts.py decides: if its length is unknown, the last packet is never full.
-        course.partial = packet.size < frame or (packet.is_corrupt and container not in CHUNKED)
+        stats.partial = packet.size < frame or (packet.is_corrupt and container not in CHUNKED)
     try:
         frames = packet.decode()
     except MemoryError:  # includes FFmpeg's ENOMEM, which is an FFmpegError, too
@@ -217,14 +217,14 @@ def decode_packet(packet: "Packet[Any]", container: str, course: DecodeStats, si
     except av.FFmpegError:
         if container in CHUNKED and packet.size < HEAD:  # the padding byte that makes a chunk's length even
             return
-        course.failing += float((packet.duration or 0) * (packet.time_base or 0)) or GAP
+        stats.failing += float((packet.duration or 0) * (packet.time_base or 0)) or GAP
         return
     for each in frames:
         if isinstance(each, AudioFrame):
             sink.add(each)
     if frames:
-        course.lost += course.failing
-        course.failing = 0
+        stats.lost += stats.failing
+        stats.failing = 0
 
 
 def claim(container: InputContainer, stream: AudioStream) -> float:

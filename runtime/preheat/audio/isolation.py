@@ -26,7 +26,7 @@ from preheat.audio.mixing import LONGEST, Samples
 from preheat.storage import RUNTIME, InputError, PassingError
 
 MEMORY = 2 << 30  # bytes of address space for decoding one recording, without its samples
-PATIENCE = 60  # s of CPU time without a second of sound decoded, after which a decoder counts as hanging
+STALL_SECONDS = 60  # s of CPU time without a second of sound decoded, after which a decoder counts as hanging
 LONGEST_WAIT = 3600  # s of wall-clock time likewise: a disk may be slow, or the process stopped
 PROCESSOR = 1800  # s of CPU time for one recording; enough to decode many hours
 
@@ -193,6 +193,6 @@ def attempt(work: Callable[[], Report]) -> Report:
 
 
 def alive() -> None:
-    """Restart the timers: without a call for PATIENCE seconds of CPU time the kernel ends this process."""
-    signal.setitimer(signal.ITIMER_PROF, PATIENCE)
+    """Restart the timers: without a call for STALL_SECONDS of CPU time, the kernel ends this process."""
+    signal.setitimer(signal.ITIMER_PROF, STALL_SECONDS)
     signal.alarm(LONGEST_WAIT)

@@ -16,7 +16,7 @@ LEAST_LEVEL = 0.01  # root mean square, -40 dBFS, to which the louder seconds of
 MOST_GAIN = 1000.0  # 60 dB: anything still quieter is rounding noise
 AROUND = 15  # s before and after a second that determine its gain
 STEPS = np.linspace(0, 1, SAMPLE_RATE, endpoint=False, dtype=np.float32)  # time within a second, by sample
-LOUDEST_OUT = 2  # loudest seconds of these to ignore: a knock is not speech
+IGNORED_LOUDEST = 2  # loudest seconds of these to ignore: a knock is not speech
 
 
 class Amplified:
@@ -54,6 +54,6 @@ def gains(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     padded = np.pad(levels, AROUND, constant_values=-1)
     around = np.sort(np.lib.stride_tricks.sliding_window_view(padded, 2 * AROUND + 1), axis=1)
     seconds = (around >= 0).sum(axis=1)  # in each neighbourhood: fewer near the ends
-    out = np.minimum(LOUDEST_OUT, (seconds - 1) // 2)
+    out = np.minimum(IGNORED_LOUDEST, (seconds - 1) // 2)
     usual = np.take_along_axis(around, -1 - out[:, None], axis=1)[:, 0]
     return np.clip(LEAST_LEVEL / np.maximum(usual, LEAST_LEVEL / MOST_GAIN), 1, None)

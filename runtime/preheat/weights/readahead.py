@@ -115,7 +115,7 @@ class ReadAhead:
         header = self.header()
 
         def read(chunks: Iterator[int]) -> None:
-            room = nowhere()
+            room = scatter_buffer()
             for i in chunks:
                 if self._stopped:
                     return
@@ -134,7 +134,7 @@ class ReadAhead:
         cold = self._is_cold()
 
         def check(chunks: Iterator[int]) -> None:
-            room = nowhere() if cold else []
+            room = scatter_buffer() if cold else []
             for i in chunks:
                 if self._stopped:
                     return
@@ -167,7 +167,7 @@ class ReadAhead:
         return not all(cached(self.fileno(), at, at + 1) for at in starts)
 
 
-def nowhere() -> list[bytearray]:
+def scatter_buffer() -> list[bytearray]:
     """A scatter buffer of a chunk's size for reads into the page cache: the same 256 KiB 64 times."""
     return [bytearray(statefile.CHUNK // 64)] * 64
 

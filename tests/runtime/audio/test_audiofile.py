@@ -106,17 +106,19 @@ def test_a_rate_that_no_speech_has_is_named(rate: int, behind: bytes, tmp_path: 
     """Otherwise either reader would turn a few bytes into gigabytes."""
     content = patched(WRITERS["wav"](chirp(1)), b"fmt ", 8, rate.to_bytes(4, "little")) + behind
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(InputError, match=rf"\({rate} Hz\)|not a recording"):  # FFmpeg refuses some itself
+    with pytest.raises(
+        InputError, match=rf"sample rate of {rate:,} Hz,|not a recording"
+    ):  # FFmpeg refuses some itself
         audiofile.decode(tmp_path / "a")
 
 
 def test_forged_rates_of_other_formats(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"\(1 Hz\)"):
+    with pytest.raises(InputError, match="sample rate of 1 Hz,"):
         audiofile.decode(RECORDINGS / "rate-1-hz.flac")
     for name, mark, skip in (("ogg", b"\x01vorbis", 5), ("au", b".snd", 12)):
         rate = (2).to_bytes(4, "little" if name == "ogg" else "big")
         (tmp_path / name).write_bytes(patched(WRITERS[name](chirp(1)), mark, skip, rate))
-        with pytest.raises(InputError, match=r"\(2 Hz\)|not a recording"):
+        with pytest.raises(InputError, match=r"sample rate of 2 Hz,|not a recording"):
             audiofile.decode(tmp_path / name)
 
 

@@ -20,7 +20,7 @@ from tests.runtime.soundfiles import RECORDINGS, WRITERS, chirp
 LIMITED = """
 import os, signal, sys, time
 from preheat.audio import isolation
-isolation.PATIENCE, isolation.PROCESSOR, isolation.LONGEST_WAIT = 1, 2, 3
+isolation.STALL_SECONDS, isolation.PROCESSOR, isolation.LONGEST_WAIT = 1, 2, 3
 def work():
     {work}
     return {{"incomplete": None}}

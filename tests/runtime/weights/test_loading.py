@@ -72,7 +72,7 @@ def test_a_bad_state_file_is_a_warning(kind: str, home: Path, main: Run, samples
     assert (done.returncode, done.stdout) == (0, wanted)
     warning, timings = done.stderr.splitlines()
     assert str(path) in warning and words in warning
-    assert warning.endswith("run state.py bake again; going on with standard loading")
+    assert warning.endswith("run state.py bake again; falling back to standard loading")
     assert json.loads(timings)["strategy"] == "standard"
     done = main("--home", home, "--load", "state", samples / "short.flac")
     assert (done.returncode, done.stdout) == (3, "")
@@ -100,7 +100,7 @@ def test_a_state_file_with_poor_metadata_is_a_warning(  # noqa: PLR0913, PLR0917
     warning, timings = done.stderr.splitlines()
     assert done.returncode == 0 and json.loads(timings)["strategy"] == "standard"
     assert f"the state file {path} {words}" in warning
-    assert warning.endswith("run state.py bake again; going on with standard loading")
+    assert warning.endswith("run state.py bake again; falling back to standard loading")
     done = main("--home", home, "--load", "state", samples / "short.flac")
     assert (done.returncode, done.stdout) == (3, "")
     assert words in errors(done)[-1]
@@ -129,7 +129,7 @@ def test_what_torch_cannot_load(
     assert done.returncode == 0 and "zero" in done.stdout
     (warning,) = errors(done)
     assert f"state loading failed on cpu: {first}; check free memory and ulimit " in warning
-    assert warning.endswith("going on with standard loading")
+    assert warning.endswith("falling back to standard loading")
     monkeypatch.setattr(checkpoint, "pack", fail)
     for way in ("auto", "state", "standard"):
         done = main("--quiet", "--load", way, samples / "short.flac")

@@ -100,7 +100,7 @@ def main() -> int:
     except OSError as error:
         if error.errno not in CANNOT:
             raise
-        print("the file system is not ext4: everything stays where it is")
+        print("the file system is not ext4: nothing is moved")
         return 0
     finally:
         os.close(donor)

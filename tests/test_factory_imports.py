@@ -1,4 +1,4 @@
-"""Which modules of factory/ may import which (docs/design.md): ground, two wings, and the commands above."""
+"""Which modules of factory/ may import which (docs/design.md): base, local and ec2, and commands."""
 
 import subprocess
 import sys
@@ -10,32 +10,32 @@ from tests.imports import Imports
 
 FACTORY = ROOT / "factory"
 IMPORTS = Imports(FACTORY, ROOT)
-GROUND = {"console", "workspace", "ssh", "inputs", "hub", "pin", "model", "packer", "progress", "spot"}
-ABOVE = {"__main__", "cli", "clean", "docs"}
+BASE = {"console", "workspace", "ssh", "inputs", "hub", "pin", "model", "packer", "progress", "spot"}
+COMMANDS = {"__main__", "cli", "clean", "docs"}
 MAY = {
-    "ground": {"ground"},
-    "local": {"ground", "local"},
-    "ec2": {"ground", "ec2"},
-    "above": {"ground", "local", "ec2", "above"},
+    "base": {"base"},
+    "local": {"base", "local"},
+    "ec2": {"base", "ec2"},
+    "commands": {"base", "local", "ec2", "commands"},
 }
 # What else each may import, apart from the standard library.
 PACKAGES = {
-    "ground": {"httpx2", "huggingface_hub", "yaml"},
+    "base": {"httpx2", "huggingface_hub", "yaml"},
     "local": set[str](),
     "ec2": {"boto3", "botocore", "hcl2", "lark", "yaml"},
-    "above": set[str](),
+    "commands": set[str](),
 }
 
 
 def part(module: str) -> str:
-    """The part of factory/ that a module is in: a wing, the ground, or above both wings."""
+    """The part of factory/ that a module is in: local, ec2, the base, or the commands."""
     name = module.split(".")[1]
     if name in ("local", "ec2"):
         return name
-    if name in ABOVE:
-        return "above"
-    assert name in GROUND, f"say in this test and in docs/design.md where {module} is"
-    return "ground"
+    if name in COMMANDS:
+        return "commands"
+    assert name in BASE, f"say in this test and in docs/design.md where {module} is"
+    return "base"
 
 
 @pytest.mark.parametrize("module", IMPORTS.modules)
@@ -59,5 +59,5 @@ def test_clean_needs_no_setup() -> None:
     subprocess.run(command, cwd=ROOT, check=True)
 
 
-def test_the_wings_packages_are_empty() -> None:
-    assert all((FACTORY / wing / "__init__.py").read_text() == "" for wing in ("local", "ec2"))
+def test_the_packages_inits_are_empty() -> None:
+    assert all((FACTORY / package / "__init__.py").read_text() == "" for package in ("local", "ec2"))
