@@ -61,7 +61,7 @@ class Job:
 
     @property
     def formats(self) -> list[str]:
-        """Those of the results: with those that are there already, which would be left of an older content."""
+        """Those of the results; also what is there already, or it would be left of an older content."""
         there = self.guard.there.made.formats if self.guard.there and self.guard.there.made else ()
         return self.results.formats([name for name in FORMATS if name in (*self.choices.formats, *there)])
 
