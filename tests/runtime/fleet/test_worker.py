@@ -118,7 +118,7 @@ def test_recordings_of_all_kinds(place: Place, short: bytes) -> None:
     place.upload("cut.flac", short[:80_000])
     place.upload("text.wav", b"no sound")
     place.upload("empty.wav", b"")
-    place.upload("german.flac", short, language="German")
+    place.upload("klingon.flac", short, language="Klingon")
     place.upload("txt.flac", short, formats="txt", language="English")
     place.waiting.send("{}")
     with place.worker() as process:
@@ -135,7 +135,7 @@ def test_recordings_of_all_kinds(place: Place, short: bytes) -> None:
         "cut.flac": "incomplete",
         "text.wav": "failed",
         "empty.wav": "failed",
-        "german.flac": "failed",
+        "klingon.flac": "failed",
         "txt.flac": "done",
     }
     assert sum(each["first_job"] for each in process.records) == 1
@@ -143,12 +143,12 @@ def test_recordings_of_all_kinds(place: Place, short: bytes) -> None:
     keys = set(place.bucket.contents("out/"))
     whole = {f"{key}.{name}" for key in ("in/ü +%.flac", "cut.flac") for name in ("txt", "srt", "vtt", "tsv")}
     made = {f"{key}.json" for key in ("in/ü +%.flac", "cut.flac", "txt.flac")} | {"txt.flac.txt"}
-    errors = {f"{key}.error.json" for key in ("text.wav", "empty.wav", "german.flac")}
+    errors = {f"{key}.error.json" for key in ("text.wav", "empty.wav", "klingon.flac")}
     assert keys == whole | made | errors
     assert "zero" in place.bucket.contents("out/")["in/ü +%.flac.txt"]
     assert json.loads(place.bucket.contents("out/")["cut.flac.json"])["complete"] is False
-    problem = json.loads(place.bucket.contents("out/")["german.flac.error.json"])
-    assert "whisper-nato knows no language de" in problem["problem"] and problem["fleet"] == "calls"
+    problem = json.loads(place.bucket.contents("out/")["klingon.flac.error.json"])
+    assert "no language 'Klingon'" in problem["problem"] and problem["fleet"] == "calls"
 
 
 def test_what_fails_for_the_moment_stays_in_the_queue(place: Place, short: bytes) -> None:
@@ -180,7 +180,7 @@ def test_the_end_is_announced_while_it_works(place: Place, short: bytes) -> None
 
 def test_without_work_the_instance_ends(place: Place) -> None:
     """Refused, as it is for an instance that is in no group: it goes on, and asks again after as long."""
-    body = b"<ErrorResponse><Error><Code>ValidationError</Code><Message>No group</Message></Error></ErrorResponse>"
+    body = b"<E><Error><Code>ValidationError</Code><Message>No group</Message></Error></E>"
     refused = Trouble(status=400, body=body)
     place.proxy.trouble = lambda _, __, headers: (
         refused if "/autoscaling/" in headers.get("authorization", "") else None
@@ -196,7 +196,7 @@ def test_without_work_the_instance_ends(place: Place) -> None:
     ("settings", "code", "said"),
     [
         ({"PREHEAT_QUEUE_URL": ""}, 2, "worker: PREHEAT_QUEUE_URL is not set"),
-        ({"PREHEAT_LANGUAGE": "de"}, 2, "worker: whisper-nato knows no language de"),
+        ({"PREHEAT_TASK": "sing"}, 2, "worker: PREHEAT_LANGUAGE, _TASK, _FORMATS or _PROMPT: task is sing"),
     ],
 )
 def test_wrong_settings(settings: dict[str, str], code: int, said: str, place: Place) -> None:
