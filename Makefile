@@ -1,12 +1,13 @@
 # The entry point: every task is a target. The logic is in factory/, ansible/ and tests/.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-ami image demo ssh ami ami-clean test test-fast test-slow test-runtime test-roles test-image
-.PHONY: test-ami lint docs lock clean
+.PHONY: help setup setup-ami image demo ssh ami ami-clean fleet fleet-status fleet-remove
+.PHONY: test test-fast test-slow test-runtime test-roles test-image test-ami lint docs lock clean
 MAKEFLAGS += --no-print-directory
 
 # make image MODEL=owner/name         bakes another model: a hub id, a folder, or a file of variables
 # make image PACKER=path              uses another Packer than the one on PATH
 # make ami SETTINGS=my.pkrvars.hcl    sets where and how to build the AMI (see packer/variables.pkr.hcl)
+# make fleet SETTINGS=my.yml          sets where and how to run the fleet (see docs/fleet.md)
 export MODEL PACKER SETTINGS REMOVE
 
 # Keeps the caller's environment out of the image.
@@ -36,16 +37,25 @@ ami: setup-ami ## Build an AMI on a GPU instance of EC2, copy and share it
 ami-clean: setup-ami ## List builders and AMIs in every region; with REMOVE=yes remove old AMIs
 	@$(PYTHON) -m factory ami-clean
 
-ssh: setup ## Boot the image on a throw-away overlay and open a shell on it
+fleet: setup-ami ## Create the fleet on AWS, or change it: transcribes what is uploaded to S3
+	@$(PYTHON) -m factory fleet
+
+fleet-status: setup-ami ## Show the fleet: queue, instances, last jobs, failures
+	@$(PYTHON) -m factory fleet-status
+
+fleet-remove: setup-ami ## Delete the fleet; recordings and transcripts stay
+	@$(PYTHON) -m factory fleet-remove
+
+ssh: setup ## Boot the image on a temporary overlay and open a shell on it
 	@$(PYTHON) -m factory ssh
 
-test: setup lint image ## Everything: lint, docs, runtime, roles, image, AMI
-	@$(PYTEST) $(SIDE_BY_SIDE) tests/ami tests/image tests/roles tests/runtime tests/test_*.py
+test: setup lint image ## Everything: lint, docs, runtime, roles, image, AMI, fleet
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/ami tests/image tests/roles tests/runtime tests/fleet tests/test_*.py
 
 test-fast: setup lint ## Lint and the tests of docs and runtime, in about ten minutes
 	@$(PYTEST) tests/test_*.py tests/runtime
 
-test-slow: setup ## Tests that take long: the real driver, built by dkms
+test-slow: setup ## Slow tests: the real driver, built by dkms
 	@$(PYTEST) -m slow tests
 
 test-runtime: setup ## Tests of what runs on the image
@@ -54,19 +64,19 @@ test-runtime: setup ## Tests of what runs on the image
 test-roles: setup ## Tests of the Ansible roles, each in a container of its own
 	@$(PYTEST) tests/roles
 
-test-ami: image ## Tests of make ami, against a stand-in for AWS
+test-ami: image ## Tests of make ami, against a mock of AWS
 	@$(PYTEST) tests/ami
 
-test-image: image ## Tests of the finished image: boots it and looks over ssh
+test-image: image ## Tests of the finished image: boots it and checks it over ssh
 	@$(PYTEST) tests/image
 
 lint: setup ## ruff, mypy, shellcheck, yamllint, ansible-lint, packer
 	@$(CLEAN) tests/lint.sh
 
-docs: setup ## Write the generated tables of docs/ again
+docs: setup ## Update the generated tables of docs/
 	@$(PYTHON) -m factory docs
 
-lock: setup ## Write the lock files anew from pyproject.toml
+lock: setup ## Update the lock files from pyproject.toml
 	@$(CLEAN) factory/lock.sh
 
 clean: ## Remove build/ and the role tests' containers and images

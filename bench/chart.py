@@ -9,8 +9,8 @@ from typing import Any
 WIDTH, LEFT, RIGHT = 960, 190, 70  # pixels: of the whole, for the names, for the totals
 BAR, GAP, AXIS, TITLE = 18, 8, 24, 30  # pixels: heights
 TICKS = 8  # at most, on the axis
-# Kinds of phases: the beginnings of their names, their colour, their name in the legend.
-KINDS: tuple[tuple[tuple[str, ...], str, str], ...] = (
+Kinds = Sequence[tuple[tuple[str, ...], str, str]]  # beginnings of phases' names, colour, name in the legend
+KINDS: Kinds = (
     (("start python",), "#8c8c8c", "start Python"),
     (("import",), "#4c78a8", "import modules"),
     (("check", "read", "stream"), "#e45756", "read weights"),
@@ -43,9 +43,9 @@ class Panel:
         return max(float(phase["end_s"]) for _, phases in self.bars for phase in phases)
 
 
-def draw(panels: Sequence[Panel]) -> str:
+def draw(panels: Sequence[Panel], kinds: Kinds = KINDS) -> str:
     """The text of the SVG; each panel has an axis of its own."""
-    parts, y = legend(), TITLE + GAP
+    parts, y = legend(kinds), TITLE + GAP
     for panel in panels:
         parts.append(f'<text class="title" x="0" y="{y + 18}">{escape(panel.title)}</text>')
         y += TITLE
@@ -60,7 +60,7 @@ def draw(panels: Sequence[Panel]) -> str:
         for name, phases in panel.bars:
             end = max(float(phase["end_s"]) for phase in phases)
             parts.append(f'<text text-anchor="end" x="{LEFT - 8}" y="{y + 14}">{escape(name)}</text>')
-            parts += bar(phases, y, scale)
+            parts += bar(phases, y, scale, kinds)
             parts.append(f'<text x="{LEFT + end * scale + 6:.1f}" y="{y + 14}">{end:.2f} s</text>')
             y += BAR + GAP
         y += AXIS
@@ -68,7 +68,7 @@ def draw(panels: Sequence[Panel]) -> str:
     return "\n".join([head, f"<style>{STYLE}</style>", *parts, "</svg>\n"])
 
 
-def bar(phases: Sequence[Phase], y: int, scale: float) -> list[str]:
+def bar(phases: Sequence[Phase], y: int, scale: float, kinds: Kinds) -> list[str]:
     """One system's bar. Phases that overlap in time are drawn below each other, in thinner lanes."""
     lanes: list[list[Phase]] = []
     for phase in sorted(phases, key=lambda phase: (phase["start_s"], -phase["end_s"])):
@@ -85,21 +85,21 @@ def bar(phases: Sequence[Phase], y: int, scale: float) -> list[str]:
             start, length = float(phase["start_s"]), float(phase["end_s"]) - float(phase["start_s"])
             parts.append(
                 f'<rect x="{LEFT + start * scale:.1f}" y="{y + i * height:.1f}" width="{length * scale:.1f}" '
-                f'height="{height:.1f}" fill="{colour(phase["name"])}">'
+                f'height="{height:.1f}" fill="{colour(phase["name"], kinds)}">'
                 f"<title>{escape(phase['name'])}: {length:.3f} s</title></rect>"
             )
     return parts
 
 
-def colour(name: str) -> str:
+def colour(name: str, kinds: Kinds) -> str:
     """The colour of a phase."""
-    return next(colour for prefixes, colour, _ in KINDS if name.startswith(prefixes))
+    return next(colour for prefixes, colour, _ in kinds if name.startswith(prefixes))
 
 
-def legend() -> list[str]:
+def legend(kinds: Kinds) -> list[str]:
     """One line that explains the colours."""
-    parts, step = [], WIDTH // len(KINDS)
-    for i, (_, fill, name) in enumerate(KINDS):
+    parts, step = [], WIDTH // len(kinds)
+    for i, (_, fill, name) in enumerate(kinds):
         parts.append(f'<rect x="{i * step}" y="4" width="14" height="14" fill="{fill}"/>')
         parts.append(f'<text x="{i * step + 20}" y="16">{name}</text>')
     return parts

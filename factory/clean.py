@@ -31,7 +31,9 @@ def clean() -> None:
 
     shutil.rmtree(BUILD, onerror=keep)
     if left:  # the first entry is the cause, the folders above it follow
-        raise FactoryError(f"could not remove all of {BUILD}: {left[0]}", "Free what it names; make clean")
+        raise FactoryError(
+            f"could not remove all of {BUILD}: {left[0]}", "Stop what uses it, then run: make clean"
+        )
     if shutil.which("podman"):
         run("podman", "rmi", "--force", "--ignore", MOLECULE_IMAGE)
 
@@ -42,15 +44,15 @@ def remove_noted(folder: Path) -> None:
         from factory.ec2.builder import remove_all_noted  # noqa: PLC0415
     except ImportError as error:
         raise FactoryError(
-            f"{folder} notes what may still run on EC2, and cost; here is nothing to remove it with: {error}",
+            f"{folder} lists resources that may still run on EC2 and cost money; "
+            f"they cannot be removed from here: {error}",
             "Run: make setup-ami clean",
         ) from error
     if others := remove_all_noted(folder):
         where = ", ".join(f"{run.id} in account {run.account}, {run.region}" for run in others)
         raise FactoryError(
-            f"{folder} notes what may still run on EC2, and cost: {where}",
-            "Run it again with credentials of that account; where you have seen that nothing is left there,"
-            " delete the note",
+            f"{folder} lists resources that may still run on EC2 and cost money: {where}",
+            "Run it again with credentials of that account, or delete the note if nothing is left there",
         )
 
 

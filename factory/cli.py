@@ -7,6 +7,8 @@ from factory.clean import clean
 from factory.console import FactoryError, carry_out, say
 from factory.docs import docs
 from factory.ec2.ami import ami
+from factory.ec2.fleet import fleet, fleet_remove
+from factory.ec2.fleetstatus import fleet_status
 from factory.ec2.retire import ami_clean
 from factory.local.basedisk import rootfs
 from factory.local.demo import demo
@@ -22,11 +24,11 @@ def base() -> None:
 
 
 def ssh() -> None:
-    """Boot the image on a throw-away overlay and open a shell on it; it goes when the shell ends."""
+    """Boot the image on a temporary overlay and open a shell on it; it goes when the shell ends."""
     if not ARTIFACT.raw.exists():
         raise FactoryError(f"{ARTIFACT.raw} does not exist", "Run: make image")
     with booted(ARTIFACT.raw, "ssh", keep=False) as machine:
-        say("the machine answers; what you change on it is thrown away when you leave")
+        say("the machine is up; your changes are discarded when you log out")
         # -t: with a terminal. BatchMode in the ssh configuration affects only the login.
         subprocess.run(machine.ssh("-t"), check=False)
 
@@ -38,6 +40,9 @@ COMMANDS = {
     "ssh": ssh,
     "ami": ami,
     "ami-clean": ami_clean,
+    "fleet": fleet,
+    "fleet-status": fleet_status,
+    "fleet-remove": fleet_remove,
     "docs": docs,
     "clean": clean,
 }

@@ -64,7 +64,7 @@ def carry_out(command: Callable[[], None]) -> None:
     except FactoryError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("interrupted; machines and mounts are taken down", file=sys.stderr)
+        print("interrupted; stopping machines and unmounting", file=sys.stderr)
         sys.exit(130)
 
 

@@ -16,7 +16,7 @@ fi
 for place in "${here%/*}" "$build"; do
   if [[ $place == *[^A-Za-z0-9/._+@~-]* ]]; then
     echo "error: the path $place has other characters than letters, digits and ._+@~-" >&2
-    echo "  Move it, or for build/ let the link name another folder" >&2
+    echo "  Move it, or for build/ point the link to another folder" >&2
     exit 1
   fi
 done

@@ -68,22 +68,22 @@ def explained(model: str) -> Iterator[None]:
         yield
     except GatedRepoError as error:
         raise FactoryError(
-            f"the model {model} is gated: {hub} gives it only to whom its owner has let in",
+            f"the model {model} is gated: its owner must grant access on {hub}",
             f"Accept its terms on {hub}, and set HF_TOKEN to a token of that account",
         ) from error
     except (HfHubHTTPError, HFValidationError) as error:
         answer = getattr(error, "response", None)
         if answer is not None and answer.status_code not in (401, 404):  # 401 can mean: not found
             raise FactoryError(
-                f"{hub} does not give the model {model}: {str(error).splitlines()[0]}",
+                f"cannot download the model {model} from {hub}: {str(error).splitlines()[0]}",
                 "Check HF_TOKEN, or try again later",
             ) from error
         raise FactoryError(
-            f"{hub} has no model {model} that these credentials may see",
+            f"{hub} has no model {model} that these credentials can access",
             "Check the id and the commit; for a private model set HF_TOKEN",
         ) from error
     except (httpx2.HTTPError, OSError) as error:
         raise FactoryError(
-            f"the model {model} is not to be had, as {hub} cannot be reached: {str(error).splitlines()[0]}",
-            "Check HF_ENDPOINT, and the way to the internet: https_proxy, SSL_CERT_FILE",
+            f"cannot download the model {model}: {hub} cannot be reached: {str(error).splitlines()[0]}",
+            "Check HF_ENDPOINT and the network: https_proxy, SSL_CERT_FILE",
         ) from error

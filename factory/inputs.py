@@ -48,7 +48,7 @@ def git_commit() -> str:
     if done.returncode == 0:
         return done.stdout.strip()
     if (ROOT / ".git").exists():
-        say(f"the commit is recorded as unknown, for git says: {done.stderr.strip()}")
+        say(f"the commit is recorded as unknown; git failed: {done.stderr.strip()}")
     return "unknown"
 
 

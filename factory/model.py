@@ -30,7 +30,7 @@ def model_file() -> Path:
     if path.suffix in (".yml", ".yaml") or not re.fullmatch(HUB_ID, chosen):
         raise FactoryError(
             f"MODEL={chosen}: neither a file of variables, nor a folder, nor the id of a model on the hub",
-            f"Name one of them, such as MODEL={EXAMPLE}",
+            f"Give one of these, such as MODEL={EXAMPLE}",
         )
     return pin_hub(chosen)
 
@@ -40,9 +40,9 @@ def read_variables(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise FactoryError(f"{path} is not YAML: {error}", f"Write it as {DEFAULT_MODEL} is") from error
+        raise FactoryError(f"{path} is not YAML: {error}", f"Use the form of {DEFAULT_MODEL}") from error
     if not isinstance(values, dict):
-        raise FactoryError(f"{path} holds no variables", f"It has lines as {DEFAULT_MODEL} has")
+        raise FactoryError(f"{path} has no variables", f"Use the form of {DEFAULT_MODEL}")
     return dict(values)
 
 
@@ -73,14 +73,14 @@ def check_model() -> None:
     if Path(source).is_absolute():
         require(
             Path(source).is_dir(),
-            f"model_source is {source}, and there is no such folder",
+            f"model_source is {source}, but there is no such folder",
             f"Correct model_source in {path}",
         )
         return
     require(
         re.fullmatch("[0-9a-f]{40}", revision),
-        f"{path} sets model_revision to '{revision}', and a branch moves",
-        f"Set it to the commit of {source} that is wanted, 40 hexadecimal digits",
+        f"{path} sets model_revision to '{revision}', but a branch can move",
+        f"Set it to a commit of {source}, 40 hexadecimal digits",
     )
     hub.check_commit(source, revision)
 

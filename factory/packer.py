@@ -23,8 +23,8 @@ OLDEST = (1, 6, 6)  # Debian 12's
 PLUGIN_BLOCKS_SINCE = (1, 7)
 PLUGINS_SINCE = (1, 14, 1)  # as plugins.pkr.hcl requires; older ones look for plugins in a place that is gone
 CURRENT = (
-    "Get a current one from HashiCorp's apt repository (developer.hashicorp.com/packer/install), and set"
-    " PACKER=path where it is not the one on PATH"
+    "Install a current one from HashiCorp's apt repository (developer.hashicorp.com/packer/install), and set"
+    " PACKER=path if it is not the one on PATH"
 )
 
 # What a Packer older than 1.7 cannot read: the versions of plugins, which were built in then, and newer
@@ -54,8 +54,8 @@ def packer() -> Path:
         raise FactoryError(f"{wanted} is not installed", CURRENT)
     known = version(Path(found))
     if known < OLDEST or PLUGIN_BLOCKS_SINCE <= known < PLUGINS_SINCE:
-        wanted = f"{dotted(OLDEST)}, as Debian's, or {dotted(PLUGINS_SINCE)} and newer"
-        raise FactoryError(f"{found} is Packer {dotted(known)}, and preheat needs {wanted}", CURRENT)
+        wanted = f"{dotted(OLDEST)} (Debian's), or {dotted(PLUGINS_SINCE)} or newer"
+        raise FactoryError(f"{found} is Packer {dotted(known)}, but preheat needs {wanted}", CURRENT)
     return Path(found).absolute()
 
 
@@ -69,7 +69,7 @@ def version(program: Path) -> tuple[int, ...]:
     printed = first_line([str(program), "version"])
     match = re.search(r"v(\d+)\.(\d+)\.(\d+)", printed)
     if not match:
-        raise FactoryError(f"{program} does not tell its version", "Set PACKER=path to HashiCorp's packer")
+        raise FactoryError(f"cannot read the version of {program}", "Set PACKER=path to HashiCorp's packer")
     return tuple(map(int, match.groups()))
 
 
@@ -111,8 +111,8 @@ def checked(program: Path, *arguments: str | Path) -> None:
     if done.returncode:
         raise FactoryError(
             f"packer {arguments[0]} failed:\n{tail(done.stdout + done.stderr)}",
-            "Correct what it names: a value of yours, or for init the way to HashiCorp's releases site, where"
-            " plugins are",
+            "Fix what it reports: one of your values, or for init, access to HashiCorp's releases site, which"
+            " has the plugins",
         )
 
 
@@ -165,8 +165,8 @@ def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: 
                 patience.heard(line)
                 sink.write(line)
                 sink.flush()
-                if told := progress.told(line):
-                    say(f"  {told}")
+                if text := progress.shown(line):
+                    say(f"  {text}")
             failed = process.wait()
         except BaseException:
             stop(process, sink)
@@ -177,7 +177,7 @@ def build(source: str, variables: Mapping[str, str | int], log: Path, var_file: 
         return
     text = log.read_text()
     if patience.lost or NO_CAPACITY.search(text):
-        raise NoCapacityError("EC2 has no such instance there at the moment", "Try again later")
+        raise NoCapacityError("EC2 has no capacity for this instance there at the moment", "Try again later")
     if CRASH.search(text):
         raise crashed(text, log)
     if NO_ANSIBLE.search(text):
@@ -205,7 +205,7 @@ def stop(process: subprocess.Popen[str], sink: TextIO) -> None:
     The signal goes to its process group, which includes Ansible and ssh. It is SIGINT, as by Ctrl-C, because
     SIGTERM would kill Packer's plugins before they have cleaned up.
     """
-    say("stopping Packer, which takes down what it has launched")
+    say("stopping Packer, which removes what it has launched")
     try:
         os.killpg(process.pid, signal.SIGINT)
         sink.writelines(process.stdout or ())  # an unread pipe would fill up and block Packer

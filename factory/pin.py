@@ -31,8 +31,8 @@ def pin_hub(model: str) -> Path:
     check(f"{model} on the hub", found.files.keys(), found.config)
     if not re.fullmatch("[0-9a-f]{64}", found.files[WEIGHTS]):
         raise FactoryError(
-            f"the hub does not tell the SHA-256 of {WEIGHTS} of {model}",
-            f"Write it into a file as {PINS}/whisper-nato.yml is, with model_source and model_revision",
+            f"the hub gives no SHA-256 for {WEIGHTS} of {model}",
+            f"Write it into a file like {PINS}/whisper-nato.yml, with model_source and model_revision",
         )
     write(file, model_source=model, model_revision=found.commit, model_sha256=found.files[WEIGHTS])
     return file
@@ -50,8 +50,8 @@ def pin_folder(folder: Path) -> Path:
         write(file, model_source=str(folder), model_sha256=sha256)
     elif read_pin(file).get("model_sha256") != sha256:
         raise FactoryError(
-            f"{weights} has the SHA-256 {sha256}, and {file} another one",
-            f"If you have changed the checkpoint, delete {file}: it is written anew",
+            f"{weights} has the SHA-256 {sha256}, but {file} has another one",
+            f"If you have changed the checkpoint, delete {file}: it will be written again",
         )
     return file
 
@@ -61,13 +61,13 @@ def file_of(source: str) -> Path:
     name = Path(source).name
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise FactoryError(
-            f"the model {source} would be called '{name}' on the image",
-            "Rename its folder: letters, digits and ._- are possible",
+            f"the model {source} cannot be called '{name}' on the image",
+            "Rename its folder: letters, digits and ._- are allowed",
         )
     file = PINS / f"{name}.yml"
     if file.exists() and (other := read_pin(file).get("model_source")) != source:
         raise FactoryError(
-            f"{file} is there already, and pins {other}, not {source}",
+            f"{file} already exists and pins {other}, not {source}",
             f"Use it, MODEL={file}, or rename it",
         )
     return file
@@ -78,8 +78,12 @@ def check(what: str, names: Set[str], config: dict[str, Any]) -> None:
     kind = config.get("model_type")
     if kind != "whisper":
         raise FactoryError(
-            f"{what} is no Whisper checkpoint in transformers' layout: "
-            + (f"its config.json says model_type {kind}" if kind else "no config.json of it says model_type"),
+            f"{what} is not a Whisper checkpoint in transformers' layout: "
+            + (
+                f"its config.json says model_type {kind}"
+                if kind
+                else "it has no config.json with a model_type"
+            ),
             "Choose one that is, such as openai/whisper-large-v3-turbo",
         )
     if WEIGHTS not in names:
@@ -127,7 +131,7 @@ def write(file: Path, **variables: str) -> None:
     source = variables["model_source"]
     part = file.with_name(f".{file.name}.part")
     part.write_text(
-        f"---\n# Pinned by MODEL={source}; commit it to build the same again, delete it to pin it anew.\n"
+        f"---\n# Pinned by MODEL={source}; commit it to build the same again, delete it to pin it again.\n"
         + yaml.safe_dump(variables, sort_keys=False, width=1000)
     )
     part.replace(file)

@@ -18,7 +18,7 @@ class Progress:
     def __init__(self) -> None:
         self.in_play = False
 
-    def told(self, line: str) -> str:
+    def shown(self, line: str) -> str:
         """The text to show for a line; empty if it is not shown."""
         match = LINE.match(line.rstrip())
         if not match:

@@ -8,10 +8,10 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 for place in . .venv build build/ami build/logs build/run build/run/ami; do
   [[ ! -e $place || -w $place ]] ||
-    die "$PWD/$place is another user's, as of sudo make. Use sudo here as well, or a clone of your own."
+    die "$PWD/$place belongs to another user, for example after sudo make. Use sudo here too, or a clone of your own."
 done
 for program in git ssh scp; do
-  command -v "$program" >/dev/null || die "$program is not installed, and make ami needs it. Install it."
+  command -v "$program" >/dev/null || die "make ami needs $program, which is not installed. Install it."
 done
 
 # Do not use the Python of the venv that is to be replaced.
@@ -20,7 +20,7 @@ old="import sys; sys.exit(sys.version_info < (3, 11))"
 for python in /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11 none; do
   if "$python" -c "$old" 2>/dev/null; then break; fi
 done
-[[ $python != none ]] || die "there is no Python 3.11 or newer on PATH, and make ami needs one. Install it."
+[[ $python != none ]] || die "make ami needs Python 3.11 or newer on PATH. Install it."
 
 # A venv of `make setup` has all this and more. A venv does not work if it was moved or its Python has changed.
 state='

@@ -26,9 +26,9 @@ host=$(uname -sr)
 # shellcheck disable=SC1091 # a system file, not in this tree
 [[ ! -e /etc/os-release ]] || host=$(. /etc/os-release && echo "$ID ${VERSION_ID:-}")
 [[ $host == "debian 12" ]] ||
-  die "all but make ami needs root on Debian 12, and this host is $host. Use a Debian 12 machine or VM."
+  die "every target but make ami needs root on Debian 12; this host is $host. Use a Debian 12 machine or VM."
 [[ $(id -u) == 0 ]] ||
-  die "all but make ami needs root, to install packages and to mount and boot disk images. Run: sudo make setup"
+  die "every target but make ami needs root, to install packages and to mount and boot disk images. Run: sudo make setup"
 
 # One setup at a time, because of the shared .venv. The lock is released when the process ends, however it ends.
 mkdir -p "$(readlink --canonicalize-missing build)" # it may be a link whose target does not exist yet
@@ -49,7 +49,7 @@ done
 if ((${#missing[@]})); then
   echo "setup: installing ${missing[*]}"
   # Other mirrors that the host lists may be down; only Debian's must answer.
-  apt-get update -qq || echo "setup: some package lists could not be fetched; going on with the others" >&2
+  apt-get update -qq || echo "setup: some package lists could not be fetched; continuing with the others" >&2
   DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}" \
     >build/setup-apt.log 2>&1 ||
     { tail -n 20 build/setup-apt.log >&2; die "apt-get failed; the whole log is build/setup-apt.log"; }

@@ -48,11 +48,11 @@ def crashed(text: str, log: Path) -> FactoryError:
     """The error for a crash of Packer or of a plugin, with what to do about it."""
     if FLEET in text:
         return FactoryError(
-            "Packer's plugin has crashed, as it does where EC2 refuses a fleet of spot instances: the reason"
-            " is lost",
-            "The event CreateFleet in CloudTrail has it: mostly the account's limit of spot instances, a"
-            " KMS key without a grant for the role AWSServiceRoleForEC2Spot, or an iam_instance_profile that"
-            " may not be passed. Or set spot = false",
+            "Packer's plugin has crashed, as it does if EC2 refuses a fleet of spot instances; it does not"
+            " print the reason",
+            "See the event CreateFleet in CloudTrail. Usual reasons: the account's spot quota, a KMS key"
+            " without a grant for the role AWSServiceRoleForEC2Spot, an iam_instance_profile that may not be"
+            " passed. Or set spot = false",
         )
     return FactoryError(
         f"Packer has crashed:\n{tail(text)}", f"Try another version of it. The whole log is {log}"

@@ -59,13 +59,13 @@ variable "local_port" {
 variable "user" {
   type        = string
   default     = "admin"
-  description = "User of the machine, with sudo and no password; as Debian's cloud-init makes it."
+  description = "User of the machine with passwordless sudo, as created by Debian's cloud-init."
 }
 
 variable "local_key" {
   type        = string
   default     = ""
-  description = "Private ssh key that the local machine's user accepts; empty: ask the ssh agent."
+  description = "Private ssh key for the local machine's user; empty: use the ssh agent."
 }
 
 # For the source amazon-ebs: one attempt, with one instance type in one subnet.
@@ -73,61 +73,61 @@ variable "local_key" {
 variable "instance_type" {
   type        = string
   default     = "g6.xlarge"
-  description = "Type of the instance that this try launches, one of instance_types."
+  description = "Type of the instance that this attempt launches, one of instance_types."
 }
 
 variable "subnet_id" {
   type        = string
   default     = ""
-  description = "Subnet that this try launches it in; empty: the default one."
+  description = "Subnet of this attempt; empty: the default one."
 }
 
 variable "root_device" {
   type        = string
   default     = "/dev/xvda"
-  description = "What the source AMI calls its root volume, which is to be the builder's."
+  description = "Device name of the source AMI's root volume, which the builder's gets as well."
 }
 
 variable "security_group_id" {
   type        = string
   default     = "none"
-  description = "Security group that lets this host in by ssh, and nobody else."
+  description = "Security group that allows ssh from this host only."
 }
 
 variable "startup_file" {
   type        = string
   default     = ""
-  description = "File of user data for the builder's cloud-init: what ends it at its deadline."
+  description = "File of user data for the builder's cloud-init, which terminates it at its deadline."
 }
 
 variable "ami_name" {
   type        = string
   default     = "preheat"
-  description = "Name of the AMI; it says by a digest what the AMI is made from."
+  description = "Name of the AMI, with a digest of its inputs."
 }
 
 variable "inputs" {
   type        = string
   default     = "unknown"
-  description = "Digest of all that the AMI is made from; a tag of the AMI."
+  description = "Digest of the AMI's inputs; a tag of the AMI."
 }
 
 variable "run" {
   type        = string
   default     = "preheat"
-  description = "Name of this run: of its key pair, and in a tag of all that it makes, so that it can be removed."
+  description = "Name of this run, used for its key pair and as a tag of everything it creates."
 }
 
 variable "ec2_endpoint" {
   type        = string
   default     = ""
-  description = "Address of a stand-in for EC2; empty: EC2 itself."
+  description = "Address of a mock of EC2; empty: EC2 itself."
 }
 
 variable "instance_host" {
   type        = string
   default     = ""
-  description = "Address of a stand-in for the instance; empty: the instance itself."
+  description = "Address of a machine in place of the instance; empty: the instance itself."
 }
 
 variable "instance_port" {

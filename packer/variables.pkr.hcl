@@ -15,7 +15,7 @@ variable "region" {
 variable "instance_types" {
   type        = list(string)
   default     = ["g6.xlarge", "g5.xlarge"]
-  description = "Instance types to build on: the first one that some zone has capacity for."
+  description = "Instance types to build on; the first one with capacity in some zone is used."
 
   validation {
     condition     = length(var.instance_types) > 0
@@ -26,13 +26,13 @@ variable "instance_types" {
 variable "spot" {
   type        = bool
   default     = false
-  description = "Build on a spot instance, cheaper but sometimes taken away in the middle."
+  description = "Build on a spot instance: cheaper, but EC2 may interrupt it."
 }
 
 variable "builder_hours" {
   type        = number
   default     = 6
-  description = "Hours after which the builder ends itself, even if this host is no longer there to end it."
+  description = "Hours after which the builder terminates itself, even if this host no longer can."
 
   validation {
     condition     = var.builder_hours >= 1 && var.builder_hours <= 48
@@ -53,25 +53,25 @@ variable "subnet_ids" {
 
   validation {
     condition     = length([for id in var.subnet_ids : id if id == "" || regex_replace(id, "^subnet-[0-9a-f]+$", "") != ""]) == 0
-    error_message = "The list subnet_ids must hold ids of subnets, such as subnet-0123456789abcdef0."
+    error_message = "The list subnet_ids must contain ids of subnets, such as subnet-0123456789abcdef0."
   }
 }
 
 variable "ssh_cidrs" {
   type        = list(string)
   default     = []
-  description = "Networks that may reach the builder's ssh port. Empty: the address you have on the internet, alone."
+  description = "Networks that may reach the builder's ssh port. Empty: only this host's public address."
 
   validation {
     condition     = length([for cidr in var.ssh_cidrs : cidr if cidr == "" || regex_replace(cidr, "^([0-9]{1,3}[.]){3}[0-9]{1,3}/[0-9]{1,2}$", "") != ""]) == 0
-    error_message = "The list ssh_cidrs must hold networks, such as 203.0.113.7/32."
+    error_message = "The list ssh_cidrs must contain networks, such as 203.0.113.7/32."
   }
 }
 
 variable "ssh_interface" {
   type        = string
   default     = "public_ip"
-  description = "Address at which this host reaches the builder: public_ip, or private_ip, where it gets no public one and ssh_cidrs must be set."
+  description = "Address by which this host reaches the builder: public_ip, or private_ip; then the builder gets no public address, and ssh_cidrs must be set."
 
   validation {
     condition     = var.ssh_interface == "public_ip" || var.ssh_interface == "private_ip"
@@ -93,7 +93,7 @@ variable "iam_instance_profile" {
 variable "user_data_file" {
   type        = string
   default     = ""
-  description = "File of user data for the builder's cloud-init, such as proxy settings; beside what preheat itself tells it. Empty: none."
+  description = "File of user data for the builder's cloud-init, such as proxy settings, in addition to preheat's own. Empty: none."
 }
 
 variable "source_ami" {
@@ -149,7 +149,7 @@ variable "volume_iops" {
 variable "volume_throughput" {
   type        = number
   default     = 500
-  description = "Throughput of the gp3 volume, in MiB/s, likewise: the rate at which a state file is read cold."
+  description = "Throughput of the same volumes, in MiB/s; it limits how fast a state file is read on a cold start."
 
   validation {
     condition     = var.volume_throughput >= 125 && var.volume_throughput <= 1000
@@ -166,7 +166,7 @@ variable "encrypted" {
 variable "kms_key_id" {
   type        = string
   default     = ""
-  description = "KMS key to encrypt with, in the region of the build. Empty: the account's default key, which others cannot use."
+  description = "KMS key to encrypt with, in the region of the build. Empty: the account's default key, which other accounts cannot use."
 }
 
 variable "copy_regions" {
@@ -178,18 +178,18 @@ variable "copy_regions" {
 variable "share_with" {
   type        = list(string)
   default     = []
-  description = "Accounts that may launch the AMI. Empty: yours alone."
+  description = "Accounts that may launch the AMI. Empty: only yours."
 
   validation {
     condition     = length([for id in var.share_with : id if id == "" || regex_replace(id, "^[0-9]{12}$", "") != ""]) == 0
-    error_message = "The list share_with must hold account ids of 12 digits."
+    error_message = "The list share_with must contain account ids of 12 digits."
   }
 }
 
 variable "name_prefix" {
   type        = string
   default     = "preheat"
-  description = "What the AMI's name begins with; version and a digest of the inputs follow."
+  description = "Start of the AMI's name; version and a digest of the inputs follow."
 
   validation {
     condition     = var.name_prefix != "" && regex_replace(var.name_prefix, "^[A-Za-z0-9][A-Za-z0-9._/-]{0,59}$", "") == ""
@@ -200,7 +200,7 @@ variable "name_prefix" {
 variable "tags" {
   type        = map(string)
   default     = {}
-  description = "More tags for the AMI, its snapshots and the builder."
+  description = "Additional tags for the AMI, its snapshots and the builder."
 }
 
 variable "ssm_parameter" {

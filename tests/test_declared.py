@@ -9,8 +9,8 @@ from importlib.metadata import packages_distributions
 
 from factory.console import ROOT
 
-OURS = {"bench", "factory", "preheat", "tests"}
-FOLDERS = ("ansible", "bench", "factory", "molecule", "runtime", "tests")
+OURS = {"bench", "deploy", "factory", "preheat", "tests"}
+FOLDERS = ("ansible", "bench", "deploy", "factory", "molecule", "runtime", "tests")
 OF_DEBIAN = {"pyfuse3": "python3-pyfuse3", "trio": "python3-pyfuse3"}  # trio comes with it
 
 

@@ -179,10 +179,10 @@ def replaced(folder: Path, name: str, text: str) -> None:
 SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "another network": (
         lambda f: replaced(f, "config.json", json.dumps({"model_type": "bert"})),
-        "is no Whisper checkpoint in transformers' layout: its config.json says model_type bert",
+        "is not a Whisper checkpoint in transformers' layout: its config.json says model_type bert",
     ),
-    "another layout": (lambda f: (f / "config.json").unlink(), "no config.json of it says model_type"),
-    "a config that is not JSON": (lambda f: replaced(f, "config.json", "{"), "no config.json of it says"),
+    "another layout": (lambda f: (f / "config.json").unlink(), "it has no config.json with a model_type"),
+    "a config that is not JSON": (lambda f: replaced(f, "config.json", "{"), "it has no config.json with"),
     "no safetensors": (lambda f: (f / pin.WEIGHTS).unlink(), "has no model.safetensors"),
     "sharded": (
         lambda f: (f / pin.WEIGHTS).rename(f / f"{pin.WEIGHTS}.index.json"),
@@ -219,7 +219,7 @@ def test_another_model_of_the_same_name_takes_nobodys_pin(
 
 def test_a_name_that_serves_for_no_file(folder: Path, pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = folder.rename(folder.with_name("my model"))
-    refused(monkeypatch, odd, "would be called 'my model' on the image", "Rename its folder")
+    refused(monkeypatch, odd, "cannot be called 'my model' on the image", "Rename its folder")
 
 
 def test_the_pin_of_one_model_is_no_input_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,4 +248,4 @@ def test_a_hub_that_tells_no_digest(pins: Path, monkeypatch: pytest.MonkeyPatch)
     files = dict.fromkeys((path.name for path in NATO.iterdir()), "")
     told = hub.Checkpoint(COMMIT, {"model_type": "whisper"}, files)
     monkeypatch.setattr(hub, "checkpoint", lambda _model: told)
-    refused(monkeypatch, ID, "does not tell the SHA-256 of model.safetensors", "model_revision")
+    refused(monkeypatch, ID, "gives no SHA-256 for model.safetensors", "model_revision")

@@ -1,6 +1,6 @@
 """The first start on a fresh instance: the time to the first words from a volume that is slow on first touch.
 
-    .venv/bin/python -m bench.boot [--latency 20] [--rate 300] [--volumes 3] [--quick]
+    .venv/bin/python -m bench.boot [--latency 20] [--rate 300] [--volumes 3] [--quick] [--model large-v3-16]
 
 boots the finished image (make image) under systemd-nspawn from a volume that volume.py serves. As on an EBS
 volume made from a snapshot, a block of 512 KiB takes --latency milliseconds when it is first touched, and
@@ -8,11 +8,14 @@ blocks arrive at --rate MiB/s at most. Every combination of two settings is meas
 on or off, and its layout on or off. Layout off is a copy of the disk (7 GB) on which the listed files are
 where an installer would have put them. `transcribe` is run on the 8 s sample as soon as ssh answers, or 30 s
 later, and then once more, when its blocks have arrived. Each run has a fresh volume, none of it in the page
-cache. --quick uses one volume for each combination instead of --volumes.
+cache. --quick uses one volume for each combination instead of --volumes. With --model, a copy of the disk has
+the state file of one of bench.shapes' models, with random weights, in place of the image's.
 
 Prints medians, and writes every run to build/bench/boot.json and the bytes that had arrived, over time, to
-build/bench/boot.svg. The volume's server and the machine share the processors; a column has the server's
-processor seconds. Needs root, and Debian's python3-pyfuse3 (make setup).
+build/bench/boot.svg; with --model, MODEL is added to their names. "Ready" is when the model is loaded; the
+last column compares the time from the machine's start to that with the time that the bytes take at --rate.
+The volume's server and the machine share the processors; a column has the server's processor seconds. Needs
+root, and Debian's python3-pyfuse3 (make setup).
 """
 
 import argparse
@@ -25,21 +28,22 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from bench.boot.disks import scattered, with_model
 from bench.boot.picture import BLOCK, draw
 from bench.harness import RESULTS, describe, machine, median, save, table
+from bench.models import Models
 from factory.console import FactoryError, say
-from factory.local import mounts
 from factory.local.basedisk import ROOT_OFFSET
 from factory.local.image import ARTIFACT
 from factory.local.loop import loop_device
 from factory.local.machine import overlaid, running
 from factory.local.mounts import reaching_copies
 from factory.ssh import Machine
-from factory.workspace import SCRATCH, workspace
+from factory.workspace import workspace
 
 BOOT_SECONDS = 180
 PAUSE = 30  # seconds: for a user who logs in and looks around before transcribing
-COMMAND = "transcribe --load=state --timings=json /opt/transcribe/sample.flac"
+COMMAND = "transcribe --load=state --language=en --timings=json /opt/transcribe/sample.flac"
 UNIT = "preheat-prefetch.service"
 READ_AHEAD_KIB = 128  # the kernel's default for an NVMe disk; for a loop device it is 20 times as much
 IN_FLIGHT = 256  # FUSE requests under way at a time; the default is 12
@@ -92,19 +96,6 @@ def mounted(file: Path, target: Path) -> Iterator[Path]:
             subprocess.run(["umount", target], check=True)
 
 
-def scattered(disk: Path, folder: Path) -> Path:
-    """A copy of a disk with each listed file rewritten, in alphabetical order, as by an installer."""
-    copy = folder / SCRATCH / "scattered.raw"
-    subprocess.run(["cp", "--sparse=always", disk, copy], check=True)
-    with mounts.mounted(copy, folder / "disk", ROOT_OFFSET) as root:
-        listed = (root / "opt/transcribe/prefetch.list").read_text().splitlines()
-        for path in sorted({line.split(" ", 2)[2] for line in listed if not line.startswith("#")}):
-            file = root / path.lstrip("/")
-            subprocess.run(["cp", "--archive", file, f"{file}.new"], check=True)
-            Path(f"{file}.new").rename(file)
-    return copy
-
-
 def transcribe(machine: Machine) -> Facts:
     """One `transcribe` over ssh: when it began, when its words arrived, and the phases that it reports."""
     begun = time.monotonic()
@@ -145,6 +136,7 @@ def start(disk: Path, latency: float, rate: float, *, read_ahead: bool, pause: f
         "words_s": first["ended"] - booted,
         "first_s": first["ended"] - first["begun"],
         "warm_s": second["ended"] - second["begun"],
+        "ready_s": first["timings"]["ready_s"],
         "timings": first["timings"],
         "blocks": len(before),
         "in_flight": served["most"],
@@ -154,7 +146,7 @@ def start(disk: Path, latency: float, rate: float, *, read_ahead: bool, pause: f
     }
 
 
-def rows(runs: list[Facts]) -> Iterator[list[str]]:
+def rows(runs: list[Facts], rate: float) -> Iterator[list[str]]:
     """A row of medians for each setting."""
     for pause in sorted({run["pause"] for run in runs}):
         off = 0.0
@@ -163,19 +155,23 @@ def rows(runs: list[Facts]) -> Iterator[list[str]]:
             own = [run for run in runs if setting.items() <= run.items()]
             first, warm = median(own, "first_s"), median(own, "warm_s")
             off = off or first
+            megabytes = median(own, "blocks") * BLOCK / 1e6
+            loaded = median([{"s": run["command_s"] + run["ready_s"]} for run in own], "s")
             yield [
                 f"{pause:.0f} s after ssh" if pause else "at once",
                 ON[layout],
                 ON[read_ahead],
                 f"{median(own, 'ssh_s'):.2f} s",
+                f"{median(own, 'ready_s'):.2f} s",
                 f"{first:.2f} s",
                 f"{warm:.2f} s",
                 f"{first / warm:.2f}",
                 f"{off / first:.1f}",
                 f"{median(own, 'blocks'):.0f}",
-                f"{median(own, 'blocks') * BLOCK / 1e6:.0f} MB",
+                f"{megabytes:.0f} MB",
                 f"{median(own, 'in_flight'):.0f}",
                 f"{median(own, 'server_cpu_s'):.1f} s",
+                f"{loaded * rate * 2**20 / 1e6 / megabytes:.2f}",
             ]
 
 
@@ -186,7 +182,8 @@ HEAD = (
     "layout",
     "read-ahead",
     "start to ssh",
-    "command to words",
+    "command to ready",
+    "to words",
     "once more",
     "to that",
     "off to it",
@@ -194,6 +191,7 @@ HEAD = (
     "bytes",
     "in flight",
     "server's CPU",
+    "start to ready, to bytes",
 )
 
 
@@ -205,36 +203,46 @@ def main() -> None:
     add("--rate", type=float, default=300, help="MiB/s at which blocks arrive (default %(default)s)")
     add("--volumes", type=int, default=3, help="fresh volumes for each setting (default %(default)s)")
     add("--quick", action="store_true", help="one volume for each setting")
+    add("--model", help="of bench.shapes, as large-v3-16 (default: the image's)")
+    add("--scratch", type=Path, default=Path("build/bench"), help="for the model (default %(default)s)")
     given = parser.parse_args()
     if not ARTIFACT.raw.exists():
         parser.error(f"{ARTIFACT.raw} does not exist. Run: make image")
     host = machine(ARTIFACT.raw.parent)
     runs = []
     with workspace("bench-boot-disk") as folder:
-        disks = {True: ARTIFACT.raw, False: scattered(ARTIFACT.raw, folder)}
+        laid = ARTIFACT.raw
+        if given.model:
+            laid = with_model(laid, folder, Models(given.scratch.resolve(), "bfloat16"), given.model)
+        disks = {True: laid, False: scattered(laid, folder)}
         for number in range(1 if given.quick else given.volumes):
             for pause, (layout, read_ahead) in product((0, PAUSE), SETTINGS):
                 run = start(disks[layout], given.latency, given.rate, read_ahead=read_ahead, pause=pause)
                 runs.append(run | {"layout": layout})
                 say(
                     f"volume {number + 1}, layout {ON[layout]}, read-ahead {ON[read_ahead]}: "
-                    f"ssh {run['ssh_s']:.2f} s, command after {pause} s: words in {run['first_s']:.2f} s, "
+                    f"ssh {run['ssh_s']:.2f} s, command after {pause} s: ready in {run['ready_s']:.2f} s, "
+                    f"words in {run['first_s']:.2f} s, "
                     f"again {run['warm_s']:.2f} s; " + " ".join(run["unit"][-1:])
                 )
     record = json.loads(ARTIFACT.record.read_text())
+    model = f"{record['model']['name']}, {record['state']['dtype']}"
+    if given.model:
+        model = f"{given.model}, bfloat16"
     print(describe(host))
     print(
-        f"first touch {given.latency:g} ms, {given.rate:g} MiB/s; {record['model']['name']}, "
-        f"{record['state']['dtype']}; page cache empty; medians of {1 if given.quick else given.volumes}"
+        f"first touch {given.latency:g} ms, {given.rate:g} MiB/s; {model}; page cache empty; "
+        f"medians of {1 if given.quick else given.volumes}"
     )
-    print(table(HEAD, rows(runs), left=3))
-    save("boot", {"machine": host, "latency_ms": given.latency, "rate_mib_s": given.rate, "runs": runs})
+    print(table(HEAD, rows(runs, given.rate), left=3))
+    name = f"boot-{given.model}" if given.model else "boot"
+    save(name, {"machine": host, "latency_ms": given.latency, "rate_mib_s": given.rate, "runs": runs})
     RESULTS.mkdir(parents=True, exist_ok=True)
     shown = [
         next(run for run in runs if run["layout"] == run["read_ahead"] == on and not run["pause"])
         for on in (False, True)
     ]
-    (RESULTS / "boot.svg").write_text(draw(shown))
+    (RESULTS / f"{name}.svg").write_text(draw(shown))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from bench.gpu.place import Place, Row
 
 ROWS = (1, 8, 160)
 SIZES = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)  # numbers of rows, for the test of memory
-WILD = 4.0  # a temperature at which even these very confident models give random tokens
+HIGH_TEMPERATURE = 4.0  # a temperature at which even these very confident models give random tokens
 TOGETHER = 16  # rows in all batches that are kept at a time
 SPARE = 1 << 20  # bytes that may stay allocated
 
@@ -71,7 +71,7 @@ def compare(place: Place, shape: str, decoder: Any, rows: int, expected: list[in
 def side_by_side(place: Place, shape: str, decoder: Any, expected: list[int]) -> Iterator[Row]:
     """Keep several batches, with unused rows, and use them in turn and at different temperatures."""
     size, decoder.size = decoder.size, TOGETHER
-    for temperature in (0.0, WILD, 0.0):
+    for temperature in (0.0, HIGH_TEMPERATURE, 0.0):
         for rows in (1, 3, 5):
             features = ours.features(place, decoder.network, rows)
             for _ in range(place.pick(3, 1)):  # eager, captured, replayed
@@ -102,10 +102,15 @@ def noise(place: Place, decoder: Any) -> Iterator[Row]:
     features = ours.features(place, decoder.network, place.pick(8, 2))
     said = []
     for _ in range(place.pick(3, 2)):
-        said += [tuple(tokens) for tokens in decoded(place, decoder, features, WILD)[1]]
+        said += [tuple(tokens) for tokens in decoded(place, decoder, features, HIGH_TEMPERATURE)[1]]
     if len(set(said)) < len(said):
         yield {"problem": f"of {len(said)} samples only {len(set(said))} differ"}
-    row = {"table": "samples", "temperature": WILD, "drawn": len(said), "different": len(set(said))}
+    row = {
+        "table": "samples",
+        "temperature": HIGH_TEMPERATURE,
+        "drawn": len(said),
+        "different": len(set(said)),
+    }
     yield row | {"told": f"{len(set(said))} different of {len(said)} samples"}
     decoder.forget()
 

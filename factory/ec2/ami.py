@@ -31,14 +31,14 @@ def ami() -> None:
     report = Report()
     with workspace("ami") as folder:
         for run in remove_all_noted(folder):
-            say(f"these credentials are of another account than {run.account}; {run.id} is left as it is")
+            say(f"these credentials are not for account {run.account}; {run.id} is left unchanged")
         with report.step("checks", settings.region) as line:
             plan = check(settings)
             line.result = plan.name
         record = file_of(plan, "image")
         try:
             if is_there(plan, settings):
-                say(f"{plan.name} is there already, made from the same inputs")
+                say(f"{plan.name} already exists, made from the same inputs")
             else:
                 rehearse(plan, settings)
                 with noted(plan, settings.region, folder) as run:
@@ -56,7 +56,7 @@ def is_there(plan: Plan, settings: Settings) -> bool:
         image = images.usable(client("ec2", settings.region), plan.name)
     if image and images.tags(image).get("preheat:inputs") != plan.inputs:
         raise FactoryError(
-            f"{image['ImageId']} has the name {plan.name}, and was not made by `make ami`",
+            f"{image['ImageId']} has the name {plan.name} but was not made by `make ami`",
             "Deregister it, or set another name_prefix",
         )
     return image is not None

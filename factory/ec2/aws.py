@@ -24,8 +24,8 @@ from factory.console import FactoryError
 
 Client = Any  # boto3 generates its clients at run time, without types
 
-POLICY = "docs/builder-policy.json"
-SIGN_IN = "Sign in anew (aws sso login), or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+POLICY, PAGE = "docs/builder-policy.json", "docs/ami.md"
+SIGN_IN = "Sign in again (aws sso login), or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
 UNKNOWN = {
@@ -82,24 +82,24 @@ def patiently(call: Callable[..., Any], *codes: str, **parameters: Any) -> Any:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn errors of boto3 into a FactoryError."""
+def explained(policy: str = POLICY, page: str = PAGE) -> Iterator[None]:
+    """Turn errors of boto3 into a FactoryError. `policy`: what the credentials need (see the page)."""
     try:
         yield
     except (ClientError, BotoCoreError) as error:
-        raise explain(error) from error
+        raise explain(error, policy, page) from error
 
 
-def explain(error: ClientError | BotoCoreError) -> FactoryError:
+def explain(error: ClientError | BotoCoreError, policy: str = POLICY, page: str = PAGE) -> FactoryError:
     """What went wrong, and what to do about it."""
     if isinstance(error, ClientError):
-        return refused(error)
+        return refused(error, policy, page)
     if isinstance(error, CREDENTIALS):
         return FactoryError(f"there are no AWS credentials: {error}", SIGN_IN)
     return FactoryError(f"AWS does not answer: {error}", "Check the network and the name of the region")
 
 
-def refused(error: ClientError) -> FactoryError:
+def refused(error: ClientError, policy: str, page: str) -> FactoryError:
     """What AWS has refused to do, and what to do about it."""
     said = error.response["Error"].get("Message", "")
     if code(error) in EXPIRED:
@@ -108,7 +108,7 @@ def refused(error: ClientError) -> FactoryError:
         return FactoryError(f"AWS does not know these credentials ({code(error)}: {said})", SIGN_IN)
     if code(error) in DENIED:
         return FactoryError(
-            f"these AWS credentials may not do {error.operation_name}: {said}",
-            f"Attach the policy {POLICY} to them (docs/ami.md, 'The policy')",
+            f"these AWS credentials are not allowed to do {error.operation_name}: {said}",
+            f"Attach the policy {policy} to them ({page}, 'The policy')",
         )
     return FactoryError(f"AWS refused {error.operation_name} ({code(error)}): {said}", "Run it again")

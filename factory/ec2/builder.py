@@ -46,7 +46,7 @@ def noted(plan: Plan, region: str, folder: Path, *, building: bool = True) -> It
         try:
             remove_noted(note)
         except FactoryError as error:  # must not replace the error of the block
-            say(f"not everything of {run.id} could be removed; the next make ami does it. {error}")
+            say(f"some resources of {run.id} could not be removed; the next make ami will do it: {error}")
 
 
 def remove_all_noted(folder: Path) -> list[Run]:
@@ -54,7 +54,7 @@ def remove_all_noted(folder: Path) -> list[Run]:
     others = []
     for note in notes.all_in(folder):
         run = notes.read(note)
-        say(f"{run.id} has not removed all that it made in account {run.account}, {run.region}")
+        say(f"{run.id} has left resources in account {run.account}, {run.region}")
         with explained():
             own = account_of(run.region) == run.account
         if own:
@@ -120,8 +120,8 @@ def end_instances(ec2: Client, run: Run, tagged: list[dict[str, Any]]) -> None:
         if time.monotonic() > end:
             names = " ".join(ids(instances))
             raise FactoryError(
-                f"the instance {names} has been told to end, and has not in {ENDING_SECONDS // 60} minutes",
-                f"See what holds it: aws ec2 describe-instances --region {run.region} --instance-ids {names}",
+                f"the instance {names} has not terminated within {ENDING_SECONDS // 60} minutes",
+                f"Check its state: aws ec2 describe-instances --region {run.region} --instance-ids {names}",
             )
         ec2.terminate_instances(InstanceIds=ids(instances))  # no error for one that is already shutting down
         time.sleep(PAUSE)
@@ -186,6 +186,6 @@ def own_address() -> str:
             return str(ipaddress.IPv4Address(answer.read().decode().strip()))
     except (OSError, ValueError) as error:
         raise FactoryError(
-            f"{ADDRESS} does not say which address this host has on the internet: {error}",
+            f"cannot get this host's public address from {ADDRESS}: {error}",
             'Set ssh_cidrs to the network that you reach EC2 from, such as ["203.0.113.7/32"]',
         ) from error

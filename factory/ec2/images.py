@@ -57,7 +57,7 @@ def remove(ec2: Client, image: Image) -> None:
     done = ec2.deregister_image(ImageId=image["ImageId"], DeleteAssociatedSnapshots=True)
     for snapshot in done.get("DeleteSnapshotResults", []):
         if snapshot["ReturnCode"] == "skipped":
-            say(f"{snapshot['SnapshotId']} stays: another AMI has it, too")
+            say(f"{snapshot['SnapshotId']} is kept: another AMI uses it")
         elif snapshot["ReturnCode"] != "success":
             say(f"{snapshot['SnapshotId']} of {image['ImageId']} is still there ({snapshot['ReturnCode']})")
             ec2.delete_snapshot(SnapshotId=snapshot["SnapshotId"])

@@ -15,21 +15,21 @@ TOO_OLD = {"K520", "K80", "M60", "V100"}
 NEEDED_BRANCH = {"g7": 595}
 
 
-def check_kinds(described: list[dict[str, Any]]) -> None:
+def check_instance_types(described: list[dict[str, Any]]) -> None:
     """Require that the driver supports each of these types, as EC2 describes them; FactoryError if not."""
     chosen = read_variables(model_file())
     if chosen.get("image_accelerator", "cuda") != "cuda":
         return
     driver = str(chosen.get("nvidia_driver_version") or default_driver())
-    told = {item["InstanceType"]: what_ails(item, driver) for item in described}
-    if wrong := [f"{kind} {reason}" for kind, reason in sorted(told.items()) if reason]:
+    reasons = {item["InstanceType"]: unsupported_reason(item, driver) for item in described}
+    if wrong := [f"{kind} {reason}" for kind, reason in sorted(reasons.items()) if reason]:
         raise FactoryError(
-            f"the image cannot be built on every one of instance_types: {'; '.join(wrong)}",
+            f"the image cannot be built on some of instance_types: {'; '.join(wrong)}",
             "Choose other instance_types, such as g4dn, g5, g6, g6e or gr6; or image_accelerator: cpu",
         )
 
 
-def what_ails(item: dict[str, Any], driver: str) -> str:
+def unsupported_reason(item: dict[str, Any], driver: str) -> str:
     """Why the driver does not support an instance type; empty if it does."""
     gpus = [gpu for gpu in item.get("GpuInfo", {}).get("Gpus", []) if gpu.get("Manufacturer") == "NVIDIA"]
     names = {str(gpu.get("Name")) for gpu in gpus}
@@ -37,9 +37,9 @@ def what_ails(item: dict[str, Any], driver: str) -> str:
     if "x86_64" not in item.get("ProcessorInfo", {}).get("SupportedArchitectures", ["x86_64"]):
         return "is not for x86_64"
     if not gpus:
-        return "has no GPU by NVIDIA"
+        return "has no NVIDIA GPU"
     if any(gpu.get("GpuPartitionSize", 1) < 1 for gpu in gpus):
-        return "has a part of a GPU, which needs NVIDIA's GRID driver"
+        return "has a fraction of a GPU, which needs NVIDIA's GRID driver"
     if names & TOO_OLD:
         return f"has a {', '.join(names)}, which is too old for the open kernel modules (Turing or newer)"
     if branch(driver) < needed:

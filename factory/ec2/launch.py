@@ -80,8 +80,8 @@ class Launch:
                 line.result = str(described["InstanceId"])
             return Instance(line.result, instance_type, launched, self.machine(described, key))
         raise FactoryError(
-            f"EC2 has no capacity to prove {self.image['ImageId']}, so that it is not published",
-            "Run it again later: it goes on with the proof. Or set verify = false",
+            f"EC2 has no capacity to test {self.image['ImageId']}, so it is not published",
+            "Run it again later to continue with the test, or set verify = false",
         )
 
     @property
@@ -141,7 +141,7 @@ def running(ec2: Client, instance: dict[str, Any], *, public: bool) -> dict[str,
             reason = instance.get("StateReason", {}).get("Message", "it has no address")
             raise FactoryError(
                 f"the instance {instance['InstanceId']} is {instance['State']['Name']}: {reason}",
-                "The AMI is not published. Run it again: it goes on with the proof",
+                "The AMI is not published. Run it again to continue with the test",
             )
         time.sleep(PAUSE)
         found = patiently(

@@ -39,10 +39,10 @@ def read(note: Path) -> Run:
     try:
         values = json.loads(note.read_text())
         if not isinstance(values, dict) or kinds(values) != {field.name: str for field in fields(Run)}:
-            raise ValueError("it has other fields than a note")
+            raise ValueError("it has unexpected fields")
     except ValueError as error:
         raise FactoryError(
-            f"{note} should say what a run of make ami may have left on EC2, and does not: {error}",
+            f"{note}, the record of what a run of make ami may have left on EC2, cannot be read: {error}",
             "Look for builders in every region: make ami-clean. Then delete this file",
         ) from error
     return Run(**values)

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from factory import packer
 from factory.console import FactoryError, say
 from factory.ec2.aws import Client, account_of, client, code, endpoint, explained
-from factory.ec2.instances import check_kinds
+from factory.ec2.instances import check_instance_types
 from factory.ec2.settings import Settings
 from factory.ec2.sources import check_source
 from factory.ec2.startup import user_data
@@ -58,7 +58,7 @@ def check(settings: Settings) -> Plan:
         candidates = find_candidates(ec2, settings)
         instance_types = sorted({instance_type for instance_type, _ in candidates})
         described = ec2.describe_instance_types(InstanceTypes=instance_types)["InstanceTypes"]
-        check_kinds(described)
+        check_instance_types(described)
         check_quota(described, settings, instance_types)
         for region in settings.copy_regions:
             client("ec2", region).describe_images(Owners=["self"], MaxResults=5)
@@ -111,7 +111,7 @@ def check_sharing(settings: Settings) -> None:
         raise FactoryError(
             f"share_with names accounts, but in {', '.join(without)} the AMI is encrypted with the default"
             " key, which no other account can use",
-            "Set kms_key_id, and a key for each of copy_regions, that they may use; or encrypted = false",
+            "Set kms_key_id and a key for each of copy_regions that they may use, or encrypted = false",
         )
 
 
@@ -162,7 +162,7 @@ def find_candidates(ec2: Client, settings: Settings) -> list[tuple[str, str]]:
             "Set other instance_types (see aws ec2 describe-instance-type-offerings), or another region",
         )
     if missing:
-        say(f"not offered in {zones}, and so not tried: {', '.join(missing)}")
+        say(f"skipped, as not offered in {zones}: {', '.join(missing)}")
     return candidates
 
 
@@ -175,18 +175,18 @@ def check_quota(described: list[dict[str, Any]], settings: Settings, instance_ty
         if not quota:
             continue
         if instance_type not in needed:
-            say(f"EC2 does not describe {instance_type}, so that its quota is not compared; going on")
+            say(f"EC2 does not describe {instance_type}; its quota is not checked")
             continue
         try:
             allowed = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=quota)["Quota"]["Value"]
         except ClientError as error:
-            say(f"the quota {quota} for {instance_type} cannot be read ({code(error)}); going on")
+            say(f"the quota {quota} for {instance_type} cannot be read ({code(error)}) and is not checked")
             continue
         if allowed < needed[instance_type]:
             raise FactoryError(
-                f"the account may run {allowed:.0f} vCPUs of the family of {instance_type} in"
-                f" {settings.region}, which has {needed[instance_type]}",
-                "Ask for more: aws service-quotas request-service-quota-increase --service-code ec2"
+                f"the account's quota is {allowed:.0f} vCPUs of the family of {instance_type} in"
+                f" {settings.region}, which needs {needed[instance_type]}",
+                "Request an increase: aws service-quotas request-service-quota-increase --service-code ec2"
                 f" --quota-code {quota} --desired-value {needed[instance_type]} --region {settings.region}",
             )
 

@@ -81,8 +81,8 @@ def tried(instance: Instance, record: Path, report: Report) -> dict[str, float]:
         expected = recorded(instance, record)["verification"]["text"].split()
         if heard != expected:
             raise FactoryError(
-                f"its {name} are '{' '.join(heard)}', and were '{' '.join(expected)}' when it was baked",
-                "Build it anew",
+                f"its {name} are '{' '.join(heard)}', but were '{' '.join(expected)}' when it was baked",
+                "Build it again",
             )
     with report.step("tests/image", instance.instance_type) as line:
         line.result = tested(instance, record)
@@ -109,12 +109,12 @@ def tested(instance: Instance, record: Path) -> str:
 
 def failed(image: str, instance: Instance, settings: Settings, error: FactoryError) -> FactoryError:
     """The error for an AMI that has failed its proof, with what can be done about it."""
-    said = instance.machine.console
-    told = f"\n  Its console, as far as EC2 tells it, is in {said}" if said.exists() else ""
+    log = instance.machine.console
+    console_log = f"\n  Its console, as far as EC2 returns it, is in {log}" if log.exists() else ""
     return FactoryError(
-        f"{image} has failed its proof on {instance.instance_type}, so that it is not published:"
-        f" {error}{told}",
-        "It is kept: launch it and look, or run it again."
+        f"{image} has failed its test on {instance.instance_type}, so it is not published:"
+        f" {error}{console_log}",
+        "The AMI is kept: launch it to investigate, or run it again."
         f" To remove it: aws ec2 deregister-image --region {settings.region} --image-id {image}"
         " --delete-associated-snapshots",
     )

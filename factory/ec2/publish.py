@@ -52,7 +52,7 @@ def publish(name: str, settings: Settings, record: Path, report: Report) -> None
     if failed:
         raise FactoryError(
             "\n".join(f"the AMI is not finished in {where}: {error}" for where, error in failed.items()),
-            "Run it again: it goes on with what is missing",
+            "Run it again to continue with what is missing",
         )
 
 
@@ -125,7 +125,7 @@ class Publication:
         removed = [grant for grant in there if grant not in wanted]
         if removed:
             names = ", ".join(name for grant in removed for name in grant.values())
-            say(f"{image['ImageId']} could be launched by {names}, which share_with does not name: no longer")
+            say(f"{image['ImageId']} is no longer shared with {names}, which share_with does not list")
         if added or removed:
             permission = {"Add": added, "Remove": removed}
             ec2.modify_image_attribute(ImageId=image["ImageId"], LaunchPermission=permission)
@@ -163,9 +163,9 @@ def wait_for_parameter(ssm: Client, name: str, value: str) -> None:
                 return
         time.sleep(PAUSE)
     raise FactoryError(
-        f"SSM has taken {value} for the parameter {name}, and has not set it",
-        "It does so where it finds no such AMI, or may not look: run it again; if it stays so, see what"
-        " EventBridge or CloudTrail tell of the parameter",
+        f"SSM accepted {value} for the parameter {name} but has not set it",
+        "SSM did not find the AMI, or may not read it. Run it again; if it persists, check the parameter's"
+        " events in EventBridge or CloudTrail",
     )
 
 
@@ -179,7 +179,7 @@ def available(ec2: Client, name: str) -> Image:
         image = images.named(ec2, name)
     if not image or image["State"] != "available":
         state = image["State"] if image else "gone"
-        raise FactoryError(f"the AMI {name} is {state}", "Run it again: a new one is made")
+        raise FactoryError(f"the AMI {name} is {state}", "Run it again to make a new one")
     return image
 
 

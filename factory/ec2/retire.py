@@ -19,27 +19,27 @@ def ami_clean() -> None:
     builder is only listed, because another host may be using it.
     """
     settings, unknown = read_settings(), list[str]()
-    told = os.environ.get("REMOVE") == "yes"
+    remove = os.environ.get("REMOVE") == "yes"
     old = 0
     with explained():
         for region in enabled_regions(settings.region):
             try:
                 list_builders(region)
-                old += list_amis(settings, region, remove=told)
+                old += list_amis(settings, region, remove=remove)
             except (ClientError, BotoCoreError) as error:
                 if region in settings.keys:
                     raise
                 if isinstance(error, ClientError) and code(error) in DENIED:
-                    say(f"{region} is closed to these credentials ({code(error)}), and so not looked at")
+                    say(f"skipped {region}: these credentials have no access ({code(error)})")
                     continue
-                say(f"{region} could not be looked at: {explain(error)}")
+                say(f"{region} could not be listed: {explain(error)}")
                 unknown.append(region)
-    if old and not told:
-        say(f"{old} old; to remove them with their snapshots: make ami-clean REMOVE=yes")
+    if old and not remove:
+        say(f"{old} old AMIs; to remove them with their snapshots: make ami-clean REMOVE=yes")
     if unknown:
         raise FactoryError(
-            f"what is in {', '.join(unknown)} is not known",
-            "Do what is said of each above, and run it again",
+            f"could not list {', '.join(unknown)}",
+            "Fix the problems listed above, and run it again",
         )
 
 
@@ -55,7 +55,7 @@ def list_builders(region: str) -> None:
         name, since = images.tags(instance).get("Name", ""), f"{instance['LaunchTime']:%Y-%m-%d %H:%M}"
         print(f"{region}  {instance['InstanceId']}  {name}  {since}  {instance['State']['Name']}")
         end = f"aws ec2 terminate-instances --region {region} --instance-ids {instance['InstanceId']}"
-        say(f"unless a make ami is at work with it: {end}")
+        say(f"to terminate it, if no make ami is using it: {end}")
 
 
 def list_amis(settings: Settings, region: str, *, remove: bool) -> int:

@@ -67,21 +67,21 @@ def read_settings() -> Settings:
         given = read_hcl(path)
         if unknown := sorted(given.keys() - values.keys()):
             raise FactoryError(
-                f"{path} sets {', '.join(unknown)}, which are no variables of an AMI",
+                f"{path} sets {', '.join(unknown)}, which are not variables of an AMI",
                 f"The variables are {', '.join(values)}",
             )
         for name, value in given.items():
             if type(value) is not type(values[name]):
                 raise FactoryError(
-                    f"{path} sets {name} to {json.dumps(value)}, which is of another type than it must be",
-                    f"The default, {json.dumps(values[name])}, is of the right one",
+                    f"{path} sets {name} to {json.dumps(value)}, which has the wrong type",
+                    f"The default, {json.dumps(values[name])}, shows the right type",
                 )
         values |= given
     settings = Settings(path, **{f.name: values[f.name] for f in fields(Settings) if f.name != "path"})
     if settings.ssh_interface == "private_ip" and not settings.ssh_cidrs:
         raise FactoryError(
-            "ssh_interface is private_ip, and ssh_cidrs is empty: the builder does not see you by the address"
-            " that you have on the internet",
+            "ssh_interface is private_ip but ssh_cidrs is empty: your public address is not the one"
+            " that the builder sees",
             'Set ssh_cidrs to the network that you reach the subnet from, such as ["10.0.0.0/16"]',
         )
     if settings.region in settings.copy_regions:
@@ -98,8 +98,8 @@ def refuse_other_ways(names: Iterable[str]) -> None:
     files = [str(path) for path in VARIABLES.parent.iterdir() if AUTOMATIC.search(path.name)]
     if found := by_environment + sorted(files):
         raise FactoryError(
-            f"{', '.join(found)}: Packer reads this by itself, and the rest of make ami does not",
-            "Put its values into a file of their own, and name that: make ami SETTINGS=my.pkrvars.hcl",
+            f"{', '.join(found)}: Packer reads this automatically, but the rest of make ami does not",
+            "Move its values into a settings file: make ami SETTINGS=my.pkrvars.hcl",
         )
 
 
@@ -123,12 +123,12 @@ def read_hcl(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise FactoryError(
             f"{path} cannot be read: {error.strerror}",
-            "Name a file of values, such as packer/example.pkrvars.hcl: make ami SETTINGS=my.pkrvars.hcl",
+            "Give a settings file, such as packer/example.pkrvars.hcl: make ami SETTINGS=my.pkrvars.hcl",
         ) from error
     except (UnexpectedInput, json.JSONDecodeError) as error:
         line = getattr(error, "line", None) or getattr(error, "lineno", "?")
         raise FactoryError(
-            f"{path}, line {line}: this is not a file of values for Packer",
+            f"{path}, line {line}: this is not a Packer variables file",
             'It has lines such as region = "eu-west-1", as packer/example.pkrvars.hcl shows',
         ) from error
     return parsed

@@ -23,8 +23,8 @@ def user_data(settings: Settings) -> str:
     text = message.as_string()
     if len(text.encode()) > LIMIT:
         raise FactoryError(
-            f"{settings.user_data_file} makes {len(text.encode())} bytes of user data, and EC2 takes {LIMIT}",
-            "Keep what is long elsewhere, and let it be fetched: a line #include with an address",
+            f"{settings.user_data_file} makes {len(text.encode())} bytes of user data, EC2 allows {LIMIT}",
+            "Move long parts elsewhere and fetch them with an #include line and a URL",
         )
     return text
 
@@ -34,12 +34,12 @@ def part(path: Path) -> Message:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise FactoryError(f"user_data_file {path} cannot be read: {error}", "Name a text file") from error
+        raise FactoryError(f"user_data_file {path} cannot be read: {error}", "Give a text file") from error
     if text.startswith(("Content-Type:", "MIME-Version:")):
         return message_from_string(text)
     if not text.startswith("#"):
         raise FactoryError(
-            f"user_data_file {path} begins with {text[:20]!r}, by which cloud-init does not know what it is",
+            f"user_data_file {path} begins with {text[:20]!r}, which cloud-init does not recognise",
             "Begin it with #cloud-config, or #! and an interpreter",
         )
     return MIMEText(text)  # cloud-init determines the type of text/plain by its first line

@@ -13,7 +13,7 @@ SAMPLE = ROOT / "tests/fixtures/samples/short.flac"
 def demo() -> None:
     """Build the image if needed, boot it, transcribe the short sample on it, compare with its words."""
     image()
-    say("boot the image on a throw-away overlay")
+    say("boot the image on a temporary overlay")
     with booted(ARTIFACT.raw, "demo", keep=False) as machine:
         say("ssh admin@… transcribe --timings audio.flac")
         machine.upload(SAMPLE, "audio.flac")
@@ -28,7 +28,5 @@ def demo() -> None:
     if model_file() != DEFAULT_MODEL:  # another model may write numbers and names differently
         return
     if heard != said:
-        raise FactoryError(
-            f"those are not the words of {SAMPLE.name}: {' '.join(said)}", "Run: make test-image"
-        )
-    say("those are the words that were spoken")
+        raise FactoryError(f"wrong transcript of {SAMPLE.name}: {' '.join(said)}", "Run: make test-image")
+    say("the transcript is correct")

@@ -18,7 +18,7 @@ def check_loop_devices() -> None:
     device = found.stdout.strip()
     if found.returncode or not Path(device).exists():
         raise FactoryError(
-            f"no loop device is free, by which a disk is mounted: {found.stderr.strip() or f'no {device}'}",
+            f"no free loop device to mount a disk: {found.stderr.strip() or f'no {device}'}",
             "losetup --all lists those in use, losetup --detach frees one. A container needs --privileged",
         )
 
@@ -27,7 +27,7 @@ def check_programs_run(folder: Path) -> None:
     """Require that a folder is not mounted noexec: mmdebstrap runs programs there; FactoryError if it is."""
     if os.statvfs(folder).f_flag & os.ST_NOEXEC:
         raise FactoryError(
-            f"the file system of {folder} is mounted noexec, and the base system is made there",
+            f"the file system of {folder} is mounted noexec, but the base system is built there",
             f"Make {folder} a link to a folder elsewhere, or: mount -o remount,exec {mount_point(folder)}",
         )
 
@@ -46,8 +46,8 @@ def room(folder: Path, needed: float) -> Iterator[None]:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise FactoryError(
-            f"{folder} has {free / 1e9:.1f} GB left on {mount_point(folder)}, and an image takes"
-            f" {needed / 1e9:.0f} GB beside the one before",
+            f"{folder} has {free / 1e9:.1f} GB left on {mount_point(folder)}, but a new image"
+            f" needs {needed / 1e9:.0f} GB beside the old one",
             f"Free some (make clean removes all of {folder}), or make {folder} a link to a folder elsewhere",
         )
     try:
@@ -56,6 +56,6 @@ def room(folder: Path, needed: float) -> Iterator[None]:
         if shutil.disk_usage(folder).free > FULL:
             raise
         raise FactoryError(
-            f"{folder} has no room left on {mount_point(folder)}: {error}",
+            f"{folder} has no space left on {mount_point(folder)}: {error}",
             f"Free some, or make {folder} a link to a folder on a larger disk",
         ) from error

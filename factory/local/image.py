@@ -42,7 +42,7 @@ def image() -> None:
     """Build the local disk image, unless the one in build/ was made from the same inputs."""
     made_from = inputs.fingerprint()
     if is_made_from(made_from):
-        say(f"{ARTIFACT.raw} is up to date (make clean to build it anew)")
+        say(f"{ARTIFACT.raw} is up to date (run make clean first to build it again)")
         return
     with ExitStack() as stack:
         folder = stack.enter_context(workspace("build"))

@@ -71,17 +71,21 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(
         prog="transcribe",
-        description="Write down what is said in recordings: wav, flac, mp3, m4a, ogg, webm and others.",
+        description="Transcribe recordings: wav, flac, mp3, m4a, ogg, webm and others.",
         epilog="Exit codes: 0 all good, 1 some input failed or is incomplete, 2 wrong usage, 3 no usable "
-        "model, 4 a fault of this program.",
+        "model, 4 a bug in this program.",
         allow_abbrev=False,
     )
     add = parser.add_argument
     add_places(parser)
     add("-V", "--version", action="version", version=f"transcribe {version()}")
-    add("--timings", choices=("text", "json"), help="print each phase; --timings=json: as one line of JSON")
-    add("--quiet", action="store_true", help="on stderr, warnings and errors only")
-    add("--verbose", "--print_progress", dest="quiet", type=negated, metavar="False", help="as --quiet")
+    add(
+        "--timings",
+        choices=("text", "json"),
+        help="print how long each phase took; --timings=json: as one line of JSON",
+    )
+    add("--quiet", action="store_true", help="print only warnings and errors to stderr")
+    add("--verbose", "--print_progress", dest="quiet", type=negated, metavar="False", help="same as --quiet")
     for names in peers.OTHERS:
         add(*names.split(), action=Refused, nargs="?", help=argparse.SUPPRESS)
     add_decoding(parser)
@@ -108,7 +112,7 @@ def decoding(args: argparse.Namespace) -> Options:
         elif args.sequential:
             raise UsageError(f"--sequential does not cut at silences; leave out --{name}")
     if args.condition_on_previous_text and not args.sequential:
-        raise UsageError("--condition_on_previous_text needs one window after the other: add --sequential")
+        raise UsageError("--condition_on_previous_text works only with --sequential; add it")
     args.condition_on_previous_text = args.condition_on_previous_text is not False
     args.temperature = temperature(args.temperature, args.temperature_increment_on_fallback)
     args.lines = lines(args)
@@ -124,7 +128,7 @@ def temperature(given: tuple[float, ...] | None, increment: float | None) -> tup
     first, *more = given or (0.0,)
     if more:
         raise UsageError(
-            "--temperature lists all: leave out --temperature_increment_on_fallback, or the others"
+            "--temperature lists several values; leave out --temperature_increment_on_fallback or all but one"
         )
     each = (first + i * increment for i in itertools.count())
     return tuple(round(value, 6) for value in itertools.takewhile(lambda value: value < 1 + 1e-6, each))
@@ -137,7 +141,7 @@ def lines(args: argparse.Namespace) -> Lines:
     if named and SUBTITLES.keys().isdisjoint(args.formats):
         raise UsageError(f"{named[0]} is for srt and vtt; add -f srt, or leave it out")
     if named and args.word_timestamps is False:
-        raise UsageError(f"{named[0]} needs to know when words are said; leave out --word_timestamps False")
+        raise UsageError(f"{named[0]} needs word timestamps; leave out --word_timestamps False")
     return asked
 
 

@@ -82,12 +82,14 @@ class Delivery:
         self._headed = count > 1
         if not self._targets:
             if 1 in stdio.closed:
-                raise UsageError("standard output is closed; say where to write with -o DIR")
+                raise UsageError("standard output is closed; give a folder with -o DIR")
             if len(self._formats) > 1:
-                raise UsageError("several formats make several files; say where with -o DIR, here with -o .")
+                raise UsageError(
+                    "several formats need several files; give a folder with -o DIR, such as -o ."
+                )
             if self._formats != ["txt"] and self._headed:
                 raise UsageError(
-                    f"several recordings make several {self._formats[0]} files; say where with -o DIR"
+                    f"several recordings need several {self._formats[0]} files; give a folder with -o DIR"
                 )
         for target in self._targets:
             target.prepare()
@@ -123,7 +125,7 @@ class Delivery:
             there = target.find(stem, formats)
             if there and self._if_exists == "fail":
                 raise InputError(
-                    f"its results are in {target} already; name another -o, or --if_exists replace"
+                    f"its results already exist in {target}; choose another -o, or --if_exists replace"
                 )
             wanted = Made(recipe.digest(mark), tuple(formats))
             if not (there and (there.made is None or there.made.serves(wanted))):
@@ -145,9 +147,9 @@ class Delivery:
                 target.put(task.recording.stem, {name: texts[name] for name in formats}, made, guard)
             except TakenError as error:
                 if self._if_exists == "fail":
-                    problems.append(f"{error}; it is left as it is")
+                    problems.append(f"{error}; left unchanged")
                 else:
-                    log.info(f"{task.name}: {error}; it is left as it is")
+                    log.info(f"{task.name}: {error}; left unchanged")
             except InputError as error:
                 problems.append(f"{target}: {error}" if str(target) not in str(error) else str(error))
         if problems:

@@ -35,19 +35,19 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="LIST",
-        help="a file with further ones, one a line, or with null bytes between; - for standard input",
+        help="a file that lists recordings, one per line or separated by null bytes; - for standard input",
     )
     add(
         "--audio_track",
         type=count,
         default=0,
         metavar="N",
-        help="which one of several, as in videos, from 1 on (default: the main one)",
+        help="number of the audio track to transcribe, from 1 (default: the main one)",
     )
     add(
         "--channels",
         action="store_true",
-        help="each channel on its own, as of calls: left and right, or 1 to N",
+        help="transcribe each channel separately, as for phone calls",
     )
     add(
         "-o",
@@ -56,20 +56,20 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="DIR",
-        help="write to files there, a folder or s3://bucket/prefix/; -o twice: to both (default: to stdout)",
+        help="folder or s3://bucket/prefix/ for the results; may be repeated (default: stdout)",
     )
     add(
         "--if_exists",
         choices=IF_EXISTS,
         default="replace",
-        help="what to do with a recording whose results are there (default: replace them)",
+        help="what to do if a recording's results already exist (default: replace them)",
     )
     add(
         "--skip_existing",
         dest="if_exists",
         action="store_const",
         const="skip",
-        help="as --if_exists skip: go on where an earlier run has stopped",
+        help="same as --if_exists skip: resume an earlier run",
     )
     add(
         "-f",
@@ -80,18 +80,23 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         metavar="FORMAT[,FORMAT…]",
         help=f"{', '.join(FORMATS)} or all (default: txt)",
     )
-    add("--summary", type=Path, metavar="FILE", help="write there, as JSON, what became of each recording")
+    add(
+        "--summary",
+        type=Path,
+        metavar="FILE",
+        help="write the outcome of each recording to this file, as JSON",
+    )
     add(
         "--log_format",
         choices=("text", "json"),
         default="text",
-        help="of what is told on stderr (default: text)",
+        help="format of the messages on stderr (default: text)",
     )
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
     """Add the decoding options in `Options`, named as in openai/whisper, and the choice of `--sequential`."""
-    group = parser.add_argument_group("how to transcribe")
+    group = parser.add_argument_group("decoding")
     defaults = Options()
     ratio, logprob = defaults.compression_ratio_threshold, defaults.logprob_threshold
     add = group.add_argument
@@ -99,44 +104,54 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
         "--language",
         type=language,
         metavar="LANGUAGE",
-        help="what is spoken, as de or German; all are named below (default: detected)",
+        help="spoken language, such as de or German; listed below (default: detected)",
     )
-    add("--task", choices=("transcribe", "translate"), default=defaults.task, help="translate: to English")
-    add("--initial_prompt", type=utf8, metavar="TEXT", help="text to go before, for names and style")
+    add("--task", choices=("transcribe", "translate"), default=defaults.task, help="translate: into English")
+    add(
+        "--initial_prompt",
+        type=utf8,
+        metavar="TEXT",
+        help="text given to the model as context, for names and style",
+    )
     add(
         "--word_timestamps",
         type=boolean,
         metavar="True",
-        help="when each word is said: in json, and to cut srt and vtt by (default: for these)",
+        help="add the time of each word to json, and cut srt and vtt by it (default: only for srt and vtt)",
     )
-    add("--sequential", action="store_true", help="one window after the other, as openai/whisper does")
-    add("--batched", dest="sequential", type=negated, metavar="False", help="as --sequential")
+    add("--sequential", action="store_true", help="decode one window after another, as openai/whisper does")
+    add("--batched", dest="sequential", type=negated, metavar="False", help="same as --sequential")
     add(
         "--condition_on_previous_text",
         type=boolean,
         metavar="False",
-        help="with --sequential: whether each window is told the text before it (default: True)",
+        help="with --sequential: give each window the text before it as context (default: True)",
     )
-    add("--batch_size", type=count, metavar="N", help="windows at a time (default: by the free memory)")
+    add(
+        "--batch_size",
+        type=count,
+        metavar="N",
+        help="windows decoded at a time (default: as many as fit in memory)",
+    )
     add(
         "--temperature",
         type=temperatures,
         metavar="T[,T…]",
-        help="0 takes the most probable token; the next one is tried where text looks wrong (default: "
+        help="0 is greedy; the next value is tried if a threshold below is crossed (default: "
         f"{','.join(f'{t:g}' for t in defaults.temperature)})",
     )
     add(
         "--temperature_increment_on_fallback",
         type=increment,
         metavar="X|None",
-        help="by which each further temperature is higher, up to 1; None: there is none",
+        help="step from one temperature to the next, up to 1; None: no fallback",
     )
     add(
         "--best_of",
         type=count,
         default=defaults.best_of,
         metavar="N",
-        help="samples where T > 0 (default: 5)",
+        help="samples per window when T > 0 (default: 5)",
     )
     for name, default, meaning in (
         ("compression_ratio", ratio, "retry when the text's zlib compression ratio exceeds this"),
@@ -144,7 +159,7 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
         (
             "no_speech",
             defaults.no_speech_threshold,
-            "an improbable window is silent above this probability",
+            "skip an improbable window if no-speech is more probable than this",
         ),
     ):
         text = f"{meaning} (default: {default:g})"
@@ -153,40 +168,47 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
 
 def add_cutting(parser: argparse.ArgumentParser) -> None:
     """Add the options in `Options` for cutting, named as in faster-whisper and WhisperX."""
-    add = parser.add_argument_group("how to cut a recording into windows, at its silences").add_argument
+    add = parser.add_argument_group("cutting a recording into windows, at silences").add_argument
     defaults = Options()
     add(
         "--vad_threshold",
         type=number,
         metavar="P",
-        help=f"speech begins above this probability, and ends 0.1 below (default: {defaults.vad_threshold})",
+        help=f"speech starts above this probability, ends 0.1 below (default: {defaults.vad_threshold})",
     )
     add(
         "--vad_min_silence_duration_ms",
         type=count,
         metavar="MS",
-        help=f"a shorter silence is part of the speech (default: {defaults.vad_min_silence_duration_ms})",
+        help=f"a shorter silence does not end speech (default: {defaults.vad_min_silence_duration_ms})",
     )
     add(
         "--chunk_size",
         type=count,
         metavar="S",
-        help="seconds that a window may have, where there is a silence to cut at (default: 30)",
+        help="longest window in seconds, if there is a silence to cut at (default: 30)",
     )
 
 
 def add_lines(parser: argparse.ArgumentParser) -> None:
     """Add the options in `Lines`, named as in openai/whisper."""
     group = parser.add_argument_group(
-        "how to lay out srt and vtt",
-        "By default cues of up to 7 s and two lines of 42 characters, cut at sentences and pauses. With any "
-        "of these options openai/whisper's; with --word_timestamps False its cues, too, one a segment.",
+        "layout of srt and vtt",
+        "By default, a cue lasts up to 7 s, has up to two lines of 42 characters, and ends at a sentence or "
+        "pause. With any of these options, or with --word_timestamps False (one cue per segment), cues are "
+        "those of openai/whisper.",
     )
     add = group.add_argument
-    add("--max_line_width", type=count, metavar="N", help="characters in a line")
-    add("--max_line_count", type=count, metavar="N", help="lines in a cue, with --max_line_width")
-    add("--max_words_per_line", type=count, metavar="N", help="words in a cue")
-    add("--highlight_words", type=boolean, default=False, metavar="True", help="underline each as it is said")
+    add("--max_line_width", type=count, metavar="N", help="most characters in a line")
+    add("--max_line_count", type=count, metavar="N", help="most lines in a cue, with --max_line_width")
+    add("--max_words_per_line", type=count, metavar="N", help="most words in a cue")
+    add(
+        "--highlight_words",
+        type=boolean,
+        default=False,
+        metavar="True",
+        help="underline each word while it is spoken",
+    )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -196,17 +218,20 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--load",
         choices=("auto", *STRATEGIES),
         default="auto",
-        help="state file or checkpoint (default: state, if it works)",
+        help="from the state file or the checkpoint (default: the state file, if it is usable)",
     )
+    add("--threads", type=count, metavar="N", help="CPU threads for the model (default: torch's choice)")
     add(
-        "--threads", type=count, metavar="N", help="of the processor, for the model (default: torch's choice)"
+        "--device",
+        choices=("auto", *DEVICES),
+        default="auto",
+        help="where the model runs (default: cuda if there is a GPU)",
     )
-    add("--device", choices=("auto", *DEVICES), default="auto", help="default: cuda if there is a GPU")
-    add("--model", metavar="NAME", help="which model (default: the only one there is)")
+    add("--model", metavar="NAME", help="name of the model (default: the only one installed)")
     add(
         "--home",
         type=Path,
         default=default_home(),
         metavar="DIR",
-        help="has state/ and model/ (default: %(default)s)",
+        help="folder with state/ and model/ (default: %(default)s)",
     )

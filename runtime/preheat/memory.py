@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
-CURE = "see whether there is memory enough, and what ulimit -v allows"
+CURE = "check free memory and ulimit -v"
 WORDS = (
     "bad alloc",  # C++, through onnxruntime
     "bad_alloc",

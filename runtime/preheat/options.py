@@ -39,11 +39,15 @@ class Options:
         for name, right, wanted in (
             ("task", self.task in ("transcribe", "translate"), "transcribe or translate"),
             ("temperature", degrees and all(0 <= t <= 1 for t in degrees), "a tuple of numbers from 0 to 1"),
-            ("best_of", self.best_of >= 1, "a whole number from 1 on"),
-            ("audio_track", self.audio_track >= 0, "a whole number from 1 on, or 0 for the main one"),
+            ("best_of", self.best_of >= 1, "a whole number of 1 or more"),
+            ("audio_track", self.audio_track >= 0, "a whole number of 1 or more, or 0 for the main one"),
             ("vad_threshold", 0 < self.vad_threshold < 1, "a probability, between 0 and 1"),
             ("vad_min_silence_duration_ms", self.vad_min_silence_duration_ms >= 0, "0 ms or more"),
-            ("chunk_size", 1 <= self.chunk_size <= CHUNK_SECONDS, "1 to 30 s, what Whisper hears at a time"),
+            (
+                "chunk_size",
+                1 <= self.chunk_size <= CHUNK_SECONDS,
+                "1 to 30 s, the length of Whisper's window",
+            ),
         ):
             if not right:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be {wanted}")

@@ -21,8 +21,8 @@ def state(argv: list[str]) -> int:
         "--dtype",
         choices=["auto", *DTYPES],
         default="auto",
-        help="of the weights; auto (default) is the fastest here: float16 with a GPU, bfloat16 on a "
-        "processor that computes it natively, else float32",
+        help="data type of the weights; auto (default) is the fastest on this machine: float16 with a GPU, "
+        "bfloat16 on a CPU with native support, else float32",
     )
     verifying = commands.add_parser("verify", help="check every byte of a state file")
     verifying.add_argument("file", type=Path, metavar="FILE")

@@ -19,6 +19,10 @@ class InputError(Exception):
     """An input that cannot be transcribed: one line with the cause and the cure, without the file's name."""
 
 
+class PassingError(InputError):
+    """One that is not the input's fault: the next try may succeed."""
+
+
 def version() -> str:
     """The version of this program."""
     return (RUNTIME / "VERSION").read_text().strip()
@@ -57,13 +61,13 @@ def check_result(path: Path, recording: Path | None) -> None:
     """
     try:
         if stat.S_ISDIR(path.lstat().st_mode):
-            raise InputError(f"its result cannot be {path}, which is a folder; name another with -o")
+            raise InputError(f"cannot be written to {path}, which is a folder; choose another folder with -o")
         if recording and path.samefile(recording):
-            raise InputError("its result would take its place; name another folder with -o")
+            raise InputError("its result would overwrite it; choose another folder with -o")
     except FileNotFoundError:
         return
     except OSError as error:  # usually the name is too long
-        raise InputError(f"its result cannot be {path}: {error.strerror}; rename the recording") from error
+        raise InputError(f"cannot be written to {path}: {error.strerror}; rename the recording") from error
 
 
 @contextmanager

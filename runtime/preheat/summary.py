@@ -47,7 +47,7 @@ class Summary:
             line = f"{outcome.seconds:.1f} s of audio in {outcome.spent:.2f} s, {speed:.1f} times real time"
             self._log.info(f"{outcome.name}: {line}", **facts)
         if outcome.outcome == SKIPPED:
-            self._log.info(f"{outcome.name}: is done already", **facts)
+            self._log.info(f"{outcome.name}: already done", **facts)
         elif outcome.problem and outcome.outcome != FAULTY:  # which is reported with a traceback
             warn(f"{outcome.name}: {outcome.problem}", **facts)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 PROGRESS_EVERY = 5.0  # seconds
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}  # as in files' names
 
+program = "transcribe"  # what warnings begin with: set once, by another program
 as_json = False  # whether messages are printed as JSON: set once, by the command line
 
 
@@ -31,7 +32,7 @@ def started() -> float:
 
 def warn(text: str, **facts: object) -> None:
     """Report a problem in one line on stderr, even with --quiet. `facts`: see `tell`."""
-    tell("warning", text, f"transcribe: {text.translate(CONTROLS)}", facts)
+    tell("warning", text, f"{program}: {text.translate(CONTROLS)}", facts)
 
 
 def tell(level: str, text: str, line: str, facts: dict[str, object]) -> None:
@@ -54,7 +55,7 @@ class Log:
         self.quiet = quiet
         self.display: Callable[[float], None] | None = None  # shows the done part, 0 to 1, of a recording
         self.phases: list[dict[str, str | float]] = []
-        self.told = now()
+        self.reported = now()
         self.note("start python", 0.0)
 
     @property
@@ -71,8 +72,8 @@ class Log:
         """Report the done part, 0 to 1, of a recording; printed every PROGRESS_EVERY seconds at most."""
         if self.display:
             self.display(part)
-        elif (at := now()) - self.told >= PROGRESS_EVERY:
-            self.told = at
+        elif (at := now()) - self.reported >= PROGRESS_EVERY:
+            self.reported = at
             self.info(f"{part:.0%} done")
 
     def note(self, name: str, start: float) -> float:

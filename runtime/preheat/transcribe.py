@@ -57,7 +57,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Desk:
+class Collector:
     """Takes finished transcripts and outcomes."""
 
     delivery: Delivery
@@ -101,26 +101,26 @@ def run(job: Job, log: Log, interruptions: Interruptions) -> int:
             summary.add(Outcome(recording.source.name, outcome, problem=str(found) if found else None))
     try:
         if tasks:
-            work(tasks, job, Desk(delivery, recipe, summary, interruptions, log))
+            work(tasks, job, Collector(delivery, recipe, summary, interruptions, log))
     except Interrupted as interrupted:
         summary.interrupt(task.name for task in tasks)
         return summary.finish(interrupted.code)
     return summary.finish(0)
 
 
-def work(tasks: list[Task], job: Job, desk: Desk) -> None:
+def work(tasks: list[Task], job: Job, collector: Collector) -> None:
     """Load the model and transcribe all recordings; each is read while the previous one is transcribed."""
-    log, asked = desk.log, job.asked
+    log, asked = collector.log, job.asked
     strategies = [strategy for strategy in STRATEGIES if job.load in ("auto", strategy)]
     for skipped in set(STRATEGIES).difference(strategies):
-        log.info(f"{skipped} loading is not tried: --load {job.load}")
+        log.info(f"{skipped} loading skipped: --load {job.load}")
     name = find(job.home, job.model)
     sources = [task.recording.source for task in tasks]
     begin(sources[:AHEAD])
     loading = Loading(job.home, name, strategies, job.device, log)
-    with log.phase("import audio"), enough_memory("what reads recordings cannot be imported"):
+    with log.phase("import audio"), enough_memory("the audio libraries cannot be imported"):
         from preheat.audio import recording, vad  # noqa: PLC0415  slow: after all that may fail sooner
-    with enough_memory("no recording can be read"):
+    with enough_memory("recordings cannot be read"):
         detector = vad.Detector.load()
         ahead = recording.Reader(sources[0].open, detector, asked, log)  # while torch is imported
     if (asked.language or asked.task == "translate") and (vocabulary := loading.vocabulary()):
@@ -137,11 +137,11 @@ def work(tasks: list[Task], job: Job, desk: Desk) -> None:
             begin(sources[number : number + AHEAD])
             if number < len(tasks):
                 ahead = recording.Reader(sources[number].open, detector, asked, log)
-            outcome = transcribe(task, current, decoder, job, desk)
-            desk.settle(outcome)
+            outcome = transcribe(task, current, decoder, job, collector)
+            collector.settle(outcome)
             done(outcome)
     if job.timings:
-        report(job.timings, model, ready, desk.summary.seconds, log)
+        report(job.timings, model, ready, collector.summary.seconds, log)
 
 
 def begin(sources: list[Source]) -> None:
@@ -163,15 +163,15 @@ def prepare(model: Model, job: Job, log: Log) -> "Decoder":
     return decoding.Decoder(model.network, model.vocabulary, job.asked, size, log)
 
 
-def transcribe(task: Task, reader: "Reader", decoder: "Decoder", job: Job, desk: Desk) -> Outcome:
+def transcribe(task: Task, reader: "Reader", decoder: "Decoder", job: Job, collector: Collector) -> Outcome:
     """Transcribe one recording; any error but BrokenPipeError becomes an outcome."""
     try:
         prepared = reader.result()
         start = now()
         transcript = write_down(prepared, decoder, sequentially=job.sequential)
-        spent = desk.log.note("transcribe", start)
-        with desk.log.phase("write"):
-            desk.deliver(transcript, task)
+        spent = collector.log.note("transcribe", start)
+        with collector.log.phase("write"):
+            collector.deliver(transcript, task)
     except InputError as error:
         return Outcome(task.name, FAILED, problem=str(error))
     except BrokenPipeError:
@@ -188,13 +188,13 @@ def transcribe(task: Task, reader: "Reader", decoder: "Decoder", job: Job, desk:
         spent=spent,
         words=sum(len(segment.text.split()) for segment in transcript.segments),
         language=transcript.language,
-        problem=transcript.incomplete and f"{transcript.incomplete}; what is there is transcribed",
+        problem=transcript.incomplete and f"{transcript.incomplete}; the rest is transcribed",
     )
 
 
 def fault(where: str) -> None:
     """Report the error being handled as a bug in this program."""
-    warn(f"{where}: a fault of transcribe {version()}, not yours; please report it with these lines")
+    warn(f"{where}: a bug in transcribe {version()}; please report it with the lines below")
     traceback.print_exc()
 
 

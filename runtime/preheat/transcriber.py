@@ -13,7 +13,7 @@ from preheat import memory
 from preheat.model import languages, times
 from preheat.options import Options, UsageError
 from preheat.places.sources import File
-from preheat.storage import InputError, check
+from preheat.storage import InputError, PassingError, check
 from preheat.timing import Log
 from preheat.transcript import Transcript, merged
 from preheat.weights.loading import DEVICES, STRATEGIES, Loading, default_home, enough_memory, find
@@ -49,16 +49,16 @@ class Transcriber:
         """
         for name, value, values in (("device", device, DEVICES), ("load", load, STRATEGIES)):
             if value not in ("auto", *values):
-                raise UsageError(f"no {name} {value!r}; there are auto, {', '.join(values)}")
+                raise UsageError(f"unknown {name} {value!r}; choose from auto, {', '.join(values)}")
         if batch_size is not None and batch_size < 1:
-            raise UsageError(f"a batch_size of {batch_size}; give a whole number from 1 on, or None")
+            raise UsageError(f"batch_size is {batch_size}; it must be a whole number of 1 or more, or None")
         log, home = Log(quiet=True), default_home() if home is None else Path(home)
         strategies = [strategy for strategy in STRATEGIES if load in ("auto", strategy)]
         loading = Loading(home, find(home, model), strategies, device, log)
         with enough_memory("torch cannot be imported"):
             # All of torch, as other code in this process may need what `Loading` would leave out.
             import torch  # noqa: F401, PLC0415  while the state file is read
-        with enough_memory("no recording can be read"):
+        with enough_memory("recordings cannot be read"):
             from preheat.audio import vad  # noqa: PLC0415  as above
 
             self._detector = vad.Detector.load()
@@ -117,7 +117,9 @@ def check_asked(asked: Options, name: str, vocabulary: "Vocabulary") -> None:
     """Raise UsageError if the model does not support the language or task."""
     known = vocabulary.languages
     if asked.language is not None and asked.language not in known:
-        raise UsageError(f"{name} knows no language {asked.language}; it knows {', '.join(sorted(known))}")
+        raise UsageError(
+            f"{name} does not support the language {asked.language}; it supports {', '.join(sorted(known))}"
+        )
     translates = vocabulary.multilingual and "translate" in vocabulary.tasks
     if asked.task == "translate" and not translates:
         raise UsageError(f"{name} cannot translate; leave out --task translate")
@@ -129,7 +131,7 @@ def write_down(prepared: "list[Prepared]", decoder: "Decoder", *, sequentially: 
 
 
 def transcribed(prepared: "Prepared", decoder: "Decoder", *, sequentially: bool) -> Transcript:
-    """Transcribe one channel. Raises InputError if there is not enough memory for even one window."""
+    """Transcribe one channel. Raises PassingError if there is not enough memory for even one window."""
     import torch  # noqa: PLC0415  there by now
 
     from preheat.model import batched, sequential  # noqa: PLC0415  there by now, or small
@@ -145,5 +147,5 @@ def transcribed(prepared: "Prepared", decoder: "Decoder", *, sequentially: bool)
         if problem is None:
             raise
     decoder.forget()  # only here, after the error is gone: its traceback keeps tensors alive
-    cure = "see what nvidia-smi says, or use --device cpu" if "CUDA" in problem else memory.CURE
-    raise InputError(f"cannot be transcribed: {problem}; {cure}")
+    cure = "check nvidia-smi, or use --device cpu" if "CUDA" in problem else memory.CURE
+    raise PassingError(f"cannot be transcribed: {problem}; {cure}")

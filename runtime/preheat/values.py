@@ -12,7 +12,7 @@ def formats(text: str) -> list[str]:
     """The value of -f."""
     names = text.split(",")
     if unknown := [name for name in names if name not in (*FORMATS, "all")]:
-        raise ArgumentTypeError(f"no format {unknown[0]!r}; there are {', '.join(FORMATS)}, all")
+        raise ArgumentTypeError(f"unknown format {unknown[0]!r}; choose from {', '.join(FORMATS)}, all")
     return [each for name in names for each in (FORMATS if name == "all" else [name])]
 
 
@@ -20,8 +20,8 @@ def language(text: str) -> str:
     """The code of a language that Whisper was trained on; not every model knows all of them."""
     if (code := languages.code(text)) is None:
         meant = [f"{name} ({languages.CODES[name]})" for name in languages.similar(text)]
-        hint = f"is it {' or '.join(meant)}? " if meant else ""
-        raise ArgumentTypeError(f"no language {text!r}; {hint}--help names all")
+        hint = f"did you mean {' or '.join(meant)}? " if meant else ""
+        raise ArgumentTypeError(f"unknown language {text!r}; {hint}--help lists all")
     return code
 
 
@@ -46,9 +46,9 @@ def negated(text: str) -> bool:
 
 
 def count(text: str) -> int:
-    """A whole number from 1 on."""
+    """A whole number of 1 or more."""
     if not text.isdecimal() or int(text) == 0:
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+        raise ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
 
 

@@ -24,7 +24,7 @@ from werkzeug.serving import make_server
 from factory.console import ROOT
 from tests.ami import birth
 from tests.ami.calls import ACCOUNT, questions
-from tests.ami.iam import Statement, UnknownError, allows
+from tests.ami.iam import Policy, Question, Statement, UnknownError, allows
 
 DEBIAN = "136693071363"
 HOME, ABROAD = "us-east-1", "eu-west-1"
@@ -64,6 +64,7 @@ class Refusal:
 
 
 Hook = Callable[[Request], Refusal | str | None]  # returns an error, an answer, or None to let moto answer
+Questions = Callable[[str, str, dict[str, Any], Callable[[str, str], dict[str, str]]], Iterable[Question]]
 
 
 @dataclass
@@ -71,6 +72,8 @@ class Cloud:
     """The server; `url` is what AWS_ENDPOINT_URL is set to."""
 
     url: str = ""
+    policy: Policy = field(default_factory=lambda: POLICY)  # what the builder may do
+    questions: Questions = questions  # the permissions that a call needs
     quota: float = 64.0  # vCPUs of every family
     requests: list[Request] = field(default_factory=list)
     before: dict[str, Hook] = field(default_factory=dict)  # by action
@@ -173,9 +176,9 @@ class Cloud:
             asked = [
                 question
                 for action, parameters in [(request.action, request.parameters), *also]
-                for question in questions(action, request.region, parameters, self.tags)
+                for question in self.questions(action, request.region, parameters, self.tags)
             ]
-            policy = POLICY | {"Statement": [*POLICY["Statement"], *self.granted]}
+            policy = {**self.policy, "Statement": [*self.policy["Statement"], *self.granted]}
             denied = [str(question) for question in asked if not allows(policy, question)]
         except UnknownError as error:
             denied = [f"not known here: {error}"]
@@ -202,10 +205,12 @@ class Cloud:
 
 
 def parsed(environ: dict[str, Any], body: bytes) -> Request:
-    """Parse a request: EC2 and STS use forms, the others JSON and a header with the action."""
+    """Parse a request: S3 uses paths, EC2 and others forms, the rest JSON and a header with the action."""
     scope = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].split(",")[0].split("/")
     region, service = scope[2:4] if len(scope) > 3 else ("", "")
-    if target := environ.get("HTTP_X_AMZ_TARGET"):
+    if service == "s3":
+        action, parameters = of_s3(environ)
+    elif target := environ.get("HTTP_X_AMZ_TARGET"):
         action, parameters = target.rpartition(".")[2], json.loads(body or b"{}")
     else:
         parameters = {key: values[0] for key, values in parse_qs(body.decode()).items()}
@@ -213,9 +218,16 @@ def parsed(environ: dict[str, Any], body: bytes) -> Request:
     return Request(f"{service}:{action}", region, parameters, scope[0])
 
 
+def of_s3(environ: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The action and the bucket and key of a request to S3, with the bucket in its path."""
+    bucket, _, key = environ["PATH_INFO"].lstrip("/").partition("/")
+    detail = sorted(parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True))
+    return " ".join([environ["REQUEST_METHOD"], *detail]), {"Bucket": bucket, "Key": key}
+
+
 def refused(request: Request, refusal: Refusal) -> str:
     """An error in the form of the service."""
-    if request.action.startswith(("ssm:", "servicequotas:")):
+    if request.action.startswith(("ssm:", "servicequotas:", "kms:", "logs:", "sqs:")):
         return json.dumps({"__type": refusal.code, "message": refusal.message})
     return REFUSED.format(refusal)
 
@@ -227,9 +239,9 @@ def answer(start: Callable[..., Any], status: int, text: str) -> list[bytes]:
 
 
 @contextmanager
-def served() -> Iterator[Cloud]:
+def served(cloud: Cloud | None = None) -> Iterator[Cloud]:
     """A cloud that answers on a loopback port."""
-    cloud = Cloud()
+    cloud = cloud or Cloud()
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = make_server("127.0.0.1", 0, cloud, threaded=True, request_handler=MotoRequestHandler)
     cloud.url = f"http://127.0.0.1:{server.server_port}"

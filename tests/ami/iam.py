@@ -1,8 +1,9 @@
-"""Evaluates a policy as IAM does, as far as docs/builder-policy.json needs; raises for anything else.
+"""Evaluates a policy as IAM does, as far as docs/*-policy.json need; raises for anything else.
 
-The permissions that a call needs are in calls.py. The rules are those in AWS's guide to IAM, "Policy
-evaluation logic" and "Condition operators": one Deny outweighs every Allow; in a condition all operators and
-all keys must match, and one of several values; a key that the call does not have does not match.
+The permissions that a call needs are in calls.py, those of the fleet in tests/fleet/permissions.py. The rules
+are those in AWS's guide to IAM, "Policy evaluation logic" and "Condition operators": one Deny outweighs every
+Allow; in a condition all operators and all keys must match, and one of several values; a key that the call
+does not have does not match.
 """
 
 import re
@@ -15,7 +16,11 @@ Statement = Mapping[str, Any]
 
 ELEMENTS = {"Sid", "Effect", "Action", "Resource", "Condition"}
 # The condition keys that calls.py sets. Others are not modelled.
-KEYS = re.compile(r"aws:(?:Resource|Request)Tag/.+|ec2:CreateAction|iam:PassedToService", re.IGNORECASE)
+KEYS = re.compile(
+    r"aws:(?:Resource|Request)Tag/.+|aws:CalledVia|ec2:CreateAction|iam:(?:PassedToService|AWSServiceName)",
+    re.IGNORECASE,
+)
+EQUALS = ("StringEquals", "ForAnyValue:StringEquals")  # the same for the single values that calls have here
 
 
 class UnknownError(Exception):
@@ -68,7 +73,7 @@ def names(pattern: str, arn: str) -> bool:
 
 def holds(operator: str, key: str, values: Iterable[str], context: Mapping[str, str]) -> bool:
     """Whether the call's value for a key matches one of `values`; key names are case-insensitive."""
-    if operator not in ("StringEquals", "StringLike"):
+    if operator not in (*EQUALS, "StringLike"):
         raise UnknownError(f"condition operator: {operator}")
     if not KEYS.fullmatch(key):
         raise UnknownError(f"condition key: {key}")
@@ -77,7 +82,7 @@ def holds(operator: str, key: str, values: Iterable[str], context: Mapping[str, 
     there = {name.lower(): value for name, value in context.items()}.get(key.lower())
     if there is None:
         return False
-    return any(there == value if operator == "StringEquals" else like(value, there) for value in values)
+    return any(there == value if operator in EQUALS else like(value, there) for value in values)
 
 
 def like(pattern: str, text: str) -> bool:

@@ -237,7 +237,7 @@ def test_again_it_finds_everything_done(built: Built) -> None:
     built.command.choices["tags"] = {"team": "text"}
     code, printed = built.command.run()
     assert code == 0, printed
-    assert f"{built.ami['Name']} is there already" in printed
+    assert f"{built.ami['Name']} already exists" in printed
     done = {request.action for request in built.cloud.requests[before:]}
     assert not done & {"ec2:RunInstances", "ec2:CopyImage", "ssm:PutParameter", "ec2:CreateKeyPair"}
     for region in (HOME, ABROAD):

@@ -80,7 +80,9 @@ def test_a_snapshot_that_has_stayed_is_deleted_on_its_own(cloud: Cloud, code: st
     assert [request.parameters["SnapshotId"] for request in cloud.calls("ec2:DeleteSnapshot")] == ["snap-1"]
 
 
-@pytest.mark.parametrize(("code", "says"), [("skipped", "snap-1 stays: another AMI has it"), ("success", "")])
+@pytest.mark.parametrize(
+    ("code", "says"), [("skipped", "snap-1 is kept: another AMI uses it"), ("success", "")]
+)
 def test_a_snapshot_that_may_stay_does(
     cloud: Cloud, capsys: pytest.CaptureFixture[str], code: str, says: str
 ) -> None:

@@ -129,7 +129,7 @@ def test_a_copy_that_fails_while_it_is_waited_for(quick: Command) -> None:
     code, printed = quick.run()
     assert code == 1
     assert f"not finished in {ABROAD}: the AMI preheat-" in printed
-    assert "is failed\n  Run it again: a new one is made" in printed
+    assert "is failed\n  Run it again to make a new one" in printed
 
 
 def test_credentials_that_expire_during_the_build(quick: Command) -> None:
@@ -144,7 +144,7 @@ def test_credentials_that_expire_during_the_build(quick: Command) -> None:
     code, printed = quick.run()
     assert code == 1
     assert "RequestExpired" in printed.partition("error: ")[2]
-    assert "the next make ami does it. the AWS credentials have expired" in printed
+    assert "the next make ami will do it: the AWS credentials have expired" in printed
 
     quick.cloud.before.clear()
     assert quick.cloud.leftovers()

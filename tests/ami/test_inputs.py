@@ -41,7 +41,7 @@ def test_what_does_not_reach_the_image_changes_nothing(model: Path) -> None:
 
 def test_variables_that_are_none_are_told(model: Path) -> None:
     (model / "vars.yml").write_text("- a")
-    with pytest.raises(FactoryError, match="holds no variables"):
+    with pytest.raises(FactoryError, match="has no variables"):
         inputs.fingerprint()
 
 

@@ -25,8 +25,8 @@ def kind(cloud: Cloud, name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "driver", "says"),
     [
-        ("t3.medium", "580.178.04", "has no GPU by NVIDIA"),
-        ("g4ad.xlarge", "580.178.04", "has no GPU by NVIDIA"),
+        ("t3.medium", "580.178.04", "has no NVIDIA GPU"),
+        ("g4ad.xlarge", "580.178.04", "has no NVIDIA GPU"),
         ("g5g.xlarge", "580.178.04", "is not for x86_64"),
         ("g6f.xlarge", "580.178.04", "which needs NVIDIA's GRID driver"),
         ("gr6f.4xlarge", "580.178.04", "which needs NVIDIA's GRID driver"),
@@ -43,15 +43,15 @@ def kind(cloud: Cloud, name: str) -> dict[str, Any]:
         ("p5.48xlarge", "580.178.04", ""),
     ],
 )  # fmt: skip
-def test_what_ails_an_instance_type(server: Cloud, name: str, driver: str, says: str) -> None:
+def test_unsupported_instance_types(server: Cloud, name: str, driver: str, says: str) -> None:
     try:
         described = kind(server, name)
     except server.client("ec2").exceptions.ClientError:  # moto lists only current types
         gpu = {"Gpus": [{"Name": "Radeon Pro V520", "Manufacturer": "AMD", "Count": 1}]}
         described = {"InstanceType": name, "GpuInfo": gpu}
-    told = instances.what_ails(described, driver)
-    assert says in told
-    assert bool(says) == bool(told)
+    reason = instances.unsupported_reason(described, driver)
+    assert says in reason
+    assert bool(says) == bool(reason)
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,10 @@ def test_the_driver_is_the_one_that_will_be_installed(
     monkeypatch.setenv("MODEL", str(tmp_path / "vars.yml"))
     described = [kind(server, "g6.xlarge"), kind(server, "g7.2xlarge")]
     if not says:
-        instances.check_kinds(described)
+        instances.check_instance_types(described)
         return
     with pytest.raises(FactoryError) as refused:
-        instances.check_kinds(described)
+        instances.check_instance_types(described)
     assert "instance_types: g7.2xlarge needs" in str(refused.value)
     assert says in str(refused.value)
 
@@ -111,7 +111,7 @@ DLAMI = "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 22.04) 20261101"
         ({"BlockDeviceMappings": [LARGE]}, "Set volume_size = 65"),
     ],
 )  # fmt: skip
-def test_what_ails_a_source(monkeypatch: pytest.MonkeyPatch, differs: dict[str, Any], says: str) -> None:
+def test_unsupported_sources(monkeypatch: pytest.MonkeyPatch, differs: dict[str, Any], says: str) -> None:
     monkeypatch.delenv("SETTINGS", raising=False)
     settings = replace(read_settings(), volume_size=24)
     if not says:

@@ -58,7 +58,7 @@ def installed(checkout: Path) -> Path:
     """The checkout after a first `make ami`, which stops at the first missing program."""
     first = run(checkout, "make", "ami", AWS_EC2_METADATA_DISABLED="true", PACKER="/bin/false")
     assert "making .venv from requirements-ami.txt" in first.stdout
-    assert "error: /bin/false does not tell its version" in first.stdout, first.stdout
+    assert "error: cannot read the version of /bin/false" in first.stdout, first.stdout
     assert "Traceback" not in first.stdout
     return checkout
 
@@ -67,7 +67,7 @@ def test_it_gets_as_far_as_packer_and_then_is_quick(installed: Path) -> None:
     again = run(installed, "make", "ami", PACKER="/bin/false")
     assert again.returncode
     assert "making" not in again.stdout
-    assert "does not tell its version" in again.stdout
+    assert "cannot read the version of" in again.stdout
 
 
 def test_with_packer_it_gets_as_far_as_the_credentials(installed: Path) -> None:
@@ -124,7 +124,9 @@ def test_what_needs_root_says_so_in_its_first_line(installed: Path) -> None:
     for target in ("image", "demo", "test"):
         done = run(installed, "make", target)
         assert done.returncode
-        assert done.stdout.splitlines()[0].startswith("setup: all but make ami needs root"), done.stdout
+        assert done.stdout.splitlines()[0].startswith("setup: every target but make ami needs root"), (
+            done.stdout
+        )
 
 
 def test_a_checkout_of_another_user_is_told(installed: Path) -> None:
@@ -132,7 +134,7 @@ def test_a_checkout_of_another_user_is_told(installed: Path) -> None:
     os.chown(installed / "build/ami", 0, 0)
     try:
         done = run(installed, "make", "ami")
-        assert done.stdout.startswith(f"setup: {installed}/build/ami is another user's")
+        assert done.stdout.startswith(f"setup: {installed}/build/ami belongs to another user")
     finally:
         os.chown(installed / "build/ami", NOBODY, NOBODY)
 
@@ -144,7 +146,7 @@ def test_without_a_python_that_is_new_enough(installed: Path, tmp_path: Path) ->
     done = run(
         installed, "bash", "-c", script.replace("(3, 11)", "(9, 0)"), f"{installed}/factory/setup-ami.sh"
     )
-    assert done.stdout.startswith("setup: there is no Python 3.11 or newer on PATH"), done.stdout
+    assert done.stdout.startswith("setup: make ami needs Python 3.11 or newer on PATH"), done.stdout
 
 
 def test_a_venv_of_the_build_host_serves_and_one_that_was_moved_does_not(installed: Path) -> None:

@@ -96,7 +96,7 @@ ODD = {
 def test_an_odd_note_is_told_and_kept(build: Path, text: str) -> None:
     note = build / "run/ami/run.json"
     note.write_text(text)
-    with pytest.raises(FactoryError, match=r"run.json should say what .* may have left") as error:
+    with pytest.raises(FactoryError, match=r"run.json, the record of what .* may have left") as error:
         clean.clean()
     assert "make ami-clean" in str(error.value)
     assert note.read_text() == text
@@ -122,7 +122,7 @@ def test_a_builder_that_does_not_end_is_told(
     instance = launch(cloud, LEFT)
     note = notes.write(build / "run/ami", LEFT)
     monkeypatch.setattr(builder, "ENDING_SECONDS", -1)
-    with pytest.raises(FactoryError, match=f"{instance} has been told to end, and has not") as error:
+    with pytest.raises(FactoryError, match=f"{instance} has not terminated") as error:
         builder.remove_noted(note)
     assert f"--region {HOME} --instance-ids {instance}" in str(error.value)
     assert note.exists()
@@ -142,7 +142,7 @@ def test_builders_are_listed_wherever_they_are(
     printed = capsys.readouterr()
     assert [line.split()[:2] for line in printed.out.splitlines()] == [["ap-southeast-2", away]]
     assert f"terminate-instances --region ap-southeast-2 --instance-ids {away}" in printed.err
-    assert "eu-north-1 is closed to these credentials" in printed.err
+    assert "skipped eu-north-1: these credentials have no access" in printed.err
     assert running(cloud, "ap-southeast-2") == [away], "it may be at work for another host"
 
 
@@ -157,4 +157,4 @@ def test_a_region_that_does_not_answer_hides_no_other(
     with pytest.raises(FactoryError, match="what is in ap-south-1 is not known"):
         retire.ami_clean()
     printed = capsys.readouterr()
-    assert away in printed.out and "ap-south-1 could not be looked at" in printed.err
+    assert away in printed.out and "ap-south-1 could not be listed" in printed.err

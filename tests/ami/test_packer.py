@@ -35,7 +35,7 @@ NEW = "\n".join(
     f"==> {line.strip()}" if line.lstrip("=> ").startswith("amazon-ebs.ami") and "==>" not in line else line
     for line in OLD.splitlines()
 )
-TOLD = [
+SHOWN = [
     "Prevalidating AMI Name: preheat-0.1.0",
     "Launching a source AWS instance...",
     "Provisioning with Ansible...",
@@ -45,25 +45,25 @@ TOLD = [
 ]
 
 
-def told(output: str) -> list[str]:
+def shown(output: str) -> list[str]:
     """The lines that the user sees of Packer's output."""
     progress = Progress()
-    return [text for text in map(progress.told, output.splitlines()) if text]
+    return [text for text in map(progress.shown, output.splitlines()) if text]
 
 
 def test_of_old_packer_tasks_are_told_and_its_own_steps() -> None:
-    assert told(OLD) == TOLD
+    assert shown(OLD) == SHOWN
 
 
 def test_of_current_packer_no_more_of_the_play_is_told() -> None:
     assert "==> amazon-ebs.ami: ok: [default]" in NEW
     more = ["output will be in this color.", "Found Image ID: ami-0deb1a00000000012"]
-    told_more = ['Adding tag: "preheat:run": "preheat-1"']
-    assert [text for text in told(NEW) if text not in more + told_more] == TOLD
+    shown_more = ['Adding tag: "preheat:run": "preheat-1"']
+    assert [text for text in shown(NEW) if text not in more + shown_more] == SHOWN
 
 
 def test_of_the_local_machine_the_tasks_alone_are_told() -> None:
-    assert told(NEW.replace("amazon-ebs.ami", "null.local")) == [
+    assert shown(NEW.replace("amazon-ebs.ami", "null.local")) == [
         "Gathering Facts",
         "base : Restart the journal",
     ]
@@ -73,7 +73,7 @@ def test_after_a_play_that_broke_off_the_end_is_told() -> None:
     broken = NEW.partition("==> amazon-ebs.ami: PLAY RECAP")[0]
     broken += "==> amazon-ebs.ami: Provisioning step had errors: Running the cleanup provisioner\n"
     broken += "==> amazon-ebs.ami: Terminating the source AWS instance..."
-    assert told(broken)[-2:] == [
+    assert shown(broken)[-2:] == [
         "Provisioning step had errors: Running the cleanup provisioner",
         "Terminating the source AWS instance...",
     ]
@@ -102,7 +102,7 @@ CRASHED = 'echo "panic: runtime error: invalid memory address" >&2; echo "!!! PA
 @pytest.mark.parametrize(
     ("script", "says"),
     [
-        (f"{FLEET}; {CRASHED}", "where EC2 refuses a fleet .* CreateFleet in CloudTrail .* spot = false"),
+        (f"{FLEET}; {CRASHED}", "if EC2 refuses a fleet .* CreateFleet in CloudTrail .* spot = false"),
         (CRASHED, "Packer has crashed:.*Try another version"),
         ("echo no; exit 1", "the build failed .packer's exit code 1."),
     ],
@@ -190,7 +190,7 @@ def test_packers_that_cannot_fetch_plugins_are_refused_for_any_image(
     program.write_text(f"#!/bin/sh\necho Packer v{number}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PACKER", str(program))
-    with nullcontext() if usable else pytest.raises(FactoryError, match=f"is Packer {number}, and preheat"):
+    with nullcontext() if usable else pytest.raises(FactoryError, match=f"is Packer {number}, but preheat"):
         assert packer.packer() == program
 
 

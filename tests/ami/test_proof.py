@@ -148,7 +148,7 @@ def refused(made: Made, *says: str) -> None:
     """The AMI fails: it is kept but not published; the message has the reason and how to remove the AMI."""
     with pytest.raises(FactoryError) as error:
         made.run()
-    for words in (*says, f"{made.id} has failed its proof on g6.xlarge", f"--image-id {made.id}"):
+    for words in (*says, f"{made.id} has failed its test on g6.xlarge", f"--image-id {made.id}"):
         assert words in str(error.value)
     assert not made.done() & PUBLISHED
     assert "preheat:verified" not in made.tags()
@@ -212,7 +212,7 @@ def test_an_instance_that_ec2_ends_is_not_the_amis_fault(made: Made, monkeypatch
 
     made.cloud.after["ec2:RunInstances"] = end
     monkeypatch.setattr(launch, "address", lambda _, public: ("", 22))
-    with pytest.raises(FactoryError, match=r"is terminated: .*\n.*goes on with the proof"):
+    with pytest.raises(FactoryError, match=r"is terminated: .*\n.*continue with the test"):
         made.run()
     assert not made.done() & PUBLISHED
 
@@ -241,7 +241,7 @@ def test_without_capacity_another_place_will_do(made: Made) -> None:
 
 def test_without_any_capacity_nobody_gets_it_yet(made: Made) -> None:
     made.cloud.before["ec2:RunInstances"] = lambda _: Refusal("InsufficientInstanceCapacity")
-    with pytest.raises(FactoryError, match=r"no capacity to prove ami-.*\n.*verify = false"):
+    with pytest.raises(FactoryError, match=r"no capacity to test ami-.*\n.*verify = false"):
         made.run()
     assert not made.done() & PUBLISHED
 

@@ -45,7 +45,9 @@ def test_an_ami_that_was_made_public_is_private_when_it_is_called_so(
     cloud: Cloud, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert published(cloud, settings, {"Group": "all"}, {"UserId": PARTNER}) == ([], "private")
-    assert f"could be launched by all, {PARTNER}, which share_with does not name" in capsys.readouterr().err
+    assert (
+        f"is no longer shared with all, {PARTNER}, which share_with does not list" in capsys.readouterr().err
+    )
 
 
 def test_an_ami_that_nobody_shares_is_left_alone(cloud: Cloud, settings: Settings) -> None:

@@ -32,7 +32,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> Path:
 
 def test_what_packer_reads_from_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PKR_VAR_region", "eu-west-1")
-    with pytest.raises(FactoryError, match="PKR_VAR_region: Packer reads this by itself") as error:
+    with pytest.raises(FactoryError, match="PKR_VAR_region: Packer reads this automatically") as error:
         read_settings()
     assert "make ami SETTINGS=" in str(error.value)
 
@@ -46,13 +46,13 @@ def test_what_packer_reads_from_its_folder_is_refused(
     monkeypatch.setenv("SETTINGS", "")
     read_settings()
     (tmp_path / name).touch()
-    with pytest.raises(FactoryError, match=f"{name}: Packer reads this by itself"):
+    with pytest.raises(FactoryError, match=f"{name}: Packer reads this automatically"):
         read_settings()
 
 
 def test_a_private_address_needs_to_know_from_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = chosen(monkeypatch, tmp_path, 'ssh_interface = "private_ip"\n')
-    with pytest.raises(FactoryError, match="ssh_interface is private_ip, and ssh_cidrs is empty"):
+    with pytest.raises(FactoryError, match="ssh_interface is private_ip but ssh_cidrs is empty"):
         read_settings()
     file.write_text('ssh_interface = "private_ip"\nssh_cidrs = ["10.0.0.0/16"]\n')
     assert read_settings().ssh_cidrs == ["10.0.0.0/16"]
@@ -106,8 +106,8 @@ def test_user_data_is_merged_with_the_switch(
     [
         (None, "cannot be read"),
         (b"\xff\xfe", "cannot be read"),
-        (b"packages: [jq]\n", "cloud-init does not know what it is"),
-        (b"#!/bin/sh\n" + b"#" * LIMIT, f"bytes of user data, and EC2 takes {LIMIT}"),
+        (b"packages: [jq]\n", "cloud-init does not recognise"),
+        (b"#!/bin/sh\n" + b"#" * LIMIT, f"bytes of user data, the limit of EC2 is {LIMIT}"),
     ],
 )
 def test_unfit_user_data_is_refused(

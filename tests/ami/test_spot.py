@@ -41,7 +41,7 @@ def test_ec2_is_asked_whether_it_would(cloud: Cloud, settings: Settings, spot: b
 @pytest.mark.parametrize("action", sorted(ASKED))
 def test_what_ec2_would_refuse_is_told_in_its_words(cloud: Cloud, settings: Settings, action: str) -> None:
     cloud.before[f"{action} DryRun"] = lambda _: Refusal("UnauthorizedOperation", "by no policy", 403)
-    with pytest.raises(FactoryError, match=r"may not do .*by no policy"):
+    with pytest.raises(FactoryError, match=r"not allowed to do .*by no policy"):
         rehearse(PLAN, replace(settings, spot=True))
 
 
@@ -53,7 +53,7 @@ def test_a_fleet_may_miss_the_template_that_is_not_there(cloud: Cloud, settings:
 @pytest.mark.parametrize("spot", [False, True])
 def test_a_profile_that_may_not_be_passed_is_told(cloud: Cloud, settings: Settings, spot: bool) -> None:
     asked = replace(settings, iam_instance_profile="builder", spot=spot)
-    with pytest.raises(FactoryError, match=r"may not do .*iam:PassRole"):
+    with pytest.raises(FactoryError, match=r"not allowed to do .*iam:PassRole"):
         rehearse(PLAN, asked)
     cloud.denied.clear()
     cloud.granted.append(

@@ -191,7 +191,7 @@ def test_clean_needs_nothing_installed(tmp_path: Path) -> None:
         ["make", "clean"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode
-    assert "notes what may still run on EC2" in done.stderr
+    assert "lists resources that may still run on EC2" in done.stderr
     assert "make setup-ami clean" in done.stderr
 
 
@@ -270,7 +270,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_too_small_is_told_before_work(small: Path) -> None:
-    with pytest.raises(FactoryError, match=f"build has 0.0 GB left on {small}, and an image takes 15 GB"):
+    with pytest.raises(FactoryError, match=f"build has 0.0 GB left on {small}, but a new image needs 15 GB"):
         image.image()
 
 
@@ -296,7 +296,7 @@ def test_a_folder_for_temporary_files_where_no_program_runs_is_told_before_tests
 def test_a_disk_that_becomes_full_is_told_as_that(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "IMAGE_BYTES", 0)
     monkeypatch.setattr(image, "check_programs_run", lambda _folder: None)
-    with pytest.raises(FactoryError, match=rf"build has no room left on {small}: \[Errno 28\]"):
+    with pytest.raises(FactoryError, match=rf"build has no space left on {small}: \[Errno 28\]"):
         image.image()
 
 
@@ -319,9 +319,9 @@ def test_a_host_without_a_loop_device_is_told_before_work(
         image, "ARTIFACT", image.Artifact(**dict.fromkeys(vars(image.ARTIFACT), tmp_path / "no"))
     )
     monkeypatch.setattr(image, "make_base_disk", lambda *_words: pytest.fail("this is work"))
-    with pytest.raises(FactoryError, match=r"no loop device is free.*cannot find.*\n.*--privileged"):
+    with pytest.raises(FactoryError, match=r"no free loop device.*cannot find.*\n.*--privileged"):
         image.image()
-    with pytest.raises(FactoryError, match="no loop device is free"), mounts.mounted(tmp_path, tmp_path, 0):
+    with pytest.raises(FactoryError, match="no free loop device"), mounts.mounted(tmp_path, tmp_path, 0):
         pass
     (tmp_path / "losetup").write_text("#!/bin/sh\necho /dev/loop-that-is-not-there\n")
     with pytest.raises(FactoryError, match="no /dev/loop-that-is-not-there"):

@@ -124,6 +124,6 @@ def test_what_only_ffmpeg_reads(host: Host, recordings: str) -> None:
     """FFmpeg's libraries come with the venv; a recording that they cannot read fails alone."""
     done = host.run(f"transcribe --language en {recordings}/hang.wav {recordings}/phone.amr")
     assert done.rc == 1
-    assert f"{recordings}/hang.wav: holds no sound" in done.stderr
+    assert f"{recordings}/hang.wav: has no audio" in done.stderr
     assert f"{recordings}/phone.amr: 10.5 s of audio in" in done.stderr
     assert "Traceback" not in done.stderr

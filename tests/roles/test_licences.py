@@ -39,6 +39,6 @@ def test_a_library_of_unknown_licence_fails_the_build(lost: str, tmp_path: Path)
     known = [library for library in LIBRARIES["av"]["libraries"] if library["of"] != lost]
     done = write(tmp_path / "licences.txt", {"av": LIBRARIES["av"] | {"libraries": known}})
     assert done.returncode == 1
-    assert "whose licence nobody has looked up: add it to __venv_libraries" in done.stderr
+    assert "whose licences are not listed: add them to __venv_libraries" in done.stderr
     assert {"x264": "libx264-", "FFmpeg": "libavcodec-"}[lost] in done.stderr
     assert list(tmp_path.iterdir()) == []

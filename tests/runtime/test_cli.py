@@ -38,12 +38,12 @@ def test_one_bad_file_does_not_stop_the_others(main: Run, samples: Path, silence
     done = main(folder / "none.wav", folder / "empty.wav", folder / "text.wav", good, cut, folder / "none")
     assert done.returncode == 1
     wanted = [
-        "none: holds no recording; name the recordings themselves",
+        "none: has no recordings; give the files by name",
         "none.wav: no such file; check the name and the folder",
         "empty.wav: is empty (0 bytes); copy or record it again",
         "text.wav: is not a recording, or damaged at its start; give a wav, flac, mp3, m4a, ogg or webm file",
         "cut.flac: is cut short after 3.1 s of 8.0 s; copy it again, or export it from its source; "
-        "what is there is transcribed",
+        "the rest is transcribed",
     ]
     for line, end in zip(errors(done), wanted, strict=True):
         assert line.endswith(end)
@@ -98,7 +98,7 @@ def test_a_recording_that_memory_does_not_suffice_for(
     assert done.returncode == 1
     (line,) = errors(done)
     assert line.startswith(f"transcribe: {four[1]}: cannot be transcribed: CUDA out of memory. Tried to")
-    assert line.endswith(" 20 MiB; see what nvidia-smi says, or use --device cpu")
+    assert line.endswith(" 20 MiB; check nvidia-smi, or use --device cpu")
     del alone[str(four[1])]
     assert by_file(done.stdout) == alone
     assert forgotten and all(forgotten)
@@ -167,7 +167,7 @@ def test_progress_says_what_was_done(main: Run, samples: Path, monkeypatch: pyte
     times = [float(line[1:9]) for line in lines]
     assert times == sorted(times)
     lines = main("--load", "standard", samples / "short.flac").stderr.splitlines()
-    assert "state loading is not tried: --load standard" in lines[0]
+    assert "state loading skipped: --load standard" in lines[0]
     assert "standard loading" in lines[1]
 
 
@@ -280,13 +280,13 @@ def test_results_that_cannot_be(main: Run, samples: Path, tmp_path: Path) -> Non
     assert done.returncode == 1
     (line,) = errors(done)
     assert line.endswith(
-        f"its result cannot be {tmp_path}/short.txt, which is a folder; name another with -o"
+        f"cannot be written to {tmp_path}/short.txt, which is a folder; choose another with -o"
     )
     (tmp_path / "long.txt").symlink_to(samples / "short.flac")
     done = main("-o", f"{tmp_path}/../{tmp_path.name}", tmp_path / "long.txt")
     assert done.returncode == 1
     (line,) = errors(done)
-    assert line.endswith("/long.txt: its result would take its place; name another folder with -o")
+    assert line.endswith("/long.txt: its result would overwrite it; choose another folder with -o")
     assert (tmp_path / "long.txt").is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["long.txt", "short.txt"]
 
@@ -298,7 +298,7 @@ def test_a_folder_that_nothing_can_be_written_to(baked: Path, samples: Path, tmp
     command += [sys.executable, str(RUNTIME / "transcribe.py"), "--home", str(baked), "-o", str(tmp_path)]
     command += [str(samples / "short.flac")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    wanted = f"transcribe: cannot write to {tmp_path}: Permission denied; name another with -o\n"
+    wanted = f"transcribe: cannot write to {tmp_path}: Permission denied; choose another with -o\n"
     assert (done.returncode, done.stderr) == (2, wanted)
 
 
@@ -378,7 +378,7 @@ def test_whatever_happens_to_a_recording_the_others_are_done(  # noqa: PLR0913, 
     if code == 1:
         assert len(lines) == 1 and "; " in lines[0]
     else:
-        assert "a fault of transcribe 0.1.0, not yours; please report it with these lines" in lines[0]
+        assert "a bug in transcribe 0.1.0; please report it with the lines below" in lines[0]
         assert lines[1].startswith("Traceback") and lines[-1].startswith(type(error).__name__)
 
 
@@ -389,7 +389,7 @@ def test_a_fault_before_any_recording(main: Run, samples: Path, monkeypatch: pyt
     monkeypatch.setattr(transcribe, "find", fail)
     done = main(samples / "short.flac")
     assert done.returncode == 4
-    assert "a fault of transcribe" in done.stderr and done.stderr.endswith("AssertionError: odd\n")
+    assert "a bug in transcribe" in done.stderr and done.stderr.endswith("AssertionError: odd\n")
 
 
 def test_an_incomplete_recording_is_transcribed_and_failed(main: Run, samples: Path, tmp_path: Path) -> None:
@@ -401,7 +401,7 @@ def test_an_incomplete_recording_is_transcribed_and_failed(main: Run, samples: P
     assert [document["complete"] for document in documents] == [False, True]
     assert documents[0]["segments"] and (tmp_path / "out/cut.txt").read_text()
     (line,) = errors(done)
-    assert line.endswith("; what is there is transcribed")
+    assert line.endswith("; the rest is transcribed")
 
 
 def test_times_are_settled(main: Run, samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:

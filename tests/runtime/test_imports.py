@@ -9,7 +9,7 @@ from tests.imports import Imports
 from tests.runtime.homes import RUNTIME
 
 IMPORTS = Imports(RUNTIME, RUNTIME)
-WINGS = {"audio", "model", "places", "weights"}
+WINGS = {"audio", "fleet", "model", "places", "weights"}
 # The other parts that each part may import. Modules above all parts may import everything.
 GROUND = {
     "cues",
@@ -25,9 +25,9 @@ GROUND = {
     "transcript",
     "typography",
 }
+SHARED = {"delivery", "transcriber"}  # by the command and the fleet's worker, which do not know each other
 ABOVE = {
     "cli",
-    "delivery",
     "groups",
     "peers",
     "progress",
@@ -36,7 +36,6 @@ ABOVE = {
     "summary",
     "terminal",
     "transcribe",
-    "transcriber",
     "values",
 }
 MAY = {
@@ -45,7 +44,9 @@ MAY = {
     "model": {"ground", "audio", "model"},
     "weights": {"ground", "model", "weights"},
     "places": {"ground", "places"},
-    "above": {"ground", "audio", "model", "weights", "places", "above"},
+    "shared": {"ground", "audio", "model", "weights", "places", "shared"},
+    "fleet": {"ground", "audio", "model", "weights", "places", "shared", "fleet"},
+    "above": {"ground", "audio", "model", "weights", "places", "shared", "above"},
 }
 NUMBERS = "preheat.audio.constants"  # imports nothing, and every part may import it
 # What else each may import, apart from the standard library.
@@ -55,6 +56,8 @@ PACKAGES = {
     "model": {"numpy", "tokenizers", "torch"},
     "weights": {"torch", "transformers", "xxhash"},
     "places": {"boto3", "botocore", "httpx2", "s3transfer"},
+    "shared": {"numpy", "torch"},
+    "fleet": {"torch"},
     "above": {"numpy", "rich", "torch"},
 }
 
@@ -63,9 +66,11 @@ def part(module: str) -> str:
     """The part of runtime/ that a module is in: audio, model and so on, the ground, or above."""
     names = module.split(".")
     if names[0] != "preheat":  # an entry point
-        return "above"
+        return "fleet" if names[0] in ("watchdog", "worker") else "above"
     if names[1] in WINGS:
         return names[1]
+    if names[1] in SHARED:
+        return "shared"
     if names[1] in ABOVE:
         return "above"
     assert names[1] in GROUND, f"say in this test where {module} is"
@@ -89,7 +94,13 @@ def test_no_circles(module: str) -> None:
 
 def test_only_the_command_line_knows_of_arguments() -> None:
     knowing = {module for module in IMPORTS.modules if "argparse" in IMPORTS.all[module]}
-    assert knowing == {"preheat.cli", "preheat.groups", "preheat.statecli", "preheat.values"}
+    assert knowing == {
+        "preheat.cli",
+        "preheat.fleet.command",
+        "preheat.groups",
+        "preheat.statecli",
+        "preheat.values",
+    }
 
 
 def test_the_model_knows_nothing_of_files() -> None:

@@ -158,10 +158,10 @@ def test_what_is_missing_of_a_recording_is_told(
     [
         ("/none.wav", "/none.wav: no such file; check the name and the folder"),
         (RUNTIME / "VERSION", "VERSION: is not a recording"),
-        (np.zeros((2, 16000), np.float32), r"the recording: is an array of the shape \(2, 16000\); give one"),
-        (np.zeros(16000, np.int16), "the recording: is an array of int16; give floats from -1 to 1"),
-        (np.zeros(0, np.float32), r"the recording: holds no sound \(0 samples\)"),
-        (np.full(16000, np.nan), "the recording: holds samples that are not numbers"),
+        (np.zeros((2, 16000), np.float32), r"the recording: has the shape \(2, 16000\); pass one"),
+        (np.zeros(16000, np.int16), "the recording: has the dtype int16; pass floats from -1 to 1"),
+        (np.zeros(0, np.float32), r"the recording: has no audio \(0 samples\)"),
+        (np.full(16000, np.nan), "the recording: has samples that are NaN or infinite"),
     ],
 )
 def test_no_recording(transcriber: Transcriber, audio: Any, words: str) -> None:
@@ -171,7 +171,7 @@ def test_no_recording(transcriber: Transcriber, audio: Any, words: str) -> None:
 
 
 def test_what_the_model_cannot_do(transcriber: Transcriber, short: Samples) -> None:
-    with pytest.raises(UsageError, match=f"{NAME} knows no language Klingon; it knows "):
+    with pytest.raises(UsageError, match=f"{NAME} does not support the language Klingon; it supports "):
         transcriber.transcribe(short, Options(language="Klingon"))
 
 
@@ -180,11 +180,11 @@ def test_what_cannot_be_opened(baked: Path, tmp_path: Path) -> None:
         Transcriber("base", home=baked)
     with pytest.raises(ModelError, match=f"no model in {tmp_path}"):
         Transcriber(home=tmp_path)
-    with pytest.raises(UsageError, match="no device 'gpu'; there are auto, cpu, cuda"):
+    with pytest.raises(UsageError, match="unknown device 'gpu'; choose from auto, cpu, cuda"):
         Transcriber(home=baked, device="gpu")
-    with pytest.raises(UsageError, match="no load 'fast'; there are auto, state, standard"):
+    with pytest.raises(UsageError, match="unknown load 'fast'; choose from auto, state, standard"):
         Transcriber(home=baked, load="fast")
-    with pytest.raises(UsageError, match="a batch_size of 0; give a whole number"):
+    with pytest.raises(UsageError, match="batch_size is 0; it must be a whole number"):
         Transcriber(home=baked, batch_size=0)
 
 

@@ -175,7 +175,7 @@ def test_every_refusal_is_of_an_option_that_others_have() -> None:
 def test_a_refusal_is_one_line(main: Run) -> None:
     done = main("--beam_size", "5", "a.wav")
     assert (done.returncode, done.stdout) == (2, "")
-    assert errors(done) == ["transcribe: --beam_size: there is no beam search here yet; leave it out"]
+    assert errors(done) == ["transcribe: --beam_size: beam search is not supported yet; leave it out"]
 
 
 @pytest.mark.parametrize("first", ["0", "0.5", "1"])

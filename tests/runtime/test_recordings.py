@@ -92,12 +92,12 @@ def test_what_is_wrong_is_named(done: tuple[int, list[str], dict[str, Any]]) -> 
     assert code == 1
     assert written.keys().isdisjoint(REFUSED)
     told = {line.split("/")[-1] for line in lines if line.startswith("transcribe: ")}
-    again, there = "copy it again, or export it from its source", "what is there is transcribed"
+    again, there = "copy it again, or export it from its source", "the rest is transcribed"
     assert told == {
         f"cut-short-mp3: is cut short after 5.2 s of 10.5 s; {again}; {there}",
         f"cut-short-ogg: is cut short after 3.2 s; {again}; {there}",
-        "hang-wav: holds no sound (160 samples); record it again",
-        "rate-1-hz-flac: claims 1 samples a second (1 Hz); 2,000 to 768,000 can be speech; its header is "
+        "hang-wav: has no audio (160 samples); record it again",
+        "rate-1-hz-flac: has a sample rate of 1 Hz, outside 2,000 to 768,000 Hz; its header is "
         "damaged: export it again from its source",
     }
 

@@ -59,7 +59,7 @@ def test_without_stdin_and_stderr(run: Run, samples: Path) -> None:
 def test_without_stdout(run: Run, samples: Path, tmp_path: Path) -> None:
     """Results that are meant for it are wrong usage, found before anything is loaded."""
     done = run(samples / "short.flac", "--timings", **closing(0, 1))
-    wanted = "transcribe: standard output is closed; say where to write with -o DIR\n"
+    wanted = "transcribe: standard output is closed; give a folder with -o DIR\n"
     assert (done.returncode, done.stderr) == (2, wanted)
     done = run("-o", tmp_path, samples / "short.flac", **closing(0, 1))
     assert done.returncode == 0 and errors(done) == []

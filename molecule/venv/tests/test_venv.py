@@ -58,7 +58,7 @@ def test_the_licences_name_every_package_and_have_the_texts(host: Host) -> None:
     bare = [name.split()[0] for name, text in packages.items() if "\n--- " not in text]
     assert bare == ["cuda-toolkit"]  # a metapackage without contents
     of_av = next(text for name, text in packages.items() if name.startswith("av "))
-    assert re.search(r"\nFFmpeg \d\S+; it calls its licence: L?GPL version 3 or later\n", of_av)
+    assert re.search(r"\nFFmpeg \d\S+; its licence, as it reports it: L?GPL version 3 or later\n", of_av)
     for name in ("GPL-2", "GPL-3", "LGPL-2.1", "LGPL-3"):  # the full text of each
         assert host.file(f"/usr/share/common-licenses/{name}").content_string.rstrip() in of_av, name
     for library in host.check_output(f"ls {VENV}/lib/python3.11/site-packages/av.libs").split():

@@ -64,10 +64,10 @@ def sampled(samples: NDArray[Any]) -> Recording:
     """
     samples = np.asarray(samples)
     if samples.ndim != 1:
-        raise InputError(f"is an array of the shape {samples.shape}; give one channel, as [samples]")
+        raise InputError(f"has the shape {samples.shape}; pass one channel, as [samples]")
     if samples.dtype.kind != "f":
         raise InputError(
-            f"is an array of {samples.dtype}; give floats from -1 to 1, as int16 divided by 32768"
+            f"has the dtype {samples.dtype}; pass floats from -1 to 1, such as int16 divided by 32768"
         )
     if len(samples) > LONGEST * SAMPLE_RATE:
         too_long(len(samples) / SAMPLE_RATE)
@@ -76,9 +76,9 @@ def sampled(samples: NDArray[Any]) -> Recording:
 
 
 def checked(found: Recording) -> Recording:
-    """The recording, with its samples brought into range. Raises InputError if it holds no sound."""
+    """The recording, with its samples brought into range. Raises InputError if it has no audio."""
     if len(found.samples) < LEAST:
-        nothing = f"holds no sound ({len(found.samples)} samples); record it again"
+        nothing = f"has no audio ({len(found.samples)} samples); record it again"
         raise InputError(found.incomplete or nothing)
     return replace(found, samples=within_range(found.samples))
 
@@ -124,7 +124,7 @@ def within_range(samples: Samples) -> Samples:
     """
     peak = max(samples.max(), -samples.min())
     if not np.isfinite(peak):
-        raise InputError("holds samples that are not numbers; export it again from its source")
+        raise InputError("has samples that are NaN or infinite; export it again from its source")
     if peak <= LOUD:
         return samples
     first = int((np.abs(samples) > LOUD).argmax())

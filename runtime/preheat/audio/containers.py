@@ -30,7 +30,7 @@ FORMATS = (
 )
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
 NO_RECORDING = "is not a recording, or damaged at its start; give a wav, flac, mp3, m4a, ogg or webm file"
-NO_START = "is cut short, so that nothing of it can be read (mp4 and m4a end with their index); copy it again"
+NO_START = "is cut short and cannot be read at all (the index of mp4 and m4a is at the end); copy it again"
 EXACT = ("pcm_", "flac", "alac", "wavpack", "tta")  # lossless codecs: as many samples out as went in
 CHUNKED = ("wav", "aiff", "w64", "caf")  # FFmpeg's names of the formats whose chunks parts.py reads
 BARE = ("mp3", "aac")  # formats without a container: a sequence of frames, each of which gives its size
@@ -75,7 +75,7 @@ class View:
 
 
 @dataclass
-class Course:
+class DecodeStats:
     """How decoding one part went, in seconds of sound."""
 
     claimed: float = 0.0  # length by the header; 0 if it claims none
@@ -98,10 +98,10 @@ class Course:
         if self.cut or self.partial or self.failing > 0:
             return f"is cut short after {there}"
         if self.claimed - self.reached > (0.01 if self.exact else TOLERATED):
-            return f"is cut short or damaged: {there} are there"
+            return f"is cut short or damaged: only {there} can be read"
         lost = self.lost + (self.clocked - self.decoded if self.gapless else 0)
         if self.damaged or self.zeros > HOLE or lost > (0.01 if self.exact else GAP):
-            return f"is damaged: some of its sound is missing, {there} are there"
+            return f"is damaged: some audio is missing, {there} can be read"
         return None
 
 
@@ -128,7 +128,7 @@ def decode(
             course = decode_part(View(file, part), sink, track)
         except InputError as error:
             errors.append(error)
-            course = Course(cut=True)
+            course = DecodeStats(cut=True)
         problems.append(course.problem(before))
     if sink.samples == 0 and errors:
         raise errors[0]
@@ -138,9 +138,9 @@ def decode(
     return {"incomplete": incomplete, "channels": sink.channels}
 
 
-def decode_part(view: View, sink: Sink, track: int) -> Course:
+def decode_part(view: View, sink: Sink, track: int) -> DecodeStats:
     """Decode one recording into `sink`. Raises InputError."""
-    course = Course(cut=view.part.cut, damaged=view.part.damaged)
+    course = DecodeStats(cut=view.part.cut, damaged=view.part.damaged)
     before = sink.seconds
     with av.logging.Capture(local=False) as log:
         try:
@@ -154,9 +154,9 @@ def decode_part(view: View, sink: Sink, track: int) -> Course:
                 raise InputError(f"has {has}; give --audio_track another number, or leave it out")
             stream = tracks[track - 1] if track and tracks else container.streams.best("audio")
             if not isinstance(stream, AudioStream):
-                raise InputError(NO_START if course.cut else "holds no sound; give a recording that does")
+                raise InputError(NO_START if course.cut else "has no audio; give a recording that does")
             if stream.codec_context is None:
-                raise InputError("holds sound of a kind that nothing here decodes; export it as flac")
+                raise InputError("has audio in an unsupported codec; export it as flac")
             stream.codec_context.thread_count = 1
             course.exact = stream.codec_context.name.startswith(EXACT)
             course.gapless = course.exact and (container.format.name == "flac" or stream.duration is not None)
@@ -189,7 +189,7 @@ def decode_part(view: View, sink: Sink, track: int) -> Course:
     return course
 
 
-def packets(container: InputContainer, course: Course) -> Iterator["Packet[Any]"]:
+def packets(container: InputContainer, course: DecodeStats) -> Iterator["Packet[Any]"]:
     """All packets of all streams, skipping damaged places."""
     for _ in range(TRIES):
         try:
@@ -200,7 +200,7 @@ def packets(container: InputContainer, course: Course) -> Iterator["Packet[Any]"
     course.cut = True
 
 
-def decode_packet(packet: "Packet[Any]", container: str, course: Course, sink: Sink) -> None:
+def decode_packet(packet: "Packet[Any]", container: str, course: DecodeStats, sink: Sink) -> None:
     """Decode a packet of sound into `sink`."""
     if packet.size:  # the last one is empty: it flushes the decoder
         frame = frame_size(bytes(packet)) if container in BARE else packet.size

@@ -23,7 +23,7 @@ import numpy as np
 
 from preheat.audio.constants import SAMPLE_RATE
 from preheat.audio.mixing import LONGEST, Samples
-from preheat.storage import RUNTIME, InputError
+from preheat.storage import RUNTIME, InputError, PassingError
 
 MEMORY = 2 << 30  # bytes of address space for decoding one recording, without its samples
 PATIENCE = 60  # s of CPU time without a second of sound decoded, after which a decoder counts as hanging
@@ -102,8 +102,12 @@ def decode(file: BinaryIO, track: int = 0, channel: int = 0) -> tuple[Samples, s
             report = json.loads(pipe.read() or b"{}")  # ends when no process has the other end open
         if "fault" in report:
             raise FaultError(report["fault"])
+        if "error" in report:
+            raise InputError(report["error"])
         if "incomplete" not in report:
-            raise InputError(report.get("error", "cannot be decoded: the helper was killed; try again"))
+            raise PassingError(
+                report.get("killed", "cannot be decoded: the decoder process was killed; try again")
+            )
         size = os.fstat(memory).st_size
         samples = np.frombuffer(mmap.mmap(memory, size), np.float32) if size else np.zeros(0, np.float32)
     finally:
@@ -135,7 +139,10 @@ def serve() -> None:
 
 
 def limited(work: Callable[[], Report]) -> Report:
-    """Run `work` in a forked process: its report, the `error` that ended it, or a `fault` of our own."""
+    """Run `work` in a forked process: its report, the `error` that ended it, or a `fault` of our own.
+
+    What has been `killed` may work the next time.
+    """
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
         die_with_parent()
@@ -151,11 +158,11 @@ def limited(work: Callable[[], Report]) -> Report:
         return dict(json.loads(content))
     number = os.WTERMSIG(status)
     if number in (signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU):
-        return {"error": "is damaged: decoding it comes to nothing; export it again from its source"}
+        return {"error": "is damaged: decoding it makes no progress; export it again from its source"}
     if number == signal.SIGKILL:
-        return {"error": "was given up, as its decoder was killed; see whether there is memory enough"}
+        return {"killed": "cannot be decoded: its decoder was killed; check free memory"}
     death = f"signal {number}" if number else f"exit code {os.WEXITSTATUS(status)}"
-    return {"error": f"is damaged: its decoder dies of it ({death}); export it again from its source"}
+    return {"error": f"is damaged: it crashes the decoder ({death}); export it again from its source"}
 
 
 def die_with_parent() -> None:
@@ -180,7 +187,7 @@ def attempt(work: Callable[[], Report]) -> Report:
             "error": f"cannot be decoded in {MEMORY >> 30} GiB of memory; export it again from its source"
         }
     except OSError as error:
-        return {"error": f"cannot be read: {error.strerror}; check that it is still there"}
+        return {"error": f"cannot be read: {error.strerror}; check that it still exists"}
     except Exception:
         return {"fault": traceback.format_exc()}
 

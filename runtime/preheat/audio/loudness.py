@@ -19,7 +19,7 @@ STEPS = np.linspace(0, 1, SAMPLE_RATE, endpoint=False, dtype=np.float32)  # time
 LOUDEST_OUT = 2  # loudest seconds of these to ignore: a knock is not speech
 
 
-class Louder:
+class Amplified:
     """A recording amplified where it is quiet; parts are computed on access."""
 
     def __init__(self, samples: Samples, gain: NDArray[np.float32]) -> None:
@@ -46,7 +46,7 @@ def audible(samples: Samples) -> Sound:
     whole = len(samples) // SAMPLE_RATE * SAMPLE_RATE
     parts = [*samples[:whole].reshape(-1, SAMPLE_RATE), samples[whole:]][: -(-len(samples) // SAMPLE_RATE)]
     gain = gains(np.array([np.sqrt(np.einsum("i,i", part, part) / len(part)) for part in parts]))
-    return samples if (gain == 1).all() else Louder(samples, gain)
+    return samples if (gain == 1).all() else Amplified(samples, gain)
 
 
 def gains(levels: NDArray[np.float32]) -> NDArray[np.float32]:

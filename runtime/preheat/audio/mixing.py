@@ -86,15 +86,15 @@ def check(rate: int, channels: int) -> None:
     """Raise InputError if rate (Hz) or channels are out of range."""
     if rate not in RATES:
         raise InputError(
-            f"claims {rate:,} samples a second ({rate} Hz); {RATES[0]:,} to {RATES[-1]:,} can be speech; "
+            f"has a sample rate of {rate:,} Hz, outside {RATES[0]:,} to {RATES[-1]:,} Hz; "
             "its header is damaged: export it again from its source"
         )
     if channels not in CHANNELS:
-        raise InputError(f"claims {channels:,} channels; at most {CHANNELS[-1]} are read; export it again")
+        raise InputError(f"has {channels:,} channels, the limit is {CHANNELS[-1]}; export it with fewer")
 
 
 def too_long(seconds: float) -> NoReturn:
     """Raise InputError for a recording of `seconds`, which is too long."""
     raise InputError(
-        f"has {seconds / 3600:,.0f} hours or more of sound; at most {LONGEST // 3600} are read; cut it up"
+        f"is {seconds / 3600:,.0f} hours long or longer, the limit is {LONGEST // 3600} hours; split it"
     )

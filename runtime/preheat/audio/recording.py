@@ -83,7 +83,7 @@ class Reader:
             rest = (self._detector, self._options, self._log)
             self._prepared.set_result([prepare(found[name], *rest, name) for name in found])
         except OSError as error:  # storage.check has found it readable before
-            reason = f"cannot be read: {error.strerror}; check that it is still there"
+            reason = f"cannot be read: {error.strerror}; check that it still exists"
             self._prepared.set_exception(error if memory.shortage(error) else InputError(reason))
         except BaseException as error:  # passed on to the waiting thread
             self._prepared.set_exception(error)

@@ -56,7 +56,7 @@ class Detector:
         """From the package's folder; the package itself is not imported, as that would import torch."""
         spec = find_spec("silero_vad")
         if spec is None or spec.origin is None:
-            raise ModuleNotFoundError("no silero-vad in this venv: install it as its lock says")
+            raise ModuleNotFoundError("silero-vad is not installed; install the venv from its lock file")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # calls run in parallel, each on one core
         network = Path(spec.origin).parent / "data" / "silero_vad_16k_sequence.onnx"

@@ -28,7 +28,7 @@ class Graphs:
             self._let_go()
             self.working = False
             if self.log:
-                self.log.info(f"no CUDA graph for the decode step, going on without: {reason(error)}")
+                self.log.info(f"no CUDA graph for the decode step, continuing without: {reason(error)}")
             return None
         return graph
 

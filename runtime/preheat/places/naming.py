@@ -25,7 +25,7 @@ RECORDINGS = (  # suffixes; in folders, files with any other one are skipped
     "oma opus ra rm sln snd sph spx tak ts tta voc vob w64 wav wave weba webm wma wmv wtv wv"
 )
 SUFFIXES = frozenset(RECORDINGS.split())
-WILD = set("*?[")
+GLOB_CHARS = set("*?[")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def recordings(
     failed: list[tuple[str, str]] = []
     named = [*words, *(name for path in lists for name in listed(path))]
     if (twice := [*named, *lists].count("-")) > 1:
-        raise UsageError(f"standard input is named {twice} times; it can be read once")
+        raise UsageError(f"standard input is named {twice} times; it can be read only once")
     for word in named:
         try:
             found += expanded(word)
@@ -89,7 +89,7 @@ def expanded(word: str) -> Iterable[Found]:
     path = Path(word)
     if path.is_dir():
         return in_folder(path)
-    if WILD.intersection(word) and not os.path.lexists(word):
+    if GLOB_CHARS.intersection(word) and not os.path.lexists(word):
         matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207  pathlib refuses absolute patterns
         if matches:  # without a match, treat it as the name of a missing file
             return [each for match in matches for each in expanded(match)]
@@ -117,7 +117,7 @@ def unreadable(error: OSError) -> None:
 
 def in_bucket(where: s3.Location) -> list[Found]:
     """The objects that a location names: one, all below a prefix, or all that match a pattern."""
-    pattern = WILD.intersection(where.key)
+    pattern = GLOB_CHARS.intersection(where.key)
     if where.key and not where.key.endswith("/") and not pattern:
         return [Found(Object(where), names(PurePosixPath(where.key).name, where.key, where.bucket))]
     start = min((where.key.index(sign) for sign in pattern), default=len(where.key))
@@ -128,7 +128,7 @@ def in_bucket(where: s3.Location) -> list[Found]:
         if not each.key.endswith("/") and (not pattern or fnmatchcase(each.key, where.key))
     }
     if not found:
-        raise InputError("there is no object below it; check bucket and prefix")
+        raise InputError("no object matches; check bucket and prefix")
     cut = prefix.key.rfind("/") + 1
     return [
         Found(
@@ -145,10 +145,10 @@ def known(where: str, paths: list[str]) -> list[str]:
     left = Counter(suffix(path) or "none" for path in paths if path not in set(taken))
     kinds = ", ".join(f"{kind} ({count})" for kind, count in sorted(left.items()))
     if not taken:
-        of = f"; by their suffixes no recordings: {kinds}" if left else ""
-        raise InputError(f"holds no recording{of}; name the recordings themselves")
+        of = f"; other suffixes: {kinds}" if left else ""
+        raise InputError(f"has no recordings{of}; give the files by name")
     if left:
-        warn(f"{where}: left out what by its suffix is no recording: {kinds}")
+        warn(f"{where}: skipped files that are not recordings, by suffix: {kinds}")
     return taken
 
 

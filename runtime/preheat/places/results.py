@@ -6,6 +6,7 @@ commit mark.
 """
 
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,10 +41,14 @@ def made(noted: dict[str, Any]) -> Made:
 
 @dataclass(frozen=True)
 class There:
-    """Existing results; `made`: None if unknown; `tag`: the ETag of the JSON in S3."""
+    """Existing results; `made`: None if unknown.
+
+    In S3, `tag` is the ETag of the JSON, and `tags` are those that the other formats had when it was written.
+    """
 
     made: Made | None
     tag: str = ""
+    tags: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,12 +103,12 @@ class Folder:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"no folder {self._folder}: {error.strerror}; name another with -o") from error
+            raise UsageError(f"no folder {self._folder}: {error.strerror}; choose another with -o") from error
         try:
             check_folder(self._folder)
         except OSError as error:
             raise UsageError(
-                f"cannot write to {self._folder}: {error.strerror}; name another with -o"
+                f"cannot write to {self._folder}: {error.strerror}; choose another with -o"
             ) from error
 
     def check(self, stem: str, formats: list[str], recording: Path | None) -> None:
@@ -121,7 +126,7 @@ class Folder:
     def put(self, stem: str, texts: dict[str, str], of: Made, guard: Guard) -> None:
         """See Target."""
         if not guard.replace and guard.there is None and self.find(stem, list(texts)):
-            raise TakenError(f"its results are in {self._folder} meanwhile")
+            raise TakenError(f"its results have since been written to {self._folder}")
         try:
             self._path(stem, "").parent.mkdir(parents=True, exist_ok=True)
             for name, text in texts.items():
@@ -168,30 +173,45 @@ class Bucket:
         if found is None:
             return None
         try:
-            noted = made(json.loads(found.metadata["transcribe"]))
+            facts = json.loads(found.metadata["transcribe"])
+            noted, tags = made(facts), facts.get("tags")
         except (KeyError, TypeError, ValueError):  # not written by this program
-            noted = None
-        return There(noted, found.etag)
+            noted, tags = None, None
+        return There(noted, found.etag, tags)
+
+    def whole(self, stem: str, there: There) -> bool:
+        """Whether all formats are still those that were written with the JSON. Raises S3Error."""
+        if there.tags is None:
+            return False
+        with ThreadPoolExecutor(len(there.tags) or 1) as pool:
+            found = pool.map(lambda name: s3.head(self._at(stem, name)), there.tags)
+            return all(
+                each and each.etag == tag for each, tag in zip(found, there.tags.values(), strict=True)
+            )
 
     def put(self, stem: str, texts: dict[str, str], of: Made, guard: Guard) -> None:
         """See Target; the JSON is written last, and without it results do not count as existing."""
+        others = [name for name in texts if name != MARK]
+        with ThreadPoolExecutor(len(others) or 1) as pool:
+            tags = list(pool.map(lambda name: self.write(stem, name, texts[name]), others))
+        self.commit(stem, texts[MARK], of, dict(zip(others, tags, strict=True)), guard)
 
-        def write(name: str) -> None:
-            s3.put(self._at(stem, name), texts[name].encode(), name)
+    def write(self, stem: str, name: str, text: str) -> str:
+        """Write one format, which counts only once it is committed; its ETag. Raises S3Error."""
+        return s3.put(self._at(stem, name), text.encode(), name)
 
-        if others := [name for name in texts if name != MARK]:
-            with ThreadPoolExecutor(len(others)) as pool:
-                list(pool.map(write, others))
+    def commit(self, stem: str, text: str, of: Made, tags: Mapping[str, str], guard: Guard) -> None:
+        """Write the JSON; `tags`: the ETags of the other formats. Raises what `put` does."""
         only: dict[str, str] = {}
         if not guard.replace:
             only = {"IfMatch": guard.there.tag} if guard.there else {"IfNoneMatch": "*"}
         where = self._at(stem, MARK)
+        noted = {"transcribe": json.dumps(asdict(of) | {"tags": dict(tags)})}
         try:
-            noted = {"transcribe": json.dumps(asdict(of))}
-            s3.put(where, texts[MARK].encode(), MARK, Metadata=noted, **only)
+            s3.put(where, text.encode(), MARK, Metadata=noted, **only)
         except S3Error as error:
             if only and error.code in TAKEN:
-                raise TakenError(f"somebody else has written {where} meanwhile") from error
+                raise TakenError(f"another process has since written {where}") from error
             raise
 
     def _at(self, stem: str, name: str) -> s3.Location:

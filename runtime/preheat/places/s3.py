@@ -1,8 +1,4 @@
-"""S3 and compatible services: recordings in, results out. boto3 is used only here and in s3errors.py.
-
-boto3 takes a third of a second to import, so it is imported when S3 is first used. Credentials, region and
-endpoint (AWS_ENDPOINT_URL) come from the usual places of AWS's tools.
-"""
+"""S3 and compatible services: recordings in, results out; see aws.py for credentials, region and endpoint."""
 
 import os
 import re
@@ -13,6 +9,7 @@ from functools import cache
 from typing import Any, BinaryIO, NamedTuple
 
 from preheat.options import UsageError
+from preheat.places import aws
 from preheat.places.s3errors import DENIED, MISSING, S3Error, explained
 
 SCHEME = "s3://"
@@ -61,7 +58,7 @@ def location(text: str) -> Location:
     bucket, _, key = text.removeprefix(SCHEME).partition("/")
     if not BUCKET.fullmatch(bucket):
         raise UsageError(
-            f"{text}: {bucket!r} is no bucket's name; write s3://bucket/key or s3://bucket/prefix/"
+            f"{text}: {bucket!r} is not a valid bucket name; write s3://bucket/key or s3://bucket/prefix/"
         )
     if problem := unfit(key):
         raise UsageError(f"{text}: {problem}")
@@ -73,23 +70,20 @@ def unfit(key: str) -> str | None:
     try:
         size = len(os.fsencode(key).decode().encode())
     except UnicodeError:
-        return "its name is not UTF-8, as a key of S3 has to be; rename it"
+        return "its name is not UTF-8, as S3 requires; rename it"
     return f"its key is longer than {LONGEST_KEY} bytes; rename it" if size > LONGEST_KEY else None
 
 
 @cache
 def client() -> Any:
     """The connection to S3, for all threads. Raises UsageError where the user's settings are wrong."""
-    import boto3  # noqa: PLC0415  not before S3 is used
-    import boto3.s3.transfer  # noqa: PLC0415  now, rather than later in another thread
-    from botocore.config import Config  # noqa: PLC0415
-    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+    import boto3.s3.transfer  # noqa: F401, PLC0415  now, rather than later in another thread
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415  as above
 
     retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
-    config = Config(retries=retries, max_pool_connections=CONNECTIONS, connect_timeout=10, read_timeout=60)
-    region = os.environ.get("AWS_REGION")  # boto3 ignores it, other AWS tools do not
+    settings = {"retries": retries, "max_pool_connections": CONNECTIONS}
     try:
-        return boto3.session.Session(region_name=region).client("s3", config=config)
+        return aws.client("s3", **settings, connect_timeout=10, read_timeout=60)
     except (BotoCoreError, ValueError) as error:
         raise UsageError(f"S3: {explained(error)}") from error
 
@@ -127,9 +121,12 @@ def head(where: Location) -> Object | None:
     return Object(where.key, found["ContentLength"], found["ETag"], found["Metadata"])
 
 
-def fetch(where: Location, file: BinaryIO) -> None:
-    """Write an object to a file, fetching ranges of one version in parallel. Raises S3Error, OSError."""
-    from boto3.s3.transfer import TransferConfig  # noqa: PLC0415  there by now
+def fetch(where: Location, file: BinaryIO, seen: Object | None = None) -> None:
+    """Write an object to a file, fetching ranges of one version in parallel. Raises S3Error, OSError.
+
+    `seen`: from `head`, if it must be that version; another one is an S3Error with a code of REPLACED.
+    """
+    from boto3.s3.transfer import TransferConfig, create_transfer_manager  # noqa: PLC0415  there by now
 
     config = TransferConfig(
         multipart_threshold=PART,
@@ -137,19 +134,43 @@ def fetch(where: Location, file: BinaryIO) -> None:
         max_concurrency=RANGES,
         preferred_transfer_client="classic",  # the CRT client has its own rules for credentials and retries
     )
-    with errors():
-        client().download_fileobj(where.bucket, where.key, file, Config=config)
+    with errors(), create_transfer_manager(client(), config) as manager:
+        manager.download(where.bucket, where.key, file, subscribers=[Seen(seen)] if seen else []).result()
 
 
-def put(where: Location, content: bytes, format_name: str, **settings: Any) -> None:
-    """Write an object, with a checksum that S3 verifies and the bucket's default encryption. Raises S3Error.
+class Seen:
+    """Tells a transfer of s3transfer which version of the object to fetch."""
+
+    def __init__(self, seen: Object) -> None:
+        self._seen = seen
+
+    def on_queued(self, future: Any, **_: Any) -> None:
+        """s3transfer calls it before the transfer, which then needs no HEAD of its own."""
+        future.meta.provide_transfer_size(self._seen.size)
+        future.meta.provide_object_etag(self._seen.etag)
+        future.meta.call_args.extra_args["IfMatch"] = self._seen.etag  # which it sends for ranges alone
+
+
+def put(where: Location, content: bytes, format_name: str, **settings: Any) -> str:
+    """Write an object, with a checksum that S3 verifies and the bucket's default encryption; its ETag.
 
     `settings`: further parameters of PutObject, such as Metadata, or IfNoneMatch="*" to never overwrite.
+    Raises S3Error.
     """
     with errors():
-        client().put_object(
+        written = client().put_object(
             Bucket=where.bucket, Key=where.key, Body=content, ContentType=TYPES[format_name], **settings
         )
+    return str(written["ETag"])
+
+
+def remove(where: Location) -> bool:
+    """Delete an object; whether there was one. Raises S3Error."""
+    if head(where) is None:  # in a bucket with versions, deleting nothing would leave a marker
+        return False
+    with errors():
+        client().delete_object(Bucket=where.bucket, Key=where.key)
+    return True
 
 
 @contextmanager

@@ -105,7 +105,7 @@ def fetched(fetch: Callable[[BinaryIO], None]) -> BinaryIO:
     except OSError as error:
         where = tempfile.gettempdir()
         raise InputError(
-            f"cannot be fetched to {where}: {error.strerror}; make room there, or set TMPDIR"
+            f"cannot be fetched to {where}: {error.strerror}; free space there, or set TMPDIR"
         ) from error
     unbuffered.seek(0)
     return unbuffered

@@ -26,7 +26,7 @@ class Page(Fetched):
             parts = urlsplit(url)
             self.stem = unquote(PurePosixPath(parts.path).stem) or parts.hostname or "recording"
         except ValueError as error:
-            raise InputError(f"is no address: {reason(error)}; check it") from error
+            raise InputError(f"is not a valid URL: {reason(error)}; check it") from error
         import httpx2  # noqa: F401, PLC0415  only when used, but not later in another thread
 
     def fetch(self, file: BinaryIO) -> None:
@@ -39,7 +39,7 @@ class Page(Fetched):
             with httpx2.Client(**settings) as client, client.stream("GET", self.name) as answer:
                 if answer.status_code != httpx2.codes.OK:
                     said = f"{answer.status_code} {answer.reason_phrase}".strip()
-                    raise InputError(f"the server answers {said}; open the address in a browser")
+                    raise InputError(f"the server answered {said}; open the URL in a browser")
                 for block in answer.iter_bytes():
                     size += len(block)
                     if size > LARGEST:
@@ -48,6 +48,6 @@ class Page(Fetched):
                         raise InputError(f"takes longer than {LONGEST:.0f} s; save it to a file first")
                     file.write(block)
         except httpx2.TimeoutException as error:
-            raise InputError(f"the server says nothing for {SILENT:.0f} s; try again later") from error
+            raise InputError(f"the server sent nothing for {SILENT:.0f} s; try again later") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise InputError(f"cannot be fetched: {reason(error)}; check address and network") from error
+            raise InputError(f"cannot be fetched: {reason(error)}; check URL and network") from error

@@ -111,7 +111,7 @@ def check(
 ) -> None:
     """Raise ValueError unless this is a complete Whisper of the kind that whisper.py and audio/ compute."""
     if config.model_type != "whisper":
-        raise ValueError(f"it is a {config.model_type} model, not a whisper one")
+        raise ValueError(f"it is a {config.model_type} model, not a Whisper model")
     # transformers initialises missing tensors with random numbers.
     if missing := sorted(info["missing_keys"]):
         raise ValueError(f"{len(missing)} tensors are missing, the first is {missing[0]}")
@@ -125,14 +125,14 @@ def check(
         ("sampling_rate", extractor.sampling_rate, SAMPLE_RATE),
     ):
         if found != wanted:
-            raise ValueError(f"its {name} is {found}, this program computes {wanted}")
+            raise ValueError(f"its {name} is {found}, only {wanted} is supported")
     # If the tokenizer's files are missing, transformers makes one of the special tokens only.
     if vocabulary.end != config.eos_token_id:
         raise ValueError(
             f"<|endoftext|> is {vocabulary.end} in its tokenizer, {config.eos_token_id} in its config"
         )
     if strange := set().union(*vocabulary.tokens[: vocabulary.end]).difference(BYTES):
-        raise ValueError(f"its tokens hold {min(strange)!r}, they are not those of a byte-level encoding")
+        raise ValueError(f"its tokens contain {min(strange)!r}, so they are not byte-level BPE")
 
 
 def names(vocabulary: dict[str, int]) -> list[str]:

@@ -58,8 +58,8 @@ def find(home: Path, wanted: str | None) -> str:
     names = sorted(states | {path.parent.name for path in (home / "model").glob("*/config.json")})
     if not names:
         raise ModelError(
-            f"no model in {home}: neither state/NAME.safetensors nor model/NAME/config.json is there; "
-            "name the folder that holds them with --home"
+            f"no model in {home}: neither state/NAME.safetensors nor model/NAME/config.json exists; "
+            "give the folder that contains them with --home"
         )
     if wanted is None and len(names) > 1:
         raise ModelError(f"{len(names)} models in {home}; choose one with --model: {', '.join(names)}")
@@ -98,9 +98,7 @@ class Loading:
             from preheat.model import vocabulary, whisper  # noqa: F401, PLC0415  for `load`; here to be timed
             from preheat.weights import checkpoint  # noqa: PLC0415  needs torch
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise ModelError(
-                "--device cuda: torch finds no GPU; see what nvidia-smi says, or use --device cpu"
-            )
+            raise ModelError("--device cuda: torch finds no GPU; check nvidia-smi, or use --device cpu")
         if self.device == "auto":
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
         reasons = []
@@ -114,7 +112,7 @@ class Loading:
                 short = memory.shortage(error)
                 if short is None and not isinstance(error, RuntimeError):
                     raise
-                cure = "see what nvidia-smi says, or use --device cpu"
+                cure = "check nvidia-smi, or use --device cpu"
                 if self.device == "cpu" or (short and "CUDA" not in short):
                     cure = memory.CURE
                 reasons.append(
@@ -126,7 +124,7 @@ class Loading:
                 self.log.info(f"model {self.name} ready in {seconds:.2f} s: {how}")
                 return model
             if strategy != self.strategies[-1]:
-                warn(f"{reasons[-1]}; going on with {self.strategies[-1]} loading")
+                warn(f"{reasons[-1]}; falling back to {self.strategies[-1]} loading")
         raise ModelError("; and ".join(reasons))
 
     def load(self, strategy: str) -> Model:

@@ -40,7 +40,7 @@ def bake(model: Path, output: Path, dtype: str) -> dict[str, Any]:
     packed = checkpoint.pack(model, getattr(torch, dtype))
     log(f"writing {output}")
     write(output, packed)
-    log("reading it back")
+    log("verifying the file")
     return verify(output) | {"seconds": round(time.monotonic() - started, 3)}
 
 

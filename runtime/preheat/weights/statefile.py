@@ -128,12 +128,12 @@ def read_header(file: BinaryIO) -> Header:
     if metadata["digest"] != (actual := digest(raw, metadata["digest"])):
         raise ValueError(f"has a changed header: its digest is {actual}, it says {metadata['digest']!r}")
     if wrong := [key for key in ("tokens", "tokenizer", "generation", "provenance") if key not in metadata]:
-        raise ValueError(f"says nothing of its {wrong[0]}")
+        raise ValueError(f"lacks its {wrong[0]}")
     if wrong := [key for key, value in metadata.items() if not isinstance(value, str)]:
-        raise ValueError(f"has no text for its {wrong[0]}")
+        raise ValueError(f"has {wrong[0]} that is not text")
     for key in ("generation", "provenance"):
         if not isinstance(json.loads(metadata[key]), dict):
-            raise ValueError(f"has no JSON object for its {key}")
+            raise ValueError(f"has {key} that is not a JSON object")
     if (8 + length) % ALIGNMENT:
         raise ValueError(f"has its data at byte {8 + length:,}, not at a multiple of {ALIGNMENT:,}")
     entries = network_entries(header, metadata)
@@ -153,7 +153,7 @@ def network_entries(found: Entries, metadata: dict[str, str]) -> Entries:
     """
     dims, dtype = Dimensions.from_json(metadata["dimensions"]), metadata["dtype"]
     if dtype not in DTYPES:
-        raise ValueError(f"is of dtype {dtype!r}, this program knows {', '.join(DTYPES)}")
+        raise ValueError(f"has dtype {dtype!r}, this program supports {', '.join(DTYPES)}")
     if dims.encoder_layers + dims.decoder_layers > len(found):
         raise ValueError(f"has {len(found)} tensors, too few for its dimensions {dims}")
     wanted = describe(dims, dtype)

@@ -32,13 +32,16 @@ print(isolation.limited(work))
     ("work", "wanted"),
     [
         ("pass", "{'incomplete': None}"),
-        ("while True: pass", "decoding it comes to nothing"),
-        ("time.sleep(60)", "decoding it comes to nothing"),
-        ("while True: isolation.alive()", "decoding it comes to nothing"),  # reports progress, but never ends
+        ("while True: pass", "decoding it makes no progress"),
+        ("time.sleep(60)", "decoding it makes no progress"),
+        (
+            "while True: isolation.alive()",
+            "decoding it makes no progress",
+        ),  # reports progress, but never ends
         ("os.kill(os.getpid(), signal.SIGKILL)", "its decoder was killed"),
-        ("os.kill(os.getpid(), signal.SIGSEGV)", "its decoder dies of it (signal 11)"),
-        ("os.abort()", "its decoder dies of it (signal 6)"),
-        ("os._exit(3)", "its decoder dies of it (exit code 3)"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "it crashes the decoder (signal 11)"),
+        ("os.abort()", "it crashes the decoder (signal 6)"),
+        ("os._exit(3)", "it crashes the decoder (exit code 3)"),
         ("bytearray(3 << 30)", "cannot be decoded in 2 GiB of memory"),
         ("raise isolation.InputError('is odd')", "{'error': 'is odd'}"),
         ("raise FileNotFoundError(2, 'No such file or directory')", "cannot be read: No such file"),
@@ -91,7 +94,7 @@ def test_a_helper_that_is_killed_is_started_again(tmp_path: Path, monkeypatch: p
     try:
         found = audiofile.decode(path).samples
     except InputError as error:  # a request sent just before it died is lost
-        assert "helper was killed" in str(error)
+        assert "decoder process was killed" in str(error)
         found = audiofile.decode(path).samples
     assert (found == wanted).all()
 

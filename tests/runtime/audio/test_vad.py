@@ -79,7 +79,7 @@ def test_probabilities_are_those_of_the_silero_package(detector: vad.Detector, l
 
 def test_a_venv_without_the_network_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vad, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="no silero-vad in this venv"):
+    with pytest.raises(ModuleNotFoundError, match="silero-vad is not installed"):
         vad.Detector.load()
 
 

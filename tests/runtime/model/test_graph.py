@@ -66,7 +66,7 @@ def test_where_capture_fails_it_goes_on_without() -> None:
         step(counter.add)
         assert counter.value == wanted
     (line,) = counter.log.lines
-    assert line.startswith("no CUDA graph for the decode step, going on without: ")
+    assert line.startswith("no CUDA graph for the decode step, continuing without: ")
     assert "\n" not in line and not line.endswith(": ")
     assert not step.graphs.working
 

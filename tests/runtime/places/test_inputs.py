@@ -55,7 +55,7 @@ def test_a_folder(calls: Path, capfd: pytest.CaptureFixture[str]) -> None:
         "calls/x/a.wav": "x/a.wav",
         "calls/y/c.m4a": "y/c",
     }
-    said = "transcribe: calls: left out what by its suffix is no recording: .txt (1), none (1)\n"
+    said = "transcribe: calls: skipped files that are not recordings, by suffix: .txt (1), none (1)\n"
     assert capfd.readouterr().err == said
     assert list(stems(calls / "y").values()) == ["c"]
 
@@ -204,10 +204,10 @@ def test_the_web(main: Run, site: str, samples: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "limit", "words"),
     [
-        ("none.flac", {}, "the server answers 404 Not Found; open the address in a browser"),
+        ("none.flac", {}, "the server answered 404 Not Found; open the URL in a browser"),
         ("endless.flac", {"LARGEST": 1 << 20}, "is larger than 0 GiB; save it to a file first"),
         ("endless.flac", {"LONGEST": 0.5}, "takes longer than 0 s; save it to a file first"),
-        ("silent.flac", {"SILENT": 0.5}, "the server says nothing for 0 s; try again later"),
+        ("silent.flac", {"SILENT": 0.5}, "the server sent nothing for 0 s; try again later"),
         ("short.flac", {}, "cannot be fetched: peer closed connection without sending complete message body"),
     ],
 )
@@ -225,7 +225,7 @@ def test_addresses_that_are_none(main: Run, samples: Path) -> None:
     done = main("http://[1", "http://127.0.0.1:1/a.wav", samples / "short.flac")
     assert done.returncode == 1 and "zero" in done.stdout
     first, second = errors(done)
-    assert first.startswith("transcribe: http://[1: is no address: Invalid IPv6 URL; check it")
+    assert first.startswith("transcribe: http://[1: is not a valid URL: Invalid IPv6 URL; check it")
     assert "http://127.0.0.1:1/a.wav: cannot be fetched: " in second
 
 

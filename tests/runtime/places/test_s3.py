@@ -71,7 +71,7 @@ def test_a_recording_and_a_prefix(
     done = main("--quiet", "-o", tmp_path, "s3://recordings/calls/")
     assert done.returncode == 0
     assert errors(done) == [
-        "transcribe: s3://recordings/calls/: left out what by its suffix is no recording: .txt (1)"
+        "transcribe: s3://recordings/calls/: skipped files that are not recordings, by suffix: .txt (1)"
     ]
     assert texts(tmp_path) == {"monday/a.txt": wanted, "b c+ü.txt": ""}
     done = main("--quiet", "s3://recordings/calls/*/?.flac")
@@ -131,7 +131,7 @@ def test_skipping_what_is_there(  # noqa: PLR0913, PLR0917  fixtures, mostly
     for _ in range(2):  # a truncated recording is never done
         done = main("--skip_existing", "--language", "en", "-f", "txt,srt", *options, recording, other)
         assert done.returncode == 1 and "is cut short after" in errors(done)[0]
-        assert f"{other}: is done already" in done.stderr
+        assert f"{other}: already done" in done.stderr
 
 
 def test_everything_is_there(main: Run, bucket: Bucket, samples: Path, tmp_path: Path) -> None:
@@ -140,15 +140,15 @@ def test_everything_is_there(main: Run, bucket: Bucket, samples: Path, tmp_path:
     assert main(*arguments).returncode == 0
     done = main("--skip_existing", *arguments)
     assert done.returncode == 0 and len(done.stderr.splitlines()) == 1
-    assert done.stderr.endswith("short.flac: is done already\n")
+    assert done.stderr.endswith("short.flac: already done\n")
     done = main("--if_exists", "fail", *arguments)
     assert done.returncode == 1
     assert errors(done) == [
-        f"transcribe: {samples}/short.flac: its results are in s3://recordings/ already; name another -o, "
-        "or --if_exists replace"
+        f"transcribe: {samples}/short.flac: its results already exist in s3://recordings/; "
+        "choose another -o, or --if_exists replace"
     ]
     bucket.put("short.json", b"{}")  # from another program, without our metadata
-    assert "is done already" in main("--skip_existing", *arguments).stderr
+    assert "already done" in main("--skip_existing", *arguments).stderr
 
 
 @pytest.mark.parametrize("way", ["skip", "fail", "replace"])
@@ -162,7 +162,7 @@ def test_somebody_else_was_faster(way: str, main: Run, bucket: Bucket, proxy: Pr
     proxy.trouble = meanwhile
     done = main("--if_exists", way, "-o", "s3://recordings", samples / "short.flac")
     assert done.returncode == (1 if way == "fail" else 0)
-    told = "somebody else has written s3://recordings/short.json meanwhile; it is left as it is"
+    told = "another process has since written s3://recordings/short.json; left unchanged"
     assert (told in done.stderr) == (way != "replace")
     assert [told in line for line in errors(done)] == ([True] if way == "fail" else [])
     assert (bucket.contents()["short.json"] == "his") == (way != "replace")
@@ -201,6 +201,6 @@ def test_names_that_are_no_keys(main: Run, bucket: Bucket, samples: Path, tmp_pa
     done = main("-o", "s3://recordings/out/", tmp_path / "in")
     assert done.returncode == 1
     first, second = errors(done)
-    assert first.endswith(".flac: its name is not UTF-8, as a key of S3 has to be; rename it")
+    assert first.endswith(".flac: its name is not UTF-8, as S3 requires; rename it")
     assert second.endswith(".flac: its key is longer than 1024 bytes; rename it")
     assert sorted(bucket.contents("out/")) == ["two lines, ü & +%20.json", "two lines, ü & +%20.txt"]

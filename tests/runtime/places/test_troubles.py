@@ -23,18 +23,18 @@ from tests.runtime.places.proxy import Proxy, Trouble
 ANSWERS = {
     "AccessDenied": (403, "access is denied; ask for s3:GetObject, s3:PutObject and s3:ListBucket"),
     "InvalidAccessKeyId": (403, "AWS does not know the access key; log in or set AWS_PROFILE"),
-    "SignatureDoesNotMatch": (403, "the secret key does not fit the access key; set AWS_SECRET_ACCESS_KEY"),
+    "SignatureDoesNotMatch": (403, "the secret key does not match the access key; set AWS_SECRET_ACCESS_KEY"),
     "ExpiredToken": (400, "the credentials have expired; log in"),
-    "RequestTimeTooSkewed": (403, "this machine's clock is wrong; see timedatectl"),
+    "RequestTimeTooSkewed": (403, "this machine's clock is wrong; check it with timedatectl"),
     "NoSuchBucket": (404, "there is no such bucket; check the name and AWS_PROFILE"),
-    "NoSuchKey": (404, "there is no such object (any more); check the key"),
+    "NoSuchKey": (404, "there is no such object; check the key"),
     "InvalidObjectState": (403, "it is archived (Glacier); restore it first: aws s3api restore-object"),
     "IllegalLocationConstraintException": (
         400,
         "the bucket is in another region; set AWS_REGION to the bucket's own",
     ),
     "AuthorizationHeaderMalformed": (400, "the bucket is in another region; set AWS_REGION to eu-west-1"),
-    "Unheard": (400, "S3 answers Unheard: as the test wants it; look the code up, and try again"),
+    "Unheard": (400, "S3 answered Unheard: as the test wants it; look up the code, and try again"),
 }
 
 
@@ -79,19 +79,22 @@ SETTINGS: dict[str, tuple[dict[str, str | None], str]] = {
         {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None},
         "there are no AWS credentials; log in",
     ),
-    "half of them": ({"AWS_SECRET_ACCESS_KEY": None}, "one half of the AWS credentials is missing; set both"),
+    "half of them": ({"AWS_SECRET_ACCESS_KEY": None}, "the AWS credentials are incomplete; set the access"),
     "no profile": (
         {"AWS_PROFILE": "mine"},
-        "there is no such profile; `aws configure list-profiles` names those",
+        "there is no such profile; set AWS_PROFILE to one of `aws",
     ),
-    "no region": ({"AWS_REGION": "mars 1"}, "that is no region; set AWS_REGION, for instance to eu-west-1"),
+    "no region": (
+        {"AWS_REGION": "mars 1"},
+        "the region is not valid; set AWS_REGION, for instance to eu-west-1",
+    ),
     "no endpoint": (
         {"AWS_ENDPOINT_URL": "nowhere"},
-        "Invalid endpoint: nowhere; see whether your settings for AWS",
+        "Invalid endpoint: nowhere; check your AWS settings",
     ),
     "nobody there": (
         {"AWS_ENDPOINT_URL": None},
-        "nobody answers there; see whether this machine has a way there",
+        "cannot connect; check the network, AWS_ENDPOINT_URL",
     ),
     "no bucket": ({}, "there is no such bucket; check the name and AWS_PROFILE"),
 }
@@ -157,7 +160,7 @@ def test_it_changes_meanwhile(bucket: Bucket, proxy: Proxy, large: Path) -> None
             bucket.put("large", large.read_bytes()[::-1])
 
     proxy.trouble = change
-    with pytest.raises(InputError, match="was changed meanwhile; try again"):
+    with pytest.raises(InputError, match="has changed in the meantime; try again"):
         fetched("large")
 
 
@@ -174,7 +177,7 @@ def test_it_goes_away_meanwhile(main: Run, bucket: Bucket, proxy: Proxy, samples
     proxy.trouble = go
     done = main("s3://recordings/a.flac", samples / "short.flac")
     (line,) = errors(done)
-    assert line == "transcribe: s3://recordings/a.flac: there is no such object (any more); check the key"
+    assert line == "transcribe: s3://recordings/a.flac: there is no such object; check the key"
     assert done.returncode == 1 and "zero" in done.stdout
 
 
@@ -210,9 +213,9 @@ def test_broken_for_good(bucket: Bucket, proxy: Proxy, monkeypatch: pytest.Monke
     for trouble, words in (
         (
             Trouble(status=503),
-            "S3 answered too slowly, however often it was asked; try again, with --skip_existing",
+            "S3 is overloaded or throttles, also after retries; try again with --skip_existing",
         ),
-        (Trouble(keep=0.5), "the connection broke, however often it was tried; see whether this machine"),
+        (Trouble(keep=0.5), "the connection failed, also after retries; check the network"),
     ):
         proxy.trouble = lambda *_, trouble=trouble: trouble
         s3.client.cache_clear()
@@ -241,7 +244,7 @@ def test_no_room_for_it(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(s3, "fetch", full)
     with pytest.raises(
-        InputError, match=r"cannot be fetched to /.*: No space left on device; make room there, or set"
+        InputError, match=r"cannot be fetched to /.*: No space left on device; free space there, or set"
     ):
         fetched("a")
 
@@ -251,7 +254,7 @@ def test_an_empty_object(main: Run, bucket: Bucket) -> None:
     done = main("s3://recordings/a.flac", "s3://recordings/none.flac", "s3://recordings/none/")
     assert done.returncode == 1
     assert errors(done) == [
-        "transcribe: s3://recordings/none/: there is no object below it; check bucket and prefix",
+        "transcribe: s3://recordings/none/: no object matches; check bucket and prefix",
         "transcribe: s3://recordings/none.flac: there is no such object; check the key, and end a prefix "
         "with a slash",
         "transcribe: s3://recordings/a.flac: is empty (0 bytes); copy or record it again",
@@ -260,4 +263,4 @@ def test_an_empty_object(main: Run, bucket: Bucket) -> None:
 
 def test_a_strange_error_is_told_in_its_own_words() -> None:
     found = explained(ValueError("odd\nmore"))
-    assert (found.code, str(found)) == ("ValueError", "odd; see whether your settings for AWS are right")
+    assert (found.code, str(found)) == ("ValueError", "odd; check your AWS settings")

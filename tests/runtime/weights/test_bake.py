@@ -253,7 +253,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda m: (m / "config.json").unlink(), "config.json"),
     "no weights": (lambda m: (m / "model.safetensors").unlink(), "model.safetensors"),
     "no tokenizer": (lambda m: (m / "tokenizer.json").unlink(), "in its tokenizer"),
-    "not of bytes": (replace("tokenizer.json", "Ġ", "▁"), "its tokens hold '▁'"),
+    "not of bytes": (replace("tokenizer.json", "Ġ", "▁"), "its tokens contain '▁'"),
     "config not JSON": (lambda m: (m / "config.json").write_text("{"), "JSON"),
     "weights cut": (lambda m: os.truncate(m / "model.safetensors", 100_000), "incomplete"),
     "another family": (replace("config.json", '"whisper"', '"bart"'), "bart"),

@@ -30,7 +30,7 @@ from tests.runtime.handmade import header_of, with_header
 def test_no_gpu(main: Run, silence: Path) -> None:
     done = main("--device", "cuda", silence)
     assert done.returncode == 3
-    assert "torch finds no GPU; see what nvidia-smi says, or use --device cpu" in errors(done)[-1]
+    assert "torch finds no GPU; check nvidia-smi, or use --device cpu" in errors(done)[-1]
 
 
 def test_standard_loading_says_nothing_else(main: Run, samples: Path) -> None:
@@ -128,7 +128,7 @@ def test_what_torch_cannot_load(
     done = main("--quiet", samples / "short.flac")
     assert done.returncode == 0 and "zero" in done.stdout
     (warning,) = errors(done)
-    assert f"state loading failed on cpu: {first}; see whether there is memory enough, and " in warning
+    assert f"state loading failed on cpu: {first}; check free memory and ulimit " in warning
     assert warning.endswith("going on with standard loading")
     monkeypatch.setattr(checkpoint, "pack", fail)
     for way in ("auto", "state", "standard"):
@@ -214,7 +214,7 @@ def test_which_model(home: Path, main: Run, silence: Path) -> None:
     shutil.rmtree(home / "model")
     shutil.rmtree(home / "state")
     done = main("--home", home, silence)
-    assert done.returncode == 3 and "name the folder that holds them with --home" in errors(done)[-1]
+    assert done.returncode == 3 and "give the folder that contains them with --home" in errors(done)[-1]
 
 
 def test_home_by_the_environment(home: Path, silence: Path, monkeypatch: pytest.MonkeyPatch) -> None:

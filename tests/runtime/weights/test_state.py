@@ -190,7 +190,7 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "dtype": (lie(lambda h, m: m.update(dtype="float16")), r"encoder.conv1.weight.*F32.*F16"),
     "no such dtype": (
         lie(lambda h, m: m.update(dtype="int4")),
-        "'int4', this program knows float32, float16",
+        "'int4', this program supports float32, float16",
     ),
     "shape": (lie(redimension(d_model=256)), r"\[128, 80, 3\].*\[256, 80, 3\]"),
     "layers": (lie(redimension(decoder_layers=3)), r"decoder.2.attention.norm.weight is None in the file"),
@@ -205,11 +205,14 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "an exabyte": (lie(grow), r"bytes of tensors, its header says [\d,]{20}"),
     "checksums": (lie(lambda h, m: m.update(xxh3_64="[]")), "0 checksums for 1 chunks"),
     "no numbers": (lie(redimension(d_model="9" * 5000)), "impossible dimensions"),
-    "not text": (lie(lambda h, m: h["__metadata__"].update(tokenizer=[])), "no text for its tokenizer"),
-    "not an object": (lie(lambda h, m: m.update(generation="[]")), "no JSON object for its generation"),
+    "not text": (lie(lambda h, m: h["__metadata__"].update(tokenizer=[])), "has tokenizer that is not text"),
+    "not an object": (
+        lie(lambda h, m: m.update(generation="[]")),
+        "has generation that is not a JSON object",
+    ),
     "many lines": (lie(lambda h, m: h.update({"a\nb": "c\n"})), "a b is c in the file|a b is c"),
-    "no tokenizer": (lie(lambda h, m: m.pop("tokenizer")), "nothing of its tokenizer"),
-    "no tokens": (lie(lambda h, m: m.pop("tokens")), "nothing of its tokens"),
+    "no tokenizer": (lie(lambda h, m: m.pop("tokenizer")), "lacks its tokenizer"),
+    "no tokens": (lie(lambda h, m: m.pop("tokens")), "lacks its tokens"),
 }
 
 

@@ -18,13 +18,13 @@ from textwrap import wrap
 from typing import Any
 
 HEAD = """\
-The software of others in {venv}, and under which licences it may be passed on.
+Third-party software in {venv}, and the licences under which it may be redistributed.
 
-Each package says what it declares of itself, then come its licence texts; one that was there before is only
-named. Where a licence wants the source to be offered with the program, as the GPL and the LGPL do, whoever passes
-this image on has to do so: the source of each Python package, of the same version, is its source distribution at
-the Python Package Index; those of libraries inside it are named with them. Debian's packages have their licences
-in /usr/share/doc/*/copyright.
+For each package: the licence it declares, then its licence texts; a text that was already printed is only
+referred to. If a licence, such as the GPL or LGPL, requires that the source is offered with the program, whoever
+redistributes this image must do so: the source of each Python package is the source distribution of the same
+version at the Python Package Index; the sources of libraries inside it are listed with it. Debian's packages have
+their licences in /usr/share/doc/*/copyright.
 """
 RULE = "#" * 110  # separates the parts; it occurs in no licence text
 COMMON = Path("/usr/share/common-licenses")  # Debian's texts, for packages that have none
@@ -89,7 +89,7 @@ def libraries(folder: Path, known: dict[str, Any]) -> Iterator[str]:
         files = [name for name in files if name not in found]
     if files:
         sys.exit(
-            f"{folder} holds {', '.join(files)}, whose licence nobody has looked up: add it to __venv_libraries"
+            f"{folder} has {', '.join(files)}, whose licences are not listed: add them to __venv_libraries"
         )
 
 
@@ -102,7 +102,7 @@ def ffmpeg(folder: Path) -> Iterator[str]:
             function = getattr(library, name)
             function.restype = ctypes.c_char_p
             said[name] = function().decode()
-        yield f"FFmpeg {said['av_version_info']}; it calls its licence: {said['avutil_license']}"
+        yield f"FFmpeg {said['av_version_info']}; its licence, as it reports it: {said['avutil_license']}"
         yield f"Configured with: {said['avutil_configuration']}"
 
 

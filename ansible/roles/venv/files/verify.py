@@ -48,7 +48,7 @@ def is_python(module: Path) -> bool:
     return True
 
 
-def what_ails_the_gpu() -> str:
+def gpu_problem() -> str:
     """Why torch cannot multiply matrices on the GPU, and what to do about it; empty if it can."""
     torch = importlib.import_module("torch")
     try:
@@ -63,7 +63,7 @@ def what_ails_the_gpu() -> str:
     return (
         f"torch cannot compute on the GPU as {getuser()}: {reason}. The loaded driver is "
         f"{driver.read_text().strip() if driver.exists() else 'none'}, torch is made for CUDA "
-        f"{torch.version.cuda}. Take a newer driver (nvidia_driver_version), a machine with a GPU, or set "
+        f"{torch.version.cuda}. Use a newer driver (nvidia_driver_version), a machine with a GPU, or set "
         "image_accelerator to cpu"
     )
 
@@ -72,7 +72,7 @@ lock = (Path(sys.prefix) / "requirements.txt").read_text()
 wanted = {normal(name): version for name, version in re.findall(r"^(\S+)==(\S+)", lock, re.MULTILINE)}
 installed = {normal(found.metadata["Name"]): found.version for found in distributions()}
 wrong = [
-    f"{name} is {installed.get(name, 'missing')}, the lock says {wanted.get(name, 'nothing of it')}"
+    f"{name} is {installed.get(name, 'missing')}, the lock says {wanted.get(name, 'not installed')}"
     for name in sorted(wanted | installed)
     if wanted.get(name) != installed.get(name)
 ]
@@ -93,6 +93,6 @@ wrong += [
     for module in Path(sys.prefix, "lib").rglob("*.py")  # programs in bin/ are not imported
     if not Path(cache_from_source(str(module))).exists() and is_python(module)
 ]
-if sys.argv[1] == "cuda" and "torch" in sys.modules and (ailment := what_ails_the_gpu()):
-    wrong.append(ailment)
+if sys.argv[1] == "cuda" and "torch" in sys.modules and (problem := gpu_problem()):
+    wrong.append(problem)
 sys.exit("\n".join(wrong) or 0)

@@ -11,21 +11,21 @@ import yaml
 
 ROLE = Path(__file__).parents[2] / "ansible/roles/nvidia"
 NAMES = yaml.safe_load((ROLE / "vars/Debian-12.yml").read_text())
-FLOORS = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__nvidia_floors"]
+MINIMUM = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__nvidia_minimum_drivers"]
 DEFAULT = NAMES["__nvidia_default_version"]
 NEEDED = ["580.126.09", "590.48.01"]
 
 
 def load_filter() -> Any:
     """The role's filter, which Ansible loads by its path, too."""
-    spec = importlib.util.spec_from_file_location("floors", ROLE / "filter_plugins/floors.py")
+    spec = importlib.util.spec_from_file_location("needed_drivers", ROLE / "filter_plugins/needed_drivers.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.floors_missed
+    return module.needed_drivers
 
 
-floors_missed = load_filter()
+needed_drivers = load_filter()
 
 
 def newest(package: str) -> str:
@@ -39,7 +39,7 @@ def newest(package: str) -> str:
 
 
 def test_the_driver_that_ships_is_new_enough_for_the_newest_kernel() -> None:
-    assert floors_missed(DEFAULT, newest("linux-headers-cloud-amd64"), FLOORS) == []
+    assert needed_drivers(DEFAULT, newest("linux-headers-cloud-amd64"), MINIMUM) == []
 
 
 @pytest.mark.parametrize(
@@ -59,5 +59,5 @@ def test_the_driver_that_ships_is_new_enough_for_the_newest_kernel() -> None:
         ("580.105.08", "0", []),  # a kernel not from a package
     ],
 )
-def test_a_floor_holds_in_its_series_and_branch(driver: str, kernel: str, missed: list[str]) -> None:
-    assert floors_missed(driver, kernel, FLOORS) == missed
+def test_minimum_by_series_and_branch(driver: str, kernel: str, missed: list[str]) -> None:
+    assert needed_drivers(driver, kernel, MINIMUM) == missed

@@ -10,7 +10,7 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, found[0].split("."))) if found else ()
 
 
-def floors_missed(driver: str, kernel: str, table: list[dict[str, list[str]]]) -> list[str]:
+def needed_drivers(driver: str, kernel: str, table: list[dict[str, list[str]]]) -> list[str]:
     """Empty if the driver can be built for the kernel, else the oldest version of each branch that can.
 
     A row of the table has under `kernels` the first kernel of each series that needs one of its `drivers`.
@@ -20,9 +20,9 @@ def floors_missed(driver: str, kernel: str, table: list[dict[str, list[str]]]) -
         start = starts.get(numbers(kernel)[:2])
         if start is None or numbers(kernel) < start:
             continue
-        floors = {numbers(floor)[0]: numbers(floor) for floor in row["drivers"]}
+        minimum = {numbers(oldest)[0]: numbers(oldest) for oldest in row["drivers"]}
         branch = numbers(driver)[0]
-        if branch <= max(floors) and (branch not in floors or numbers(driver) < floors[branch]):
+        if branch <= max(minimum) and (branch not in minimum or numbers(driver) < minimum[branch]):
             return row["drivers"]
     return []
 
@@ -32,4 +32,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., list[str]]]:
         """The filter, by its name."""
-        return {"floors_missed": floors_missed}
+        return {"needed_drivers": needed_drivers}

@@ -1,0 +1,106 @@
+"""The command line of worker.py, and the start of the worker."""
+
+import argparse
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from preheat import timing
+from preheat.delivery import Recipe
+from preheat.fleet import metadata, notice, records
+from preheat.fleet.engine import Engine
+from preheat.fleet.group import Group
+from preheat.fleet.jobs import Rules
+from preheat.fleet.queue import Queue
+from preheat.fleet.sender import Sender
+from preheat.fleet.settings import Settings, settings
+from preheat.fleet.shift import Shift, say
+from preheat.fleet.worker import Worker
+from preheat.options import UsageError
+from preheat.places import aws
+from preheat.subtitles import Lines
+from preheat.timing import Log, now, reason, warn
+from preheat.weights.loading import DEVICES, ModelError, default_home
+
+STOP = 90.0  # s that systemd waits after SIGTERM: the unit's TimeoutStopSec
+WRONG, NO_MODEL = 2, 3  # exit codes
+
+
+def worker(words: list[str]) -> int:
+    """Run the worker; returns the exit code."""
+    parser = argparse.ArgumentParser("worker.py", description="Transcribe the recordings that a queue names.")
+    parser.add_argument("--home", type=Path, default=default_home(), help="folder that has model/ and state/")
+    parser.add_argument("--device", choices=("auto", *DEVICES), default="auto", help="where the model runs")
+    args = parser.parse_args(words)
+    timing.program = "worker"
+    try:
+        return run(settings(os.environ), args.home, args.device)
+    except UsageError as error:
+        warn(str(error))
+        return WRONG
+    except ModelError as error:
+        warn(str(error))
+        return NO_MODEL
+
+
+def run(chosen: Settings, home: Path, device: str) -> int:
+    """Open the model, and work until the end. Raises UsageError and ModelError."""
+    log = Log(quiet=False)
+    about = metadata.Metadata()
+    try:
+        host = metadata.host(about)
+    except metadata.MetadataError as error:
+        warn(f"{error}; this is taken for no instance of EC2")
+        host = metadata.Host()
+    watch = notice.Notice(about, say)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: watch.leave(STOP))
+    engine = Engine(home, device, log)
+    engine.check(chosen.choices.options)
+    sqs = connected("sqs", max_pool_connections=8, read_timeout=60)
+    queue = Queue(sqs, chosen.queue)
+    sender = (
+        Sender(connected("logs"), chosen.log_group, host.instance or "unknown") if chosen.log_group else None
+    )
+    group = None
+    if chosen.group and host.instance:
+        group = Group(connected("autoscaling"), chosen.group, chosen.hook, host.instance)
+
+    def tell(line: str) -> None:
+        with suppress(OSError):  # nobody reads it
+            print(line, flush=True)
+        if sender:
+            sender.add(line)
+
+    scribe = records.Scribe(chosen.fleet, host, engine.name)
+    recipe = Recipe(chosen.choices.options, Lines(), False, home, engine.name)
+    rules = Rules(chosen.output, chosen.choices, recipe, engine.check)
+    worker = Worker(queue, engine, rules, scribe, tell)
+
+    def ready() -> None:
+        scribe.birth = birth(host)
+        if chosen.ready_file:
+            chosen.ready_file.touch()
+        say("ready")
+
+    return Shift(worker, watch, group, sender, chosen.idle).run(ready)
+
+
+def connected(service: str, **settings: Any) -> Any:
+    """A connection to a service of AWS. Raises UsageError."""
+    try:
+        return aws.client(service, **settings)
+    except Exception as error:
+        raise UsageError(f"{service}: {reason(error)}; see AWS_REGION and AWS_ENDPOINT_URL") from error
+
+
+def birth(host: metadata.Host) -> records.Birth:
+    """How the worker came to be ready, which it is now."""
+    at = time.time()
+    if host.launch is None:
+        return records.Birth(ready=now())
+    kernel = at - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return records.Birth(kernel - host.launch, now(), at - host.launch)

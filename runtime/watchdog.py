@@ -1,0 +1,7 @@
+"""Ends an instance whose worker is not ready; a systemd timer runs it."""
+
+from preheat import stdio
+from preheat.fleet import watchdog
+
+if __name__ == "__main__":
+    stdio.run("watchdog", watchdog.watchdog)

@@ -1,0 +1,60 @@
+"""The fleet's stack in moto, with the help that moto needs (docs/fleet.md tells what it does not do).
+
+moto gives a stack made by a change set no outputs, and forgets the parameters of an update; a bucket of a
+template sends no events to EventBridge; and neither Auto Scaling nor EventBridge run anything.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
+from typing import Any
+
+from factory.console import ROOT
+
+os.environ["MOTO_AMIS_PATH"] = str(ROOT / "tests/ami/source-amis.json")  # moto reads it when imported
+
+import boto3
+from moto.cloudformation.models import CloudFormationBackend
+
+from factory.ec2.template import WAKE
+
+ACCOUNT = "123456789012"  # moto's
+
+
+def complete(monkeypatch_setattr: Callable[..., None]) -> None:
+    """Let moto give a stack that a change set has made its outputs and parameters, as CloudFormation does."""
+    execute = CloudFormationBackend.execute_change_set
+
+    def executed(self: Any, change_set_name: str, stack_name: str | None = None) -> None:
+        change_set = self.describe_change_set(change_set_name)
+        execute(self, change_set_name, stack_name)
+        stack = change_set.stack
+        stack.parameters = change_set.parameters
+        stack._parse_template()
+        stack.output_map = stack._create_output_map()
+
+    monkeypatch_setattr(CloudFormationBackend, "execute_change_set", executed)
+
+
+def outputs(cloudformation: Any, name: str) -> dict[str, str]:
+    """The outputs of a stack."""
+    (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+def send_events(bucket: str, **client: Any) -> None:
+    """Let a bucket send its events to EventBridge, as the template has it."""
+    boto3.client("s3", **client).put_bucket_notification_configuration(
+        Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
+    )
+
+
+def wake() -> Any:
+    """deploy/wake.py as a module of its own: as Lambda starts it, anew."""
+    spec = spec_from_file_location("wake", WAKE)
+    assert spec and spec.loader
+    module = module_from_spec(spec)
+    sys.modules["wake"] = module
+    spec.loader.exec_module(module)
+    return module

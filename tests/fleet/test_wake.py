@@ -1,0 +1,163 @@
+"""deploy/wake.py: how many instances it wants, and what it does in moto. Lambda itself is not run."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from moto import mock_aws
+
+from tests.fleet.stacks import wake
+
+wanted = wake().wanted
+counts = st.integers(min_value=0, max_value=100_000)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "in_flight", "desired", "instances", "goal"),
+    [
+        (0, 0, 0, 0, 0),
+        (1, 0, 0, 0, 1),
+        (20, 0, 0, 0, 1),
+        (21, 0, 0, 0, 2),
+        (15, 6, 1, 1, 2),  # what is in hand counts, too
+        (10_000, 0, 0, 0, 5),
+        (1, 0, 3, 3, 3),  # never below desired
+        (0, 3, 3, 1, 3),
+        (0, 0, 3, 1, 1),  # an empty queue takes back what EC2 could not fill
+        (0, 0, 3, 3, 3),  # and ends nothing
+        (0, 0, 1, 2, 1),
+        (200, 0, 7, 7, 7),  # MaxSize has been lowered meanwhile
+    ],
+)
+def test_how_many(waiting: int, in_flight: int, desired: int, instances: int, goal: int) -> None:
+    assert wanted(waiting, in_flight, desired, instances, 20, 5) == goal
+
+
+@given(st.tuples(counts, counts), st.tuples(counts, counts), st.integers(1, 1000), st.integers(1, 1000))
+def test_it_is_never_wrong(
+    backlog: tuple[int, int], capacity: tuple[int, int], per_instance: int, most: int
+) -> None:
+    (waiting, in_flight), (desired, instances) = backlog, capacity
+    goal = wanted(waiting, in_flight, desired, instances, per_instance, most)
+    assert goal <= max(desired, most)
+    if waiting + in_flight:
+        assert goal >= max(1, desired)
+    else:
+        assert goal == min(desired, instances)
+
+
+# ---- with the group and the queue of moto
+
+UPLOAD = {"source": "aws.s3", "detail-type": "Object Created"}
+SCHEDULE = {"source": "aws.events", "detail-type": "Scheduled Event"}
+
+
+class Fleet:
+    """A group and a queue."""
+
+    def __init__(self) -> None:
+        self.autoscaling, self.sqs = boto3.client("autoscaling"), boto3.client("sqs")
+        self.queue = self.sqs.create_queue(QueueName="fleet")["QueueUrl"]
+        ec2 = boto3.client("ec2")
+        self.autoscaling.create_launch_configuration(
+            LaunchConfigurationName="fleet",
+            ImageId=ec2.describe_images()["Images"][0]["ImageId"],
+            InstanceType="g6.xlarge",
+        )
+        self.autoscaling.create_auto_scaling_group(
+            AutoScalingGroupName="fleet", LaunchConfigurationName="fleet", MinSize=0, MaxSize=5,
+            VPCZoneIdentifier=ec2.describe_subnets()["Subnets"][0]["SubnetId"],
+            NewInstancesProtectedFromScaleIn=True,
+        )  # fmt: skip
+
+    def upload(self, number: int) -> None:
+        """Put messages into the queue."""
+        for _ in range(number):
+            self.sqs.send_message(QueueUrl=self.queue, MessageBody="{}")
+
+    def group(self) -> dict[str, Any]:
+        """The group as it is now."""
+        (found,) = self.autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"]
+        return dict(found)
+
+
+@pytest.fixture
+def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    with mock_aws():
+        made = Fleet()
+        for name, value in {
+            "QUEUE_URL": made.queue,
+            "GROUP": "fleet",
+            "PER_INSTANCE": "20",
+            "FLEET": "mine",
+        }.items():
+            monkeypatch.setenv(name, value)
+        yield made
+
+
+def test_the_first_upload_starts_an_instance(fleet: Fleet) -> None:
+    """The queue is not asked: the message may not be there yet."""
+    assert wake().handler(UPLOAD, None) == 1
+    assert fleet.group()["DesiredCapacity"] == 1
+
+
+def test_further_uploads_ask_for_no_more(fleet: Fleet) -> None:
+    fleet.upload(100)
+    fleet.autoscaling.set_desired_capacity(AutoScalingGroupName="fleet", DesiredCapacity=2)
+    assert wake().handler(UPLOAD, None) == 2
+    assert fleet.group()["DesiredCapacity"] == 2
+
+
+def test_the_schedule_starts_as_many_as_the_queue_needs(fleet: Fleet) -> None:
+    fleet.upload(41)
+    assert wake().handler(SCHEDULE, None) == 3
+    fleet.sqs.receive_message(QueueUrl=fleet.queue, MaxNumberOfMessages=10)
+    assert wake().handler(SCHEDULE, None) == 3, "those in hand still count"
+
+
+def test_an_empty_queue_ends_no_instance(fleet: Fleet) -> None:
+    fleet.autoscaling.set_desired_capacity(AutoScalingGroupName="fleet", DesiredCapacity=2)
+    assert wake().handler(SCHEDULE, None) == 2
+    assert len(fleet.group()["Instances"]) == 2
+
+
+def test_an_empty_queue_takes_back_what_cannot_be_had(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """moto launches at once, so that the group is told to moto's disadvantage: two of three are ending."""
+    fleet.autoscaling.set_desired_capacity(AutoScalingGroupName="fleet", DesiredCapacity=3)
+    module = wake()
+    real = boto3.client
+
+    def client(service: str, **options: Any) -> Any:
+        made = real(service, **options)
+        made.meta.events.register("after-call.autoscaling.DescribeAutoScalingGroups", ending)
+        return made
+
+    def ending(parsed: Any, **_: Any) -> None:
+        for instance in parsed["AutoScalingGroups"][0]["Instances"][1:]:
+            instance["LifecycleState"] = "Terminating:Wait"
+
+    monkeypatch.setattr(boto3, "client", client)
+    assert module.handler(SCHEDULE, None) == 1
+
+
+def test_it_reports_for_the_dashboard_and_the_alarms(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.upload(21)
+    wake().handler(SCHEDULE, None)
+    (line,) = capsys.readouterr().out.splitlines()
+    told = json.loads(line)
+    assert {name: told[name] for name in ("Fleet", "Queue", "Instances", "Desired", "CapacityMissing")} == {
+        "Fleet": "mine", "Queue": 21, "Instances": 0, "Desired": 2, "CapacityMissing": 2,
+    }  # fmt: skip
+    (metrics,) = told["_aws"]["CloudWatchMetrics"]
+    assert (metrics["Namespace"], metrics["Dimensions"]) == ("preheat", [["Fleet"]])
+    assert all(metric["Name"] in told for metric in metrics["Metrics"])
+    wake().handler(UPLOAD, None)
+    assert capsys.readouterr().out == ""

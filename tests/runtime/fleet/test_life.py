@@ -1,0 +1,65 @@
+"""The decisions of a worker."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preheat.fleet import life
+from preheat.fleet.life import View, seen, takes
+
+
+def test_it_ends_when_idle_and_only_after_a_poll_that_found_nothing() -> None:
+    assert life.idle_end(300, 300, empty_poll=True)
+    assert not life.idle_end(300, 300, empty_poll=False)
+    assert not life.idle_end(299, 300, empty_poll=True)
+
+
+def test_a_poll_is_not_longer_than_the_idle_time_left() -> None:
+    assert (life.poll(0, 300), life.poll(290.5, 300), life.poll(400, 300)) == (20, 10, 1)
+
+
+@given(st.integers(0, 40), st.floats(0, 20000), st.integers(0, 8 << 30))
+def test_room_is_measured_in_audio_bytes_and_messages(messages: int, audio: float, size: int) -> None:
+    room = life.room(messages, audio, size)
+    assert 0 <= room <= 10 and messages + room <= max(messages, 32)
+    assert (room == 0) == (messages >= 32 or audio >= 7200 or size >= 4 << 30)
+
+
+def test_a_large_recording_is_fetched_alone() -> None:
+    assert life.fits(100 << 30, 0) and not life.fits(100 << 30, 1)
+    assert life.fits(2 << 30, 2 << 30) and not life.fits((2 << 30) + 1, 2 << 30)
+
+
+def test_pauses_grow() -> None:
+    assert [life.pause(attempt) for attempt in (1, 2, 3, 4, 5, 99)] == [20, 60, 180, 540, 900, 900]
+    assert [life.pause_of_queue(failures) for failures in (1, 2, 9)] == [2, 4, 30]
+
+
+@pytest.mark.parametrize(
+    ("action", "rebalance", "state", "takes_more", "ends"),
+    [
+        (None, False, "", True, None),
+        (None, False, "InService", True, None),
+        (None, True, "InService", False, None),
+        (None, False, "Standby", False, None),
+        (None, False, "Warmed:Running", False, None),
+        (None, False, "Warmed:Stopped", False, None),
+        (None, False, "Terminated", False, 1120),
+        (None, False, "Warmed:Terminated", False, 1120),
+        (1100.0, True, "InService", False, 1100),
+        (1100.0, False, "Terminated", False, 1100),
+        (1200.0, False, "Terminated", False, 1120),
+    ],
+)
+def test_what_the_metadata_mean(
+    action: float | None, rebalance: bool, state: str, takes_more: bool, ends: float | None
+) -> None:
+    view = seen(action, rebalance, state, View(), now=1000.0)
+    assert (takes(view), view.ends) == (takes_more, ends)
+
+
+def test_the_end_does_not_move_away() -> None:
+    """As it would if the 120 s of the hook were counted from each look; or if a look found nothing."""
+    first = seen(None, False, "Terminated", View("InService"), now=1000.0)
+    assert seen(None, False, "Terminated", first, now=1050.0) == first
+    assert seen(None, False, "", seen(1100.0, False, "", View(), 1000.0), now=1005.0).ends == 1100
