@@ -6,7 +6,7 @@ one thread, so that only the turns decide the order of calls.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from threading import Condition, Thread, current_thread
 from typing import Any, BinaryIO
@@ -92,6 +92,12 @@ class Engine:
         return Transcript("en", [Segment(0, 0.0, 1.0, text, [], 0.0, 0.0, 1.0, 0.0)])
 
 
+@cache
+def client(service: str) -> Any:
+    """A client of boto3, for all workers."""
+    return aws.client(service)
+
+
 class Tasks:
     """In place of a pool: what is submitted is left for the worker's only thread."""
 
@@ -124,13 +130,13 @@ class Actor:
         choices = Choices(formats=("txt", "srt", "json"))
         recipe = Recipe(choices.options, Lines(), False, home, None)
         rules = Rules(output, choices, recipe, lambda _: None)
-        queue = queues.Queue(Client(aws.client("sqs"), self), url)
+        queue = queues.Queue(Client(client("sqs"), self), url)
         scribe = Scribe("preheat", Host(), "echo")
         self.told: list[str] = []  # records of jobs, as lines
         engine: Any = Engine()
         self._worker = Worker(queue, engine, rules, scribe, self.told.append)
         self._worker._fetchers = self._worker._deliverers = self._tasks  # type: ignore[assignment]
-        self.s3 = Client(aws.client("s3"), self)
+        self.s3 = Client(client("s3"), self)
         thread = Thread(target=self._live, daemon=True)
         ACTORS[thread] = self
         thread.start()
