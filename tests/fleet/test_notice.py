@@ -1,4 +1,4 @@
-"""The end of an instance, announced in every phase of the work: it is finished or handed back, and none is lost."""
+"""The end of an instance is announced in every phase of the work: each recording is finished or handed back."""
 
 from threading import Event
 
