@@ -20,19 +20,11 @@ EVERY = 5.0  # s
 
 
 def watchdog(words: list[str]) -> int:
-    """End the instance once the worker has not been ready for PREHEAT_READY_SECONDS; returns the exit code.
-
-    A worker that starts again in time is left alone.
-    """
+    """End the instance once its worker was not ready for PREHEAT_READY_SECONDS; returns the exit code."""
     del words
     timing.program = "watchdog"
-    ready = Path(os.environ.get("RUNTIME_DIRECTORY") or FOLDER) / "ready"
     patience = float(os.environ.get("PREHEAT_READY_SECONDS") or PATIENCE)
-    seen = time.monotonic()
-    while time.monotonic() - seen < patience:
-        if ready.exists():
-            seen = time.monotonic()
-        time.sleep(min(EVERY, patience))
+    watch(Path(os.environ.get("RUNTIME_DIRECTORY") or FOLDER) / "ready", patience)
     warn(f"the worker was not ready for {patience:.0f} s, see its journal: the instance ends")
     try:
         end()
@@ -40,6 +32,15 @@ def watchdog(words: list[str]) -> int:
         warn(f"{reason(error)}; the instance is switched off, which ends it")
         return subprocess.run(["systemctl", "poweroff"], check=False).returncode
     return 0
+
+
+def watch(ready: Path, patience: float) -> None:
+    """Return once a file has been missing for so many seconds; a worker that starts again has them anew."""
+    seen = time.monotonic()
+    while time.monotonic() - seen < patience:
+        time.sleep(min(EVERY, patience))
+        if ready.exists():
+            seen = time.monotonic()
 
 
 def end() -> None:

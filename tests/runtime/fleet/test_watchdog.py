@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 import pytest
 
+from preheat.fleet import watchdog as module
 from tests.fleet.metadata_server import MetadataServer
 from tests.runtime.homes import RUNTIME
 from tests.runtime.places.conftest import Bucket
@@ -24,6 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     monkeypatch.setenv("PREHEAT_GROUP", "group")
+    monkeypatch.setenv("PREHEAT_READY_SECONDS", "1")
     return tmp_path
 
 
@@ -52,21 +54,53 @@ def found(client: Any) -> dict[str, Any]:
 
 
 def watchdog() -> subprocess.CompletedProcess[str]:
-    """Run it."""
-    command = [sys.executable, RUNTIME / "watchdog.py"]
+    """Run it until its end."""
+    command = [sys.executable, str(RUNTIME / "watchdog.py")]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_an_instance_ends_if_its_worker_is_not_ready(folder: Path, group: Any) -> None:
-    (folder / "ready").touch()
     done = watchdog()
-    assert (done.returncode, done.stderr) == (0, "watchdog: the worker is ready\n")
-    assert found(group)["DesiredCapacity"] == 1
-    (folder / "ready").unlink()
-    done = watchdog()
-    assert done.returncode == 0 and "not ready after 900 s: the instance ends" in done.stderr
+    assert done.returncode == 0 and "the worker was not ready for 1 s" in done.stderr
     assert found(group)["DesiredCapacity"] == 0 and found(group)["Instances"] == []
     assert not (folder / "asked").exists()
+
+
+class Clock:
+    """Time that passes only while somebody sleeps; `ready` is there during the spans."""
+
+    def __init__(self, ready: Path, *spans: tuple[float, float]) -> None:
+        self.now, self._ready, self._spans = 0.0, ready, spans
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Let them pass."""
+        self.now += seconds
+        if any(begin <= self.now < end for begin, end in self._spans):
+            self._ready.touch()
+        else:
+            self._ready.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("spans", "end"),
+    [
+        ([], 900),  # never ready
+        ([(600, 700)], 1600),  # it dies
+        ([(600, 700), (1500, 4000)], 4900),  # it starts again in time, and dies later
+        ([(600, 700), (1700, 4000)], 1600),  # not in time
+    ],
+)
+def test_it_watches_for_as_long_as_the_instance_runs(
+    spans: list[tuple[float, float]], end: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(tmp_path / "ready", *spans)
+    monkeypatch.setattr(module, "time", clock)
+    module.watch(tmp_path / "ready", 900)
+    assert end - module.EVERY <= clock.now <= end
 
 
 @pytest.mark.usefixtures("bucket")
