@@ -1,4 +1,4 @@
-"""The end of an instance is announced in every phase of the work: each recording is finished or handed back."""
+"""The end of an instance, announced in every phase of its work: recordings are finished or handed back."""
 
 from threading import Event
 

@@ -102,8 +102,10 @@ class Place:
 @pytest.fixture
 def place(request: pytest.FixtureRequest, baked: Path, tmp_path: Path) -> Place:
     """A home, an empty bucket, an empty queue, an instance."""
-    names = ("bucket", "waiting", "proxy", "metadata")
-    return Place(baked, *(request.getfixturevalue(name) for name in names), tmp_path)
+    bucket, waiting, proxy, metadata = map(
+        request.getfixturevalue, ("bucket", "waiting", "proxy", "metadata")
+    )
+    return Place(baked, bucket, waiting, proxy, metadata, tmp_path)
 
 
 @pytest.fixture
