@@ -1,4 +1,4 @@
-"""Ends an instance whose worker is not ready; a systemd timer runs it."""
+"""Ends an instance whose worker is not ready; preheat-watchdog.service runs it."""
 
 from preheat import stdio
 from preheat.fleet import watchdog

@@ -148,7 +148,8 @@ def check_types(
             )
     if without := [zone for zone in zones if not any((name, zone) in offered for name in wanted)]:
         say(f"none of the instance types is offered in {', '.join(without)}; going on with the other zones")
-    described: list[dict[str, Any]] = ec2.describe_instance_types(InstanceTypes=wanted)["InstanceTypes"]
+    found = ec2.describe_instance_types(InstanceTypes=wanted)["InstanceTypes"]
+    described = sorted(found, key=lambda item: wanted.index(item["InstanceType"]))
     for item in described:
         if not item.get("GpuInfo") and images.tags(image).get("preheat:driver") != "none":
             raise FactoryError(

@@ -129,8 +129,12 @@ class Stack:
             raise FactoryError(f"the stack {self.name} is in {self.status}: {reason}", cure_of(reason))
 
     def delete(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Delete the stack and wait for the end. Raises FactoryError with the first failure."""
+        """Delete the stack and wait for the end; `meanwhile` is called before and again and again.
+
+        Raises FactoryError with the first failure.
+        """
         self.seen = {event["EventId"] for event in self.events()}
+        meanwhile()
         self.cloudformation.delete_stack(StackName=self.id)
         self.follow(meanwhile)
         if self.status not in ("", "DELETE_COMPLETE"):

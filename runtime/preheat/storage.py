@@ -61,13 +61,17 @@ def check_result(path: Path, recording: Path | None) -> None:
     """
     try:
         if stat.S_ISDIR(path.lstat().st_mode):
-            raise InputError(f"cannot be written to {path}, which is a folder; choose another folder with -o")
+            raise InputError(
+                f"its result cannot be written to {path}, which is a folder; choose another with -o"
+            )
         if recording and path.samefile(recording):
             raise InputError("its result would overwrite it; choose another folder with -o")
     except FileNotFoundError:
         return
     except OSError as error:  # usually the name is too long
-        raise InputError(f"cannot be written to {path}: {error.strerror}; rename the recording") from error
+        raise InputError(
+            f"its result cannot be written to {path}: {error.strerror}; rename the recording"
+        ) from error
 
 
 @contextmanager

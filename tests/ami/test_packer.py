@@ -102,7 +102,7 @@ CRASHED = 'echo "panic: runtime error: invalid memory address" >&2; echo "!!! PA
 @pytest.mark.parametrize(
     ("script", "says"),
     [
-        (f"{FLEET}; {CRASHED}", "if EC2 refuses a fleet .* CreateFleet in CloudTrail .* spot = false"),
+        (f"{FLEET}; {CRASHED}", "if EC2 refuses a fleet .* CreateFleet in CloudTrail. .* spot = false"),
         (CRASHED, "Packer has crashed:.*Try another version"),
         ("echo no; exit 1", "the build failed .packer's exit code 1."),
     ],

@@ -107,7 +107,7 @@ def test_user_data_is_merged_with_the_switch(
         (None, "cannot be read"),
         (b"\xff\xfe", "cannot be read"),
         (b"packages: [jq]\n", "cloud-init does not recognise"),
-        (b"#!/bin/sh\n" + b"#" * LIMIT, f"bytes of user data, the limit of EC2 is {LIMIT}"),
+        (b"#!/bin/sh\n" + b"#" * LIMIT, f"bytes of user data, EC2 allows {LIMIT}"),
     ],
 )
 def test_unfit_user_data_is_refused(

@@ -1,15 +1,20 @@
 """The fleet on moto, with the real worker as a process of its own for each instance."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from factory.console import ROOT
 from tests.fleet import stack
 from tests.fleet.fleet import Fleet
+from tests.fleet.instance import Instance
 from tests.moto_server import moto_server
 from tests.runtime import homes
+
+os.environ["MOTO_AMIS_PATH"] = str(ROOT / "tests/ami/source-amis.json")  # moto reads it when imported
 
 
 @pytest.fixture(scope="session")
@@ -25,19 +30,33 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return homes.with_fixture(tmp_path_factory.mktemp("home"))
 
 
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The folder of short, long and noise: .flac and .txt."""
+    return homes.ROOT / "tests/fixtures/samples"
+
+
 @pytest.fixture(scope="module")
-def stacked(server: str, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    """The fleet of a file of tests."""
-    httpx2.post(f"{server}/moto-api/reset").raise_for_status()
-    return Fleet(server, stack.made(server), home, tmp_path_factory.mktemp("instances"))
-
-
-@pytest.fixture
-def fleet(stacked: Fleet) -> Iterator[Fleet]:
-    """A fleet without instances.
+def fleet(server: str, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A fleet, without instances.
 
     It stands for Auto Scaling and Lambda, which moto does not run: it starts a worker for each instance of
     the group, and shuts it down when its instance is ended.
     """
-    yield stacked
-    stacked.clear()
+    httpx2.post(f"{server}/moto-api/reset").raise_for_status()
+    fleet = Fleet(server, stack.made(server, "preheat"), home, tmp_path_factory.mktemp("instances"))
+    yield fleet
+    fleet.clear()
+
+
+@pytest.fixture(scope="module")
+def worker(fleet: Fleet) -> Instance:
+    """An instance for all tests of a file."""
+    return fleet.launch().ready()
+
+
+@pytest.fixture
+def alone(fleet: Fleet) -> Iterator[Fleet]:
+    """The fleet for one test, which ends with its instances and messages."""
+    yield fleet
+    fleet.clear()

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,13 @@ class Deployer:
         return stacks.outputs(self.cloud.client("cloudformation"), self.name)
 
 
+@cache
+def session() -> Any:
+    """The deployer's session for all tests: boto3 takes long to read what it knows of EC2."""
+    keys = {"aws_access_key_id": BUILDER, "aws_secret_access_key": "testing"}
+    return boto3.Session(region_name=HOME, **keys)
+
+
 @contextmanager
 def aws() -> Iterator[Cloud]:
     """moto's server, which judges the deployer."""
@@ -72,11 +80,9 @@ def aws() -> Iterator[Cloud]:
 
 def prepare(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, settings: Path) -> None:
     """An account with an AMI of this version, and the deployer's environment."""
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it would keep the credentials of an earlier test
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session())
     for name, value in {
         "AWS_ENDPOINT_URL": cloud.url,
-        "AWS_ACCESS_KEY_ID": BUILDER,
-        "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_CONFIG_FILE": "/dev/null",
         "AWS_EC2_METADATA_DISABLED": "true",
         "SETTINGS": str(settings),

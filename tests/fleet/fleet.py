@@ -24,11 +24,7 @@ class Fleet:
         self.past: list[Instance] = []  # instances that were ended
         self.s3, self.sqs = client(server, "s3"), client(server, "sqs")
         self.autoscaling, self.logs = client(server, "autoscaling"), client(server, "logs")
-        self._server, self._home, self._folder = server, home, folder
-        self.settings = dict[str, str]()  # of instances to come, in addition to the stack's
-        self.s3.put_bucket_notification_configuration(
-            Bucket=stack.bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
-        )
+        self.server, self._home, self._folder = server, home, folder
 
     # What users do.
 
@@ -55,6 +51,12 @@ class Fleet:
         assert json.loads(results["json"])["text"].split() == results["txt"].split()
         return results
 
+    def noted(self, name: str) -> dict[str, Any]:
+        """What the metadata of a JSON note on what it was made from."""
+        bucket, _, prefix = self.stack.output.removeprefix("s3://").partition("/")
+        found = self.s3.head_object(Bucket=bucket, Key=prefix + name)["Metadata"]
+        return dict(json.loads(found["transcribe"]))
+
     def exists(self, name: str) -> bool:
         """Whether there is an object below the output location."""
         bucket, _, prefix = self.stack.output.removeprefix("s3://").partition("/")
@@ -70,6 +72,15 @@ class Fleet:
         """How often the fleet has written an object below the output location."""
         where = self.stack.output.removeprefix("s3://") + name
         return sum(instance.gateway.written[where] for instance in [*self.past, *self.instances.values()])
+
+    def logged(self, identity: str) -> list[dict[str, Any]]:
+        """The records of an instance in CloudWatch."""
+        where = {"logGroupName": self.stack.log, "logStreamName": identity}
+        try:
+            events = self.logs.get_log_events(**where)["events"]
+        except self.logs.exceptions.ResourceNotFoundException:
+            return []
+        return [json.loads(event["message"]) for event in events]
 
     # What SQS does.
 
@@ -91,9 +102,8 @@ class Fleet:
         return int(found["Attributes"][names[0]])
 
     def messages(self) -> list[Any]:
-        """The messages in the queue, in moto's own objects, to look at."""
-        queue = get_backend("sqs")[ACCOUNT][REGION].get_queue(self.stack.queue_url.rpartition("/")[2])
-        return list(queue._messages)
+        """The messages in the queue, to look at."""
+        return list(queued(self.stack.queue_url))
 
     def expire(self) -> None:
         """Let the visibility timeout pass, for all messages in flight."""
@@ -115,6 +125,10 @@ class Fleet:
         )
         (identity,) = {each["InstanceId"] for each in self._group()["Instances"]} - known
         return self._boot(identity, settings)
+
+    def desired(self) -> int:
+        """How many instances the group wants."""
+        return int(self._group()["DesiredCapacity"])
 
     def pass_time(self) -> None:
         """Start the workers of new instances, and shut down those whose instances were ended."""
@@ -148,12 +162,12 @@ class Fleet:
         self.past.clear()
         self.instances.clear()
         for url in (self.stack.queue_url, self.stack.dead_letters_url):
-            self.sqs.purge_queue(QueueUrl=url)
+            queued(url).clear()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _boot(self, identity: str, settings: dict[str, str]) -> Instance:
-        settings = self.stack.settings | self.settings | settings
-        instance = Instance(self._server, self._home, identity, self._folder / identity, settings)
+        settings = self.stack.settings | settings
+        instance = Instance(self.server, self._home, identity, self._folder / identity, settings)
         self.instances[identity] = instance
         instance.start()
         return instance
@@ -162,3 +176,10 @@ class Fleet:
         names = [self.stack.group]
         found = self.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=names)
         return dict(found["AutoScalingGroups"][0])
+
+
+def queued(url: str) -> list[Any]:
+    """The messages of a queue, moto's own objects."""
+    queue = get_backend("sqs")[ACCOUNT][REGION].get_queue(url.rpartition("/")[2])
+    found: list[Any] = queue._messages
+    return found

@@ -1,5 +1,6 @@
 """What an instance reaches AWS through: a proxy that knows the calls, and can delay, refuse or lose them."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -56,6 +57,8 @@ class Gateway(Proxy):
     before: Callable[[Call], Trouble | None] = lambda _: None  # AWS gets it
     after: Callable[[Call], None] = lambda _: None  # AWS has done it, and before the worker hears of it
     calls: list[Call] = field(default_factory=list)
+    poll: int | None = 1  # s, that moto waits for messages; it goes on when the worker that asked is dead
+    sizes: dict[str, int] = field(default_factory=dict)  # bytes, that objects claim to have, by bucket/key
     written: Counter[str] = field(default_factory=Counter)  # how often each object, as bucket/key
 
     def named(self, name: str) -> list[Call]:
@@ -80,6 +83,12 @@ class Gateway(Proxy):
                 answer = super()._pass_on(handler, headers, body)
                 self.written[this.key] += answer[0] == HTTPStatus.OK
         else:
+            if this.action == "ReceiveMessage" and self.poll:
+                body = json.dumps(json.loads(body) | {"WaitTimeSeconds": self.poll}).encode()
+                headers = headers | {"Content-Length": str(len(body))}
             answer = super()._pass_on(handler, headers, body)
         self.after(this)
-        return answer
+        status, given, content = answer
+        if this.name == "s3:HEAD" and this.key in self.sizes:
+            given["Content-Length"] = str(self.sizes[this.key])
+        return status, given, content

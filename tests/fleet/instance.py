@@ -13,7 +13,7 @@ from threading import Thread
 from typing import IO, Any
 
 from tests.fleet.gateway import Gateway
-from tests.fleet.metadata_server import MetadataServer
+from tests.fleet.metadata_server import MetadataServer, instant
 from tests.runtime.homes import RUNTIME
 
 PATIENCE = 90.0  # s, for what takes a moment on an idle machine
@@ -51,6 +51,7 @@ class Instance:
             "placement/region": REGION,
             "placement/availability-zone": f"{REGION}a",
             "autoscaling/target-lifecycle-state": "InService",
+            "dynamic/instance-identity/document": json.dumps({"pendingTime": instant(-20)}),
         }
         self.metadata.grant("first", seconds=6 * 3600)
         self.settings = settings
@@ -86,8 +87,11 @@ class Instance:
 
     def ready(self) -> "Instance":
         """Wait until it polls."""
-        wait("the worker to be ready", lambda: "ready" in self.said or self.process.poll() is not None)
-        assert self.process.poll() is None, "\n".join(self.said)
+        wait(
+            "the worker to be ready",
+            lambda: any(line.endswith("ready") for line in self.said) or self.process.poll() is not None,
+        )
+        assert self.runs, "\n".join(self.said)
         return self
 
     @property

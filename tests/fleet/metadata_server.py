@@ -18,10 +18,10 @@ def instant(seconds: float = 0.0) -> str:
 
 @dataclass
 class MetadataServer:
-    """The service, a context manager. `answers`: by the path below meta-data; what is not there is a 404."""
+    """The service, a context manager. `answers`: by the path below meta-data or latest; others are 404."""
 
     answers: dict[str, str] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)  # paths below meta-data, in order
+    asked: list[str] = field(default_factory=list)  # paths, in order
     down: bool = False  # answers 503 to everything
     url: str = ""
 
@@ -37,7 +37,7 @@ class MetadataServer:
                 self.reply(200 if fit else 400, TOKEN if fit else "")
 
             def do_GET(self) -> None:
-                path = self.path.removeprefix("/latest/meta-data/")
+                path = self.path.removeprefix("/latest/").removeprefix("meta-data/")
                 service.asked.append(path)
                 if self.headers.get("X-aws-ec2-metadata-token") != TOKEN:
                     self.reply(401, "")

@@ -8,8 +8,6 @@ import boto3
 
 from tests.fleet.instance import AMI, REGION
 
-NAME = "preheat"
-
 
 def client(server: str, service: str) -> Any:
     """A client of the fleet's owner, past the gateways."""
@@ -19,62 +17,65 @@ def client(server: str, service: str) -> Any:
 
 @dataclass(frozen=True)
 class Stack:
-    """The names that passes between the parts of a fleet."""
+    """The names that pass between the parts of a fleet."""
 
+    name: str
     bucket: str
     output: str  # s3://bucket/prefix/
     queue_url: str
     dead_letters_url: str
     group: str
-    hook: str
     log: str
-    rule: str
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """What user data write into worker.env."""
-        return {
-            "PREHEAT_FLEET": NAME,
-            "PREHEAT_QUEUE_URL": self.queue_url,
-            "PREHEAT_OUTPUT": self.output,
-            "PREHEAT_LOG_GROUP": self.log,
-            "PREHEAT_GROUP": self.group,
-            "PREHEAT_HOOK": self.hook,
-            "PREHEAT_IDLE_SECONDS": "300",
-            "PREHEAT_READY_SECONDS": "900",
-            "PREHEAT_LANGUAGE": "",
-            "PREHEAT_TASK": "",
-            "PREHEAT_FORMATS": "",
-            "PREHEAT_PROMPT": "",
-        }
+    settings: dict[str, str]  # what user data write into worker.env
 
 
-def made(server: str) -> Stack:
+def settings(stack: str, queue_url: str, output: str, log: str) -> dict[str, str]:
+    """Those of a fleet that is all defaults."""
+    return {
+        "PREHEAT_FLEET": stack,
+        "PREHEAT_QUEUE_URL": queue_url,
+        "PREHEAT_OUTPUT": output,
+        "PREHEAT_LOG_GROUP": log,
+        "PREHEAT_GROUP": stack,
+        "PREHEAT_HOOK": f"{stack}-terminating",
+        "AWS_REGION": REGION,
+    }
+
+
+def made(server: str, name: str) -> Stack:
     """A stack made by hand."""
     s3, sqs = client(server, "s3"), client(server, "sqs")
-    s3.create_bucket(Bucket="recordings")
-    dead = sqs.create_queue(QueueName="dead-letters")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    redrive = {"deadLetterTargetArn": arn, "maxReceiveCount": 5}
+    bucket, log = f"{name}-recordings", f"/preheat/{name}"
+    s3.create_bucket(Bucket=bucket)
+    dead = sqs.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
+    redrive = {"deadLetterTargetArn": arn(sqs, dead), "maxReceiveCount": 5}
     attributes = {"RedrivePolicy": json.dumps(redrive), "VisibilityTimeout": "120"}
-    queue = sqs.create_queue(QueueName="queue", Attributes=attributes)["QueueUrl"]
-    client(server, "logs").create_log_group(logGroupName="/preheat/jobs")
-    launch = {"LaunchTemplateName": NAME, "LaunchTemplateData": {"ImageId": AMI, "InstanceType": "g6.xlarge"}}
-    client(server, "ec2").create_launch_template(**launch)
+    queue = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+    client(server, "logs").create_log_group(logGroupName=log)
+    data = {"ImageId": AMI, "InstanceType": "g6.xlarge"}
+    client(server, "ec2").create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data)
     client(server, "autoscaling").create_auto_scaling_group(
-        AutoScalingGroupName="group",
-        LaunchTemplate={"LaunchTemplateName": NAME, "Version": "$Latest"},
+        AutoScalingGroupName=name,
+        LaunchTemplate={"LaunchTemplateName": name, "Version": "$Latest"},
         MinSize=0,
-        MaxSize=4,
+        MaxSize=100,
         DesiredCapacity=0,
         AvailabilityZones=[f"{REGION}a"],
         NewInstancesProtectedFromScaleIn=True,
     )
     events = client(server, "events")
-    pattern = {"source": ["aws.s3"], "detail-type": ["Object Created"]}
-    events.put_rule(Name="uploads", EventPattern=json.dumps(pattern))
-    where = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    events.put_targets(Rule="uploads", Targets=[{"Id": "Queue", "Arn": where}])
-    return Stack(
-        "recordings", "s3://recordings/transcripts/", queue, dead, "group", "hook", "/preheat/jobs", "uploads"
+    detail = {"bucket": {"name": [bucket]}, "object": {"key": [{"prefix": "recordings/"}]}}
+    pattern = {"source": ["aws.s3"], "detail-type": ["Object Created"], "detail": detail}
+    events.put_rule(Name=name, EventPattern=json.dumps(pattern))
+    events.put_targets(Rule=name, Targets=[{"Id": "Queue", "Arn": arn(sqs, queue)}])
+    s3.put_bucket_notification_configuration(
+        Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
     )
+    output = f"s3://{bucket}/transcripts/"
+    return Stack(name, bucket, output, queue, dead, name, log, settings(name, queue, output, log))
+
+
+def arn(sqs: Any, url: str) -> str:
+    """The ARN of a queue."""
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    return str(found["Attributes"]["QueueArn"])

@@ -1,21 +1,20 @@
 """The fleet's stack in moto, with the help that moto needs (docs/fleet.md tells what it does not do).
 
-moto gives a stack made by a change set no outputs, and forgets the parameters of an update; a bucket of a
-template sends no events to EventBridge; and neither Auto Scaling nor EventBridge run anything.
+moto gives a stack made by a change set no outputs, and forgets the parameters of an update. A volume without
+a size, in a launch template, has the AMI's on EC2 and is an error in moto. A bucket of a template sends no
+events to EventBridge there, and neither Auto Scaling nor EventBridge run anything.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
 
-from factory.console import ROOT
-
-os.environ["MOTO_AMIS_PATH"] = str(ROOT / "tests/ami/source-amis.json")  # moto reads it when imported
-
 import boto3
+import yaml
 from moto.cloudformation.models import CloudFormationBackend
+from moto.cloudformation.utils import yaml_tag_constructor
+from moto.ec2.models.instances import Instance
 
 from factory.ec2.template import WAKE
 
@@ -23,8 +22,8 @@ ACCOUNT = "123456789012"  # moto's
 
 
 def complete(monkeypatch_setattr: Callable[..., None]) -> None:
-    """Let moto give a stack that a change set has made its outputs and parameters, as CloudFormation does."""
-    execute = CloudFormationBackend.execute_change_set
+    """Make up for moto's stacks without outputs and volumes without a size; let it read templates faster."""
+    execute, add_device = CloudFormationBackend.execute_change_set, Instance.add_block_device
 
     def executed(self: Any, change_set_name: str, stack_name: str | None = None) -> None:
         change_set = self.describe_change_set(change_set_name)
@@ -34,7 +33,13 @@ def complete(monkeypatch_setattr: Callable[..., None]) -> None:
         stack._parse_template()
         stack.output_map = stack._create_output_map()
 
+    def sized(self: Any, size: int | None, *others: Any, **named: Any) -> None:
+        add_device(self, size or 8, *others, **named)
+
     monkeypatch_setattr(CloudFormationBackend, "execute_change_set", executed)
+    monkeypatch_setattr(Instance, "add_block_device", sized)
+    yaml.add_multi_constructor("", yaml_tag_constructor, yaml.CLoader)
+    monkeypatch_setattr(yaml, "Loader", yaml.CLoader)
 
 
 def outputs(cloudformation: Any, name: str) -> dict[str, str]:

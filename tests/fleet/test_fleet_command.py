@@ -1,12 +1,22 @@
 """`make fleet`, `fleet-status` and `fleet-remove` against moto, with the permissions of their policy."""
 
+import json
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from moto.backends import get_backend
+from moto.cloudformation.models import Event
 
-from tests.ami.cloud import Cloud
-from tests.fleet.deployer import Deployer, aws, prepare
+from factory.ec2.template import TEMPLATE, template
+from tests.ami.calls import ACCOUNT, FREE
+from tests.ami.cloud import HOME, Cloud, Refusal, Request
+from tests.ami.iam import listed
+from tests.fleet.deployer import POLICY, Deployer, aws, prepare
+from tests.fleet.permissions import MAKES, OF_S3, questions
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse")
 
@@ -30,11 +40,14 @@ def deployer(
 
 
 def test_a_fleet_comes_changes_and_goes(deployer: Deployer) -> None:
+    deployer.settings["tags"] = {"team": "speech"}
     printed = deployer.run()
     assert "add     Group" in printed
     made = deployer.outputs()
     assert f"try it: aws s3 cp talk.mp3 {made['InputLocation']}" in printed
     assert made["QueueUrl"] in printed
+    (stack,) = deployer.cloud.client("cloudformation").describe_stacks()["Stacks"]
+    assert stack["Tags"] == [{"Key": "team", "Value": "speech"}]
 
     printed = deployer.run()
     assert "no changes" in printed and made["QueueUrl"] in printed
@@ -53,3 +66,321 @@ def test_a_fleet_comes_changes_and_goes(deployer: Deployer) -> None:
     assert deployer.cloud.client("s3").head_object(Bucket=bucket, Key="recordings/talk.mp3")
     assert deployer.cloud.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"] == []
     assert "has no stack preheat-test" in deployer.run("fleet-remove")
+
+
+# ---- the stack in other states than a good one
+
+
+def set_status(status: str) -> None:
+    """Leave the stack in a state that moto itself never leaves one in."""
+    (stack,) = get_backend("cloudformation")[ACCOUNT][HOME].stacks.values()
+    stack.status = status
+
+
+def fail(status: str, *failures: tuple[str, str]) -> None:
+    """Let a change have failed: resources with their reasons, in this order; and the status of the stack."""
+    (stack,) = get_backend("cloudformation")[ACCOUNT][HOME].stacks.values()
+    for resource, reason in failures:
+        stack.events.append(
+            Event(stack.stack_id, stack.name, resource, "1", "AWS::Some::Type", "CREATE_FAILED", reason, "")
+        )
+    stack._add_stack_event(status)
+    stack.status = status
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS"])
+def test_an_empty_stack_of_a_failed_run_is_replaced(deployer: Deployer, status: str) -> None:
+    deployer.run()
+    set_status(status)
+    assert f"({status}), and is deleted first" in deployer.run()
+    assert len(deployer.cloud.calls("cloudformation:DeleteStack")) == 1
+    assert deployer.outputs()["Group"] == "preheat-test"
+
+
+@pytest.mark.parametrize(
+    ("status", "cure"),
+    [
+        ("DELETE_FAILED", "Run: make fleet-remove"),
+        ("CREATE_FAILED", "Run: make fleet-remove"),
+        ("ROLLBACK_FAILED", "Run: make fleet-remove"),
+        ("UPDATE_ROLLBACK_FAILED", "continue-update-rollback --region us-east-1 --stack-name preheat-test"),
+    ],
+)
+def test_a_stuck_stack_is_said_with_its_cure(deployer: Deployer, status: str, cure: str) -> None:
+    deployer.run()
+    set_status(status)
+    deployer.refused("fleet", f"is in {status}", cure)
+    assert len(deployer.cloud.calls("cloudformation:CreateChangeSet")) == 1
+
+
+def test_another_change_is_waited_for(deployer: Deployer) -> None:
+    deployer.run()
+    set_status("UPDATE_IN_PROGRESS")
+
+    def done(request: Request) -> None:
+        if len(deployer.cloud.calls("cloudformation:DescribeStacks")) > looks + 3:
+            set_status("UPDATE_COMPLETE")
+
+    looks = len(deployer.cloud.calls("cloudformation:DescribeStacks"))
+    deployer.cloud.after["cloudformation:DescribeStacks"] = done
+    printed = deployer.run()
+    assert "is being changed (UPDATE_IN_PROGRESS)" in printed and "no changes" in printed
+
+
+def test_a_stack_that_is_no_fleet_is_left_alone(deployer: Deployer) -> None:
+    deployer.cloud.client("cloudformation").create_stack(
+        StackName="preheat-test",
+        TemplateBody=json.dumps(
+            {"Description": "The payroll", "Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}
+        ),
+    )
+    for command in ("fleet", "fleet-remove", "fleet-status"):
+        deployer.refused(command, "has a stack preheat-test that is no fleet: The payroll", "another name")
+    assert not deployer.cloud.calls("cloudformation:DeleteStack")
+
+
+@pytest.mark.parametrize(
+    ("reason", "cure"),
+    [
+        ("User: x is not authorized to perform: iam:CreateRole", "Attach the policy docs/fleet-policy.json"),
+        ("preheat-test already exists", "Set another name"),
+        ("The image id '[ami-1]' does not exist", "Do what it says"),
+    ],
+)
+def test_the_first_failure_is_shown_and_not_what_it_stopped(
+    deployer: Deployer, reason: str, cure: str
+) -> None:
+    stopped = "Resource creation cancelled"
+    failures = [("WakeRole", stopped), ("Group", reason), ("Dashboard", stopped), ("Queue", "later")]
+    deployer.cloud.after["cloudformation:ExecuteChangeSet"] = lambda _: fail("ROLLBACK_COMPLETE", *failures)
+    deployer.refused("fleet", f"is in ROLLBACK_COMPLETE: Group (AWS::Some::Type): {reason}", cure)
+
+
+def test_a_refused_change_set_leaves_no_stack(deployer: Deployer) -> None:
+    def refuse(_: Request) -> None:
+        (change_set,) = get_backend("cloudformation")[ACCOUNT][HOME].change_sets.values()
+        change_set.status, change_set.status_reason = "FAILED", "Parameters: [VpcId] do not exist"
+
+    deployer.cloud.after["cloudformation:CreateChangeSet"] = refuse
+    deployer.refused("fleet", "CloudFormation refuses the change: Parameters: [VpcId] do not exist")
+    assert deployer.cloud.client("cloudformation").describe_stacks()["Stacks"] == []
+
+
+def test_the_template_is_sent_as_it_is(deployer: Deployer) -> None:
+    deployer.run()
+    (request,) = deployer.cloud.calls("cloudformation:CreateChangeSet")
+    assert request.parameters["TemplateBody"] == TEMPLATE.read_text()
+
+
+# ---- removal
+
+
+def test_recordings_in_the_queue_are_not_forgotten_unasked(
+    deployer: Deployer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployer.run()
+    sqs, made = deployer.cloud.client("sqs"), deployer.outputs()
+    sqs.send_message(QueueUrl=made["QueueUrl"], MessageBody="{}")
+    deployer.refused("fleet-remove", "1 recordings wait, 0 are at work", "make fleet-remove REMOVE=yes")
+    sqs.receive_message(QueueUrl=made["QueueUrl"])
+    deployer.refused("fleet-remove", "0 recordings wait, 1 are at work")
+    assert not deployer.cloud.calls("cloudformation:DeleteStack")
+    monkeypatch.setenv("REMOVE", "yes")
+    assert "is deleted" in deployer.run("fleet-remove")
+
+
+def test_dead_letters_are_not_forgotten_unasked(deployer: Deployer) -> None:
+    deployer.run()
+    deployer.cloud.client("sqs").send_message(QueueUrl=deployer.outputs()["DeadLettersUrl"], MessageBody="{}")
+    deployer.refused("fleet-remove", "1 are dead letters")
+
+
+def test_instances_lose_their_protection_before_the_group_goes(deployer: Deployer) -> None:
+    """Or CloudFormation would wait for them until it gives up."""
+    deployer.run()
+    deployer.cloud.client("autoscaling").set_desired_capacity(
+        AutoScalingGroupName="preheat-test", DesiredCapacity=2
+    )
+    deployer.run("fleet-remove")
+    (request,) = deployer.cloud.calls("autoscaling:SetInstanceProtection")
+    assert request.parameters["ProtectedFromScaleIn"] == "false"
+    assert len([key for key in request.parameters if key.startswith("InstanceIds")]) == 2
+
+
+def test_what_cannot_be_deleted_is_said(deployer: Deployer) -> None:
+    deployer.run()
+
+    def stay(_: Request) -> str:
+        fail("DELETE_FAILED", ("Group", "has instances"))
+        return "<DeleteStackResponse/>"
+
+    deployer.cloud.before["cloudformation:DeleteStack"] = stay
+    deployer.refused("fleet-remove", "DELETE_FAILED: Group (AWS::Some::Type): has instances")
+
+
+# ---- an existing bucket
+
+EVENTS = "<NotificationConfiguration><EventBridgeConfiguration/></NotificationConfiguration>"
+
+
+def test_an_existing_bucket_tells_eventbridge_too_and_stays(deployer: Deployer) -> None:
+    s3, sqs = deployer.cloud.client("s3"), deployer.cloud.client("sqs")
+    s3.create_bucket(Bucket="mine")
+    queue = sqs.create_queue(QueueName="others")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    there = [{"Id": "others", "QueueArn": arn, "Events": ["s3:ObjectRemoved:*"]}]
+    s3.put_bucket_notification_configuration(
+        Bucket="mine", NotificationConfiguration={"QueueConfigurations": there}
+    )
+    deployer.settings["InputBucket"] = "mine"
+    assert "the bucket mine tells EventBridge of uploads from now on; its 1 other notifications stay" in (
+        deployer.run()
+    )
+    assert s3.get_bucket_notification_configuration(Bucket="mine")["QueueConfigurations"] == there
+    told = get_backend("s3")[ACCOUNT]["aws"].buckets["mine"].notification_configuration
+    assert told and told.event_bridge == {}  # moto does not tell it to callers
+    deployer.cloud.before["s3:GET notification"] = lambda _: EVENTS
+    assert "tells EventBridge" not in deployer.run(), "it is set once"
+    assert "stays: s3://mine, as you made it" in deployer.run("fleet-remove")
+    assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["mine"]
+
+
+# ---- the table
+
+
+def record(**fields: Any) -> str:
+    """A line of the worker's log."""
+    return json.dumps({"event": "job", "fleet": "preheat-test"} | fields)
+
+
+def test_the_state_is_shown(deployer: Deployer) -> None:
+    deployer.settings["hourly_price"] = 0.4
+    deployer.run()
+    made, cloud = deployer.outputs(), deployer.cloud
+    for _ in range(3):
+        cloud.client("sqs").send_message(QueueUrl=made["QueueUrl"], MessageBody="{}")
+    cloud.client("sqs").receive_message(QueueUrl=made["QueueUrl"])
+    cloud.client("autoscaling").set_desired_capacity(AutoScalingGroupName="preheat-test", DesiredCapacity=1)
+    logs, now = cloud.client("logs"), int(time.time() * 1000)
+    for stream, ago, line in [
+        (
+            "i-1",
+            30_000,
+            record(outcome="done", recording="s3://b/one.wav", audio_s=60, wait_s=12.34, total_s=20),
+        ),
+        ("i-1", 20_000, "not JSON"),
+        ("i-1", 10_000, json.dumps({"event": "other", "recording": "s3://b/other.wav"})),
+        ("i-2", 5_000, record(outcome="failed", recording="s3://b/two.wav", problem="it is a picture")),
+    ]:
+        if not logs.describe_log_streams(logGroupName=made["JobsLog"], logStreamNamePrefix=stream)[
+            "logStreams"
+        ]:
+            logs.create_log_stream(logGroupName=made["JobsLog"], logStreamName=stream)
+        logs.put_log_events(
+            logGroupName=made["JobsLog"], logStreamName=stream,
+            logEvents=[{"timestamp": now - ago, "message": line}],
+        )  # fmt: skip
+    metrics(cloud, made)
+    printed = deployer.run("fleet-status")
+    for line in (
+        "waiting 2 the oldest for 7 min 5 s",
+        "at work 1",
+        "dead letters 0",
+        "1 instances, 1 wanted, at most 2",
+        "InService",
+        "failed s3://b/two.wav",
+        "s3://b/two.wav it is a picture",
+        "done 60.0 s 12.3 s 20.0 s s3://b/one.wav",
+        "instances 3.0 h",
+        "cost about 1.20, 0.1200 for an hour of audio",
+    ):
+        assert line in " ".join(printed.split()), printed
+    assert printed.index("two.wav") < printed.index("one.wav"), "the newest first"
+    assert "other.wav" not in printed
+    del deployer.settings["hourly_price"]
+    assert "set hourly_price in your settings" in deployer.run("fleet-status")
+
+
+def metrics(cloud: Cloud, made: dict[str, str]) -> None:
+    """Metrics as CloudWatch takes them from the records of wake and worker; moto does not."""
+    cloudwatch, when = cloud.client("cloudwatch"), datetime.now(UTC) - timedelta(minutes=2)
+    fleet = [{"Name": "Fleet", "Value": "preheat-test"}]
+    queue = [{"Name": "QueueName", "Value": made["QueueUrl"].rpartition("/")[2]}]
+    for namespace, name, dimensions, value in [
+        ("preheat", "Instances", fleet, 180),  # three instances for an hour, or one for three
+        ("preheat", "AudioSeconds", fleet, 36_000),
+        ("AWS/SQS", "ApproximateAgeOfOldestMessage", queue, 425),
+    ]:
+        data = {"MetricName": name, "Dimensions": dimensions, "Timestamp": when, "Value": value}
+        cloudwatch.put_metric_data(Namespace=namespace, MetricData=[data])
+
+
+def test_the_state_of_an_idle_fleet(deployer: Deployer) -> None:
+    deployer.run()
+    printed = deployer.run("fleet-status")
+    assert "0 instances, 0 wanted, at most 2" in printed and "no jobs yet" in printed
+    assert "the oldest" not in printed
+
+
+def test_there_is_nothing_to_show_of_no_fleet(deployer: Deployer) -> None:
+    deployer.refused("fleet-status", "there is no fleet preheat-test in us-east-1", "make fleet")
+
+
+# ---- the policy
+
+# Actions that are allowed but needed by no call in these tests, with the reason to allow them.
+NOT_CALLED_HERE = {
+    "cloudformation:DeleteChangeSet": "if it changes nothing",
+    "iam:CreateServiceLinkedRole": "once an account",
+    "kms:DescribeKey": "if the AMI is encrypted",
+    "kms:GetKeyPolicy": "",
+    "kms:ListGrants": "",
+    "logs:GetLogEvents": "once there are jobs",
+}
+
+
+def test_the_policy_allows_what_is_called_and_no_more(deployer: Deployer) -> None:
+    """Every call of every test is judged; this compares the other way round, for what is allowed in vain."""
+    deployer.cloud.client("s3").create_bucket(Bucket="mine")
+    deployer.settings |= {"InputBucket": "mine"}
+    deployer.run()
+    deployer.cloud.client("autoscaling").set_desired_capacity(
+        AutoScalingGroupName="preheat-test", DesiredCapacity=1
+    )
+    deployer.run("fleet-status")
+    deployer.run("fleet-remove")
+    asked = {
+        question.action
+        for request in deployer.cloud.requests
+        if request.access_key == "builder" and request.action not in FREE
+        for question in questions(request.action, request.region, request.parameters, lambda *_: {})
+    }
+    allowed = {action for statement in POLICY["Statement"] for action in listed(statement["Action"])}
+    assert asked <= allowed
+    assert allowed - asked == NOT_CALLED_HERE.keys()
+
+
+def test_the_permissions_know_every_type_of_the_template() -> None:
+    assert {body["Type"] for body in template()["Resources"].values()} == MAKES.keys()
+    assert set(OF_S3.values()) <= {
+        a.partition(":")[2] for s in POLICY["Statement"] for a in listed(s["Action"])
+    }
+
+
+def test_what_is_missing_is_said_with_the_policy(deployer: Deployer) -> None:
+    deployer.cloud.before["cloudformation:CreateChangeSet"] = lambda _: Refusal("AccessDenied", "no", 403)
+    deployer.refused("fleet", "may not do CreateChangeSet", "docs/fleet-policy.json", "docs/fleet.md")
+
+
+def test_almost_everything_is_for_fleets_alone() -> None:
+    """What changes something names the fleet's resources, or may be called by CloudFormation only."""
+    for statement in POLICY["Statement"]:
+        verbs = {action.partition(":")[2] for action in listed(statement["Action"])}
+        if all(verb.startswith(("Describe", "Get", "List")) for verb in verbs):
+            continue
+        condition = json.dumps(statement.get("Condition", {}))
+        if "cloudformation.amazonaws.com" in condition or "PassedToService" in condition:
+            continue
+        for resource in listed(statement["Resource"]):
+            own = "preheat" in resource or "/aws-service-role/" in resource
+            assert own or statement["Sid"] == "TheBucketsThatYouName", statement["Sid"]

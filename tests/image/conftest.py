@@ -26,7 +26,7 @@ SAMPLES = Path(__file__).parent.parent / "fixtures/samples"
 RECORDINGS = SAMPLES.with_name("recordings")
 
 
-OF_THIS_HOST = {"test_factory.py", "test_host.py", "test_killed.py", "test_s3.py"}
+OF_THIS_HOST = {"test_factory.py", "test_host.py", "test_killed.py", "test_s3.py", "test_worker.py"}
 DISK = {"disk", "root", "base_disk"}  # what only the artifact of `make image` has
 
 

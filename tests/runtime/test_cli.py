@@ -280,7 +280,7 @@ def test_results_that_cannot_be(main: Run, samples: Path, tmp_path: Path) -> Non
     assert done.returncode == 1
     (line,) = errors(done)
     assert line.endswith(
-        f"cannot be written to {tmp_path}/short.txt, which is a folder; choose another with -o"
+        f"its result cannot be written to {tmp_path}/short.txt, which is a folder; choose another with -o"
     )
     (tmp_path / "long.txt").symlink_to(samples / "short.flac")
     done = main("-o", f"{tmp_path}/../{tmp_path.name}", tmp_path / "long.txt")

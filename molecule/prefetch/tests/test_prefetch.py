@@ -28,7 +28,9 @@ def test_a_start_is_listed_in_its_order(listed: dict[str, list[tuple[int, int]]]
         return next(number for number, path in enumerate(paths) if part in path)
 
     assert first("/systemd") < first("/sshd") < first("runtime/transcribe.py")
-    assert first("runtime/transcribe.py") < first("libtorch_cpu.so") < first(STATE)
+    assert (
+        first("runtime/transcribe.py") < first("libtorch_cpu.so") < first("botocore/data/sqs/") < first(STATE)
+    )
 
 
 def test_the_state_file_is_listed_whole(host: Host, listed: dict[str, list[tuple[int, int]]]) -> None:

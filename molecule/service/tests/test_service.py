@@ -95,5 +95,5 @@ def test_what_it_may_do(host: Host, command: str, allowed: bool) -> None:
 def test_it_has_a_user_of_its_own(host: Host) -> None:
     with replaced(host, "sleep 60"):
         host.check_output(f"systemctl start {WORKER}")
-        users = host.check_output("stat --format=%u /proc/$(pgrep --full 'sleep 60')").split()
-        assert [61184 <= int(user) <= 65519 for user in users] == [True]  # of DynamicUser=
+        user = host.check_output(f"stat --format=%u /proc/{state(host, WORKER)['MainPID']}")
+        assert 61184 <= int(user) <= 65519  # of DynamicUser=

@@ -25,6 +25,7 @@ from preheat.subtitles import Lines
 from preheat.timing import Log, now, reason, warn
 from preheat.weights.loading import DEVICES, ModelError, default_home
 
+ATTEMPTS = 3  # for each request, unless it is to S3
 STOP = 90.0  # s that systemd waits after SIGTERM: the unit's TimeoutStopSec
 WRONG, NO_MODEL = 2, 3  # exit codes
 
@@ -92,7 +93,8 @@ def run(chosen: Settings, home: Path, device: str) -> int:
 def connected(service: str, **settings: Any) -> Any:
     """A connection to a service of AWS. Raises UsageError."""
     try:
-        return aws.client(service, **settings)
+        retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
+        return aws.client(service, retries=retries, connect_timeout=10, **settings)
     except Exception as error:
         raise UsageError(f"{service}: {reason(error)}; see AWS_REGION and AWS_ENDPOINT_URL") from error
 

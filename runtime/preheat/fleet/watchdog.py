@@ -1,36 +1,46 @@
-"""Ends an instance whose worker is not ready by now, so that nobody pays for what does not work.
+"""Ends an instance whose worker has not been ready for a while, so that nobody pays for what does not work.
 
 It needs as little as possible: whatever keeps the worker from its work must not keep this from its own.
 """
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 from preheat import timing
 from preheat.fleet.group import Group
 from preheat.fleet.metadata import Metadata
 from preheat.places import aws
-from preheat.timing import reason, tell, warn
+from preheat.timing import reason, warn
 
 FOLDER = "/run/preheat"  # the worker's RuntimeDirectory
+PATIENCE = 900.0  # s
+EVERY = 5.0  # s
 
 
 def watchdog(words: list[str]) -> int:
-    """End the instance if the worker is not ready; returns the exit code."""
+    """End the instance once its worker was not ready for PREHEAT_READY_SECONDS; returns the exit code."""
     del words
     timing.program = "watchdog"
-    if (Path(os.environ.get("RUNTIME_DIRECTORY") or FOLDER) / "ready").exists():
-        tell("info", "the worker is ready", "watchdog: the worker is ready", {})
-        return 0
-    seconds = os.environ.get("PREHEAT_READY_SECONDS") or "900"
-    warn(f"the worker is not ready after {seconds} s: the instance ends; see the journal of preheat-worker")
+    patience = float(os.environ.get("PREHEAT_READY_SECONDS") or PATIENCE)
+    watch(Path(os.environ.get("RUNTIME_DIRECTORY") or FOLDER) / "ready", patience)
+    warn(f"the worker was not ready for {patience:.0f} s, see its journal: the instance ends")
     try:
         end()
     except Exception as error:
         warn(f"{reason(error)}; the instance is switched off, which ends it")
         return subprocess.run(["systemctl", "poweroff"], check=False).returncode
     return 0
+
+
+def watch(ready: Path, patience: float) -> None:
+    """Return once a file has been missing for so many seconds; a worker that starts again has them anew."""
+    seen = time.monotonic()
+    while time.monotonic() - seen < patience:
+        time.sleep(min(EVERY, patience))
+        if ready.exists():
+            seen = time.monotonic()
 
 
 def end() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HEAD = """\
-# What a boot and a start of transcribe read, in the order of first use: offset and length in bytes, path.
+# What a boot, transcribe and the fleet's worker read, in the order of use: offset, length (bytes), path.
 # The role prefetch recorded it on the builder of this image; preheat-prefetch.service reads it ahead.
 # inputs: {inputs}
 """

@@ -1,0 +1,161 @@
+"""Two workers, whatever the order of their steps, crashes, duplicates, replacements: transcripts are right.
+
+hypothesis looks for an order of the worker's calls to AWS after which a recording lacks the transcript of its
+present content, or has parts of another's. S3, SQS and EventBridge are moto's; see turns.py for the rest.
+"""
+
+import json
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from preheat.places.s3 import Location
+from tests.fleet.fleet import Fleet
+from tests.fleet.turns import Actor, take_turns
+
+KEYS = st.sampled_from(["a.wav", "b.wav"])
+CONTENTS = st.sampled_from(["one", "two words", "bad", ""])
+WHO = st.sampled_from([0, 1])
+FAULTS = st.sampled_from(["before", "after"])
+
+
+class Machine(RuleBasedStateMachine):
+    """Two workers, a queue and a bucket."""
+
+    fleet: Fleet
+    home: Path
+    numbers = count()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fleet.clear()
+        self.folder = f"recordings/{next(self.numbers)}"
+        self.there = dict[str, str]()  # contents, by key
+        self.workers = [self.started(), self.started()]
+
+    def started(self) -> Actor:
+        """A worker that has just been started."""
+        return Actor(self.fleet.stack.queue_url, Location(self.fleet.stack.bucket, "transcripts/"), self.home)
+
+    @rule(key=KEYS, content=CONTENTS)
+    def upload(self, key: str, content: str) -> None:
+        """A user uploads a recording, or another one in its place."""
+        self.there[key] = content
+        self.fleet.upload(f"{self.folder}/{key}", content.encode())
+
+    @rule(key=KEYS)
+    def delete(self, key: str) -> None:
+        """A user deletes a recording."""
+        if key in self.there:
+            del self.there[key]
+            self.fleet.s3.delete_object(Bucket=self.fleet.stack.bucket, Key=f"{self.folder}/{key}")
+
+    @rule(number=st.integers(0, 3))
+    def duplicate(self, number: int) -> None:
+        """A message is delivered twice."""
+        if messages := self.fleet.messages():
+            self.fleet.send(messages[number % len(messages)].body)
+
+    @rule()
+    def expire(self) -> None:
+        """The visibility of all messages in flight expires."""
+        self.fleet.expire()
+
+    @rule(who=WHO, most=st.integers(1, 10))
+    def receive(self, who: int, most: int) -> None:
+        """A worker asks for messages."""
+        if self.workers[who].idle:
+            self.workers[who].receive(most)
+
+    @rule(who=WHO, calls=st.integers(1, 12))
+    def step(self, who: int, calls: int) -> None:
+        """A worker makes some calls to AWS."""
+        for _ in range(calls):
+            if self.workers[who].waits:
+                self.workers[who].step()
+
+    @rule(who=WHO, fault=FAULTS)
+    def fail(self, who: int, fault: str) -> None:
+        """A call to AWS fails for good."""
+        if self.workers[who].waits:
+            self.workers[who].step(fault)
+
+    @precondition(lambda self: any(worker.waits for worker in self.workers))
+    @rule(who=WHO)
+    def kill(self, who: int) -> None:
+        """A worker is killed between two calls, and another one is started."""
+        self.workers[who].kill()
+        self.workers[who] = self.started()
+
+    def teardown(self) -> None:
+        """Time passes until all work is done; then every recording has its transcript, and nothing else's."""
+        for _ in range(20):
+            for worker in self.workers:
+                worker.finish()
+            if not self.fleet.messages():
+                break
+            self.fleet.expire()
+            self.workers[0].receive(10)
+        assert not self.fleet.messages()
+        for worker in self.workers:
+            worker.kill()
+        for key, content in self.there.items():
+            self.check(f"{self.folder}/{key}", content)
+
+    def check(self, key: str, content: str) -> None:
+        """A recording has the transcript of its content, in all formats, or an error file."""
+        found = self.fleet.results(key)
+        if not content or content.startswith("bad"):
+            assert "error.json" in found
+            return
+        assert set(found) == {"txt", "srt", "json"}
+        assert found["txt"] == f"{content}\n"
+        assert found["srt"].split("\n")[2:] == [content, "", ""]
+        assert json.loads(found["json"])["text"] == content
+
+
+def look(fleet: Fleet, home: Path, monkeypatch: pytest.MonkeyPatch, examples: int, repeatable: bool) -> None:
+    """Try so many orders."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": fleet.server,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    take_turns(monkeypatch)
+    monkeypatch.setattr(Machine, "fleet", fleet, raising=False)
+    monkeypatch.setattr(Machine, "home", home, raising=False)
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            derandomize=repeatable,
+        ),
+    )
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A home with a model's name, and no more."""
+    (tmp_path / "model/echo").mkdir(parents=True)
+    (tmp_path / "model/echo/config.json").touch()
+    return tmp_path
+
+
+def test_no_order_loses_or_mixes_a_transcript(
+    fleet: Fleet, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look(fleet, model, monkeypatch, examples=40, repeatable=True)
+
+
+@pytest.mark.slow
+def test_no_order_of_many(fleet: Fleet, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look(fleet, model, monkeypatch, examples=2000, repeatable=False)

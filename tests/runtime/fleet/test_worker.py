@@ -1,0 +1,238 @@
+"""The worker as a process of its own, and what it does where things go wrong; AWS is moto's.
+
+The whole fleet, and a worker that is killed, are in tests/fleet.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from tests.fleet.metadata_server import MetadataServer
+from tests.runtime.fleet.conftest import Waiting
+from tests.runtime.fleet.test_events import bridge
+from tests.runtime.homes import RUNTIME
+from tests.runtime.places.conftest import NAME, Bucket
+from tests.runtime.places.proxy import Proxy, Trouble
+
+
+def wait(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+class Process:
+    """The process, and what it says."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.records: list[dict[str, Any]] = []
+        self.said: list[str] = []
+        Thread(target=self._read_records, daemon=True).start()
+        Thread(target=self._read_errors, daemon=True).start()
+
+    def ready(self) -> None:
+        """Wait until it takes messages."""
+        wait(lambda: "worker: ready\n" in self.said or self.process.poll() is not None)
+        assert self.process.poll() is None, self.said
+
+    def outcomes(self) -> dict[str, str]:
+        """The last outcome of each recording, by key."""
+        return {each["recording"].removeprefix(f"s3://{NAME}/"): each["outcome"] for each in self.records}
+
+    def _read_records(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.records.append(json.loads(line))
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.said.append(line)
+
+
+@dataclass
+class Place:
+    """Where a worker works."""
+
+    home: Path
+    bucket: Bucket
+    waiting: Waiting
+    proxy: Proxy
+    metadata: MetadataServer
+    folder: Path  # for what it tells the watchdog
+
+    @contextmanager
+    def worker(self, **settings: str) -> Iterator[Process]:
+        """A worker, which is killed at the end of the block."""
+        given = {
+            "PREHEAT_FLEET": "calls",
+            "PREHEAT_QUEUE_URL": self.waiting.url,
+            "PREHEAT_OUTPUT": f"s3://{NAME}/out/",
+            "RUNTIME_DIRECTORY": str(self.folder),
+        }
+        command = [sys.executable, str(RUNTIME / "worker.py"), "--home", str(self.home), "--device", "cpu"]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, env=os.environ | given | settings, **pipes) as process:
+            try:
+                yield Process(process)
+            finally:
+                process.kill()
+
+    def upload(self, key: str, content: bytes, **metadata: str) -> None:
+        """Write an object, and say so in the queue."""
+        self.bucket.client.put_object(Bucket=NAME, Key=key, Body=content, Metadata=metadata)
+        said = bridge(key)
+        self.waiting.send(json.dumps(said | {"detail": said["detail"] | {"bucket": {"name": NAME}}}))
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, baked: Path, tmp_path: Path) -> Place:
+    """A home, an empty bucket, an empty queue, an instance."""
+    bucket, waiting, proxy, metadata = map(
+        request.getfixturevalue, ("bucket", "waiting", "proxy", "metadata")
+    )
+    return Place(baked, bucket, waiting, proxy, metadata, tmp_path)
+
+
+@pytest.fixture
+def short(samples: Path) -> bytes:
+    """A recording of 8 s."""
+    return (samples / "short.flac").read_bytes()
+
+
+def test_recordings_of_all_kinds(place: Place, short: bytes) -> None:
+    """And with nothing to do any more, the process ends when systemd says so."""
+    place.upload("in/ü +%.flac", short)
+    place.upload("cut.flac", short[:80_000])
+    place.upload("text.wav", b"no sound")
+    place.upload("empty.wav", b"")
+    place.upload("klingon.flac", short, language="Klingon")
+    place.upload("txt.flac", short, formats="txt", language="English")
+    place.waiting.send("{}")
+    with place.worker() as process:
+        process.ready()
+        assert (place.folder / "ready").exists()
+        wait(lambda: place.waiting.counts == (0, 0) and len(process.records) == 7)
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(30) == 0
+    (bad,) = [each for each in process.records if "recording" not in each]
+    assert bad["outcome"] == "failed" and "is no event of S3's" in bad["problem"]
+    process.records.remove(bad)
+    assert process.outcomes() == {
+        "in/ü +%.flac": "done",
+        "cut.flac": "incomplete",
+        "text.wav": "failed",
+        "empty.wav": "failed",
+        "klingon.flac": "failed",
+        "txt.flac": "done",
+    }
+    assert sum(each["first_job"] for each in process.records) == 1
+    assert {each["instance"] for each in process.records} == {"i-1"}
+    keys = set(place.bucket.contents("out/"))
+    whole = {f"{key}.{name}" for key in ("in/ü +%.flac", "cut.flac") for name in ("txt", "srt", "vtt", "tsv")}
+    made = {f"{key}.json" for key in ("in/ü +%.flac", "cut.flac", "txt.flac")} | {"txt.flac.txt"}
+    errors = {f"{key}.error.json" for key in ("text.wav", "empty.wav", "klingon.flac")}
+    assert keys == whole | made | errors
+    assert "zero" in place.bucket.contents("out/")["in/ü +%.flac.txt"]
+    assert json.loads(place.bucket.contents("out/")["cut.flac.json"])["complete"] is False
+    problem = json.loads(place.bucket.contents("out/")["klingon.flac.error.json"])
+    assert "no language 'Klingon'" in problem["problem"] and problem["fleet"] == "calls"
+
+
+def test_what_fails_for_the_moment_stays_in_the_queue(place: Place, short: bytes) -> None:
+    """Here S3 refuses one recording; the others are done."""
+    denied = Trouble(status=403, body=b"<Error><Code>AccessDenied</Code><Message>No</Message></Error>")
+    place.proxy.trouble = lambda _, path, __: denied if path.endswith("/secret.flac") else None
+    for key in ("secret.flac", "open.flac"):
+        place.upload(key, short)
+    with place.worker() as process:
+        wait(lambda: len(process.records) == 2)
+        assert process.outcomes() == {"secret.flac": "retried", "open.flac": "done"}
+        assert place.waiting.counts == (0, 1)
+        assert "access is denied" in "".join(process.said) and "again in 20 s" in "".join(process.said)
+    assert [key for key in place.bucket.contents("out/") if key.startswith("secret")] == []
+
+
+def test_the_end_is_announced_while_it_works(place: Place, short: bytes) -> None:
+    """What is not done in time is handed back at once."""
+    place.proxy.trouble = lambda method, _, __: Trouble(wait=60) if method == "PUT" else None
+    place.upload("a.flac", short)
+    with place.worker() as process:
+        wait(lambda: any(method == "PUT" for method, *_ in place.proxy.requests))
+        place.metadata.interrupt(16)
+        assert process.process.wait(60) == 0
+    assert place.waiting.counts == (1, 0)
+    assert [each["outcome"] for each in process.records] == ["interrupted"]
+    assert process.records[0]["Interrupted"] == 1
+
+
+def test_a_message_that_may_kill_workers_is_worked_on_alone(place: Place, short: bytes) -> None:
+    """One that has come often and was never done; those that came with it would come as often."""
+    place.upload("suspect.flac", short)
+    for _ in range(2):
+        (found,) = place.waiting.client.receive_message(QueueUrl=place.waiting.url)["Messages"]
+        place.waiting.client.change_message_visibility(
+            QueueUrl=place.waiting.url, ReceiptHandle=found["ReceiptHandle"], VisibilityTimeout=0
+        )
+    for number in range(3):
+        place.upload(f"{number}.flac", short)
+    seen: list[tuple[int, int]] = []
+    place.proxy.trouble = lambda method, path, _: (
+        Trouble(wait=0.0 if seen.append(place.waiting.counts) else 1.0)
+        if (method, path.rpartition("/")[2]) == ("GET", "suspect.flac")
+        else None
+    )
+    with place.worker() as process:
+        wait(lambda: len(process.records) == 4)
+    assert seen == [(3, 1)]
+    assert process.records[0]["recording"].endswith("suspect.flac") and process.records[0]["attempt"] == 3
+    assert set(process.outcomes().values()) == {"done"}
+
+
+def test_without_work_the_instance_ends(place: Place) -> None:
+    """Refused, as it is for an instance that is in no group: it goes on, and asks again after as long."""
+    body = b"<E><Error><Code>ValidationError</Code><Message>No group</Message></Error></E>"
+    refused = Trouble(status=400, body=body)
+    place.proxy.trouble = lambda _, __, headers: (
+        refused if "/autoscaling/" in headers.get("authorization", "") else None
+    )
+    with place.worker(PREHEAT_GROUP="group", PREHEAT_IDLE_SECONDS="2") as process:
+        wait(lambda: sum("TerminateInstanceInAutoScalingGroup" in line for line in process.said) == 2)
+        assert process.process.poll() is None
+        place.metadata.answers["autoscaling/target-lifecycle-state"] = "Terminated"
+        assert process.process.wait(30) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "said"),
+    [
+        ({"PREHEAT_QUEUE_URL": ""}, 2, "worker: PREHEAT_QUEUE_URL is not set"),
+        ({"PREHEAT_TASK": "sing"}, 2, "worker: PREHEAT_LANGUAGE, _TASK, _FORMATS or _PROMPT: task is sing"),
+    ],
+)
+def test_wrong_settings(settings: dict[str, str], code: int, said: str, place: Place) -> None:
+    with place.worker(**settings) as process:
+        assert process.process.wait(60) == code
+        wait(lambda: any(line.startswith(said) for line in process.said))
+    assert not (place.folder / "ready").exists()
+
+
+def test_no_model(place: Place) -> None:
+    place.home = place.folder
+    with place.worker() as process:
+        assert process.process.wait(60) == 3
+        wait(lambda: any(line.startswith("worker: no model in ") for line in process.said))
