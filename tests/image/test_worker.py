@@ -27,6 +27,8 @@ from preheat.formats import FORMATS
 from tests.fleet.metadata_server import MetadataServer
 from tests.moto_server import moto_server
 
+pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse")  # what moto leaves out of the stack
+
 SAMPLES = Path(__file__).parent.parent / "fixtures/samples"
 WORKER = "preheat-worker.service"
 NAME = "preheat"  # of the stack
