@@ -18,7 +18,6 @@ class Engine:
 
     def __init__(self, home: Path, device: str, log: Log) -> None:
         """Open the only model of `home`; `device` may be "auto". Raises ModelError."""
-        self._log = Log(quiet=True)  # for the phases of single recordings, which nobody reads
         self.name = find(home, None)  # of the model
         loading = Loading(home, self.name, list(STRATEGIES), device, log)
         with enough_memory("no recording can be read"):
@@ -40,8 +39,8 @@ class Engine:
         """Decode a recording, and find the speech in it; `file` is unbuffered. Raises InputError, OSError."""
         from preheat.audio import recording  # noqa: PLC0415  there by now
 
-        found = recording.channels(file, options)
-        return [recording.prepare(found[name], self._detector, options, self._log, name) for name in found]
+        found, log = recording.channels(file, options), Log(quiet=True)
+        return [recording.prepare(found[name], self._detector, options, log, name) for name in found]
 
     def transcribe(self, prepared: "list[Prepared]", options: Options) -> Transcript:
         """What is said; the same recording gives the same words each time. Raises PassingError."""

@@ -12,6 +12,7 @@ BYTES = 4 << 30  # of recordings in hand
 SUSPECT = 3  # from this attempt on, a message may be one that kills workers
 LONGEST_PAUSE = 900.0  # s, of a message
 LONGEST_PAUSE_OF_QUEUE = 30.0  # s
+AT_RISK = 30.0  # s without work, after which an instance ends that EC2 may take away
 FAULTS = 3  # of ours in a row, after which a worker is taken for broken
 HOOK = 120.0  # s that the group waits for an ending instance
 IN_SERVICE = "InService"

@@ -7,8 +7,8 @@ from threading import Lock
 
 from preheat.fleet import life
 from preheat.fleet.group import Group
+from preheat.fleet.intake import Intake
 from preheat.fleet.notice import Notice
-from preheat.fleet.queue import Message
 from preheat.fleet.sender import Sender
 from preheat.fleet.worker import Worker
 from preheat.places.aws import AwsError
@@ -27,24 +27,19 @@ class Shift:
         self, worker: Worker, notice: Notice, group: Group | None, sender: Sender | None, idle: float
     ) -> None:
         """`idle`: seconds without work after which the instance ends itself, if it is in a group."""
-        self._worker, self._notice, self._group, self._sender, self._idle = (
-            worker,
-            notice,
-            group,
-            sender,
-            idle,
-        )
-        self._told = self._over = False
+        self._worker, self._notice, self._group, self._sender = worker, notice, group, sender
+        self._intake = Intake(worker, notice, idle)
+        self._over = False
         self._leaving = Lock()
 
     def run(self, ready: Callable[[], None]) -> int:
         """Work until the end; the exit code. `ready` is called once, when the queue has answered."""
         start(self._watch)
-        start(lambda: self._take(ready))
+        start(lambda: self._intake.run(ready, self._end_instance))
         broken = False
         while not (self._over or (self._notice.deadline is not None and self._worker.hand.empty)):
             self._worker.work(0.2)
-            broken = self._worker.faults >= life.FAULTS
+            broken = self._worker.desk.faults >= life.FAULTS
             self._over = self._over or broken
         if broken:
             warn(f"{life.FAULTS} faults in a row: the worker ends, and hands back what it has")
@@ -53,7 +48,7 @@ class Shift:
 
     def _leave(self) -> None:
         self._leaving.acquire()  # for ever: the process ends in the thread that has it
-        self._worker.give_back()
+        self._worker.desk.give_back()
         if self._sender:
             self._sender.flush(FLUSH)
         if self._group and self._notice.ends:
@@ -69,57 +64,6 @@ class Shift:
             if (when := self._notice.deadline) is not None and time.time() >= when - life.MARGIN:
                 self._leave()
                 os._exit(0)
-
-    def _take(self, ready: Callable[[], None]) -> None:
-        """The thread that takes messages."""
-        hand, failures = self._worker.hand, 0
-        alone = True  # one message at first: it may be one that has killed the worker before
-        while self._notice.deadline is None:
-            if not self._notice.takes:
-                self._tell(ready)
-                self._rest()
-                continue
-            if (most := hand.room()) == 0:
-                hand.wait(1.0)
-                continue
-            if self._worker.failures:
-                time.sleep(life.pause_of_queue(self._worker.failures))
-            try:
-                wait = life.poll(hand.idle, self._idle) if self._told else 0
-                found = self._worker.queue.receive(1 if alone else most, wait)
-            except AwsError as error:
-                seconds = life.pause_of_queue(failures := failures + 1)
-                warn(f"{error}; the queue is asked again in {seconds:.0f} s")
-                time.sleep(seconds)
-                continue
-            failures = 0
-            self._tell(ready)
-            alone = any(each.attempt >= life.SUSPECT for each in found)
-            for message in sorted(found, key=lambda each: each.attempt):
-                self._admit(message)
-            if life.idle_end(hand.idle, self._idle, empty_poll=not found):
-                self._end_instance()
-
-    def _tell(self, ready: Callable[[], None]) -> None:
-        if not self._told:
-            ready()
-            self._told = True
-
-    def _admit(self, message: Message) -> None:
-        """Give a message to the worker; one that may kill it has the worker for itself."""
-        suspect = message.attempt >= life.SUSPECT
-        while suspect and not self._worker.hand.empty and self._notice.deadline is None:
-            self._worker.hand.wait(1.0)
-        if self._notice.deadline is None:
-            self._worker.take(message)
-        while suspect and not self._worker.hand.empty and self._notice.deadline is None:
-            self._worker.hand.wait(1.0)
-
-    def _rest(self) -> None:
-        """Wait while nothing may be taken; an instance that may be taken away at any time need not wait."""
-        self._notice.wait(1.0)
-        if self._notice.rebalance and self._worker.hand.empty:
-            self._end_instance()
 
     def _end_instance(self) -> None:
         """End the instance, and wait for its end. If that is refused, the work goes on."""

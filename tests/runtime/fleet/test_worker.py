@@ -180,6 +180,29 @@ def test_the_end_is_announced_while_it_works(place: Place, short: bytes) -> None
     assert process.records[0]["Interrupted"] == 1
 
 
+def test_a_message_that_may_kill_workers_is_worked_on_alone(place: Place, short: bytes) -> None:
+    """One that has come often and was never done; those that came with it would come as often."""
+    place.upload("suspect.flac", short)
+    for _ in range(2):
+        (found,) = place.waiting.client.receive_message(QueueUrl=place.waiting.url)["Messages"]
+        place.waiting.client.change_message_visibility(
+            QueueUrl=place.waiting.url, ReceiptHandle=found["ReceiptHandle"], VisibilityTimeout=0
+        )
+    for number in range(3):
+        place.upload(f"{number}.flac", short)
+    seen: list[tuple[int, int]] = []
+    place.proxy.trouble = lambda method, path, _: (
+        Trouble(wait=0.0 if seen.append(place.waiting.counts) else 1.0)
+        if (method, path.rpartition("/")[2]) == ("GET", "suspect.flac")
+        else None
+    )
+    with place.worker() as process:
+        wait(lambda: len(process.records) == 4)
+    assert seen == [(3, 1)]
+    assert process.records[0]["recording"].endswith("suspect.flac") and process.records[0]["attempt"] == 3
+    assert set(process.outcomes().values()) == {"done"}
+
+
 def test_without_work_the_instance_ends(place: Place) -> None:
     """Refused, as it is for an instance that is in no group: it goes on, and asks again after as long."""
     body = b"<E><Error><Code>ValidationError</Code><Message>No group</Message></Error></E>"

@@ -1,0 +1,181 @@
+"""What a worker does where the machine or this program fails; the model is a stand-in that fails as asked."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from preheat.delivery import Recipe
+from preheat.fleet.choices import Choices
+from preheat.fleet.jobs import Rules
+from preheat.fleet.metadata import Host, Metadata
+from preheat.fleet.notice import Notice
+from preheat.fleet.queue import Queue
+from preheat.fleet.records import Scribe
+from preheat.fleet.shift import BROKEN, Shift
+from preheat.fleet.worker import Worker
+from preheat.options import Options
+from preheat.places.s3 import Location
+from preheat.storage import PassingError
+from preheat.subtitles import Lines
+from preheat.transcript import Segment, Transcript
+from tests.fleet.metadata_server import MetadataServer
+from tests.runtime.fleet.conftest import Waiting
+from tests.runtime.fleet.test_events import bridge
+from tests.runtime.places.conftest import NAME, Bucket
+
+
+class Heard:
+    """A recording that has been read."""
+
+    seconds = 1.0
+
+
+@dataclass
+class Engine:
+    """The model; raises `errors`, one for each recording, until none is left."""
+
+    errors: list[Exception] = field(default_factory=list)
+
+    def check(self, options: Options) -> None:
+        """Any options will do."""
+
+    def read(self, file: BinaryIO, options: Options) -> list[Heard]:
+        """Hear something."""
+        del options
+        assert file.read()
+        return [Heard()]
+
+    def transcribe(self, prepared: list[Heard], options: Options) -> Transcript:
+        """Say something."""
+        del prepared, options
+        if self.errors:
+            raise self.errors.pop(0)
+        return Transcript("en", [Segment(0, 0.0, 1.0, "Hello", [], 0.0, 0.0, 1.0, 0.0)])
+
+
+@dataclass
+class Place:
+    """A worker, and what it tells."""
+
+    worker: Worker
+    notice: Notice
+    waiting: Waiting
+    bucket: Bucket
+    records: list[dict[str, Any]]
+    engine: Engine
+
+    def upload(self, key: str) -> None:
+        """Write an object, and say so in the queue."""
+        self.bucket.put(key, b"sound")
+        said = bridge(key)
+        self.waiting.send(json.dumps(said | {"detail": said["detail"] | {"bucket": {"name": NAME}}}))
+
+    def run(self) -> int:
+        """Work until the end; the exit code."""
+        return Shift(self.worker, self.notice, None, None, 300).run(lambda: None)
+
+    def tell(self, line: str) -> None:
+        """Take a record; when there are as many as the test waits for, end the worker."""
+        self.records.append(json.loads(line))
+        if len(self.records) == self.wanted:
+            self.notice.leave(3600)  # this process is the tests, and must not be ended
+
+    wanted = 0
+
+
+@pytest.fixture
+def place(bucket: Bucket, waiting: Waiting, metadata: MetadataServer, tmp_path: Path) -> Place:
+    """A worker with a queue of its own."""
+    del metadata
+    (tmp_path / "model/echo").mkdir(parents=True)
+    (tmp_path / "model/echo/config.json").touch()
+    recipe = Recipe(Options(), Lines(), False, tmp_path, "echo")
+    found = Place.__new__(Place)
+    found.engine = Engine()
+    engine: Any = found.engine
+    rules = Rules(Location(NAME, "out/"), Choices(formats=("txt",)), recipe, engine.check)
+    queue = Queue(waiting.client, waiting.url)
+    found.worker = Worker(queue, engine, rules, Scribe("calls", Host(), "echo"), found.tell)
+    found.notice, found.waiting, found.bucket = Notice(Metadata(), lambda _: None), waiting, bucket
+    found.records = []
+    return found
+
+
+def test_it_finishes_what_it_has(place: Place) -> None:
+    """A process that is to end has some time for it."""
+    for key in ("a", "b"):
+        place.upload(key)
+    place.wanted = 1
+    assert place.run() == 0
+    done = {each["recording"] for each in place.records}
+    assert {each["outcome"] for each in place.records} == {"done"}
+    assert place.waiting.counts == (2 - len(done), 0)
+
+
+def test_faults_in_a_row_end_the_worker(place: Place) -> None:
+    """It is broken then, as with a GPU that has failed; the messages are left for another one."""
+    place.engine.errors = [RuntimeError("CUDA error: the launch failed") for _ in range(9)]
+    for key in "abcde":
+        place.upload(key)
+    assert place.run() == BROKEN
+    outcomes = [each["outcome"] for each in place.records]
+    assert outcomes.count("retried") == 3 and set(outcomes) <= {"retried", "released", "interrupted"}
+    assert sum(place.waiting.counts) == 5 and list(place.bucket.contents("out/")) == []
+
+
+def test_a_fault_between_others_is_left_to_another_try(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.engine.errors = [RuntimeError("a fault")]
+    for key in "abc":
+        place.upload(key)
+    place.wanted = 3
+    assert place.run() == 0
+    assert sorted(each["outcome"] for each in place.records) == ["done", "done", "retried"]
+    assert place.waiting.counts == (0, 1)
+    said = capsys.readouterr().err
+    assert "a fault of preheat, not yours" in said and "Traceback" in said and "again in 20 s" in said
+
+
+@pytest.mark.parametrize(
+    "error", [PassingError("no GPU memory"), MemoryError(), OSError(28, "No space left")]
+)
+def test_what_may_pass(error: Exception, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.engine.errors = [error]
+    place.upload("a")
+    place.wanted = 1
+    assert place.run() == 0
+    assert [each["outcome"] for each in place.records] == ["retried"]
+    assert place.waiting.counts == (0, 1) and "fault of preheat" not in capsys.readouterr().err
+
+
+def test_a_recording_larger_than_the_disk(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Usage:
+        free = 3
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage)
+    place.upload("a")
+    place.wanted = 1
+    assert place.run() == 0
+    assert place.waiting.counts == (0, 0)
+    assert "too large for the worker's disk" in place.bucket.contents("out/")["a.error.json"]
+
+
+def test_replaced_again_and_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time while it is transcribed."""
+    versions = iter(range(99))
+    transcribe = place.engine.transcribe
+
+    def replacing(prepared: list[Heard], options: Options) -> Transcript:
+        place.bucket.put("a", f"sound {next(versions)}".encode())
+        return transcribe(prepared, options)
+
+    monkeypatch.setattr(place.engine, "transcribe", replacing)
+    place.upload("a")
+    place.wanted = 5
+    assert place.run() == 0
+    assert [each["outcome"] for each in place.records] == ["superseded"] * 4 + ["retried"]
+    assert place.waiting.counts == (0, 1)
