@@ -3,11 +3,9 @@
 from typing import Any
 from urllib.parse import quote_plus
 
-BUCKET = "preheat-recordings"
 
-
-def by_eventbridge(key: str, size: int = 1000, etag: str = "0" * 32, **more: Any) -> dict[str, Any]:
-    """S3 → EventBridge → SQS: the key as it is. `more`: other fields of the object."""
+def by_eventbridge(bucket: str, key: str, size: int = 1000) -> dict[str, Any]:
+    """S3 → EventBridge → SQS: the key as it is."""
     return {
         "version": "0",
         "id": "17793124-05d4-b198-2fde-7ededc63b103",
@@ -16,11 +14,11 @@ def by_eventbridge(key: str, size: int = 1000, etag: str = "0" * 32, **more: Any
         "account": "123456789012",
         "time": "2026-11-12T00:00:00Z",
         "region": "us-east-1",
-        "resources": [f"arn:aws:s3:::{BUCKET}"],
+        "resources": [f"arn:aws:s3:::{bucket}"],
         "detail": {
             "version": "0",
-            "bucket": {"name": BUCKET},
-            "object": {"key": key, "size": size, "etag": etag, "sequencer": "00617F08299329D189"} | more,
+            "bucket": {"name": bucket},
+            "object": {"key": key, "size": size, "etag": "0" * 32, "sequencer": "00617F08299329D189"},
             "request-id": "N4N7GDK58NMKJ12R",
             "requester": "123456789012",
             "source-ip-address": "1.2.3.4",
@@ -29,7 +27,7 @@ def by_eventbridge(key: str, size: int = 1000, etag: str = "0" * 32, **more: Any
     }
 
 
-def by_s3(*keys: str, size: int = 1000, etag: str = "0" * 32) -> dict[str, Any]:
+def by_s3(bucket: str, *keys: str, size: int = 1000) -> dict[str, Any]:
     """S3 → SQS: the keys encoded as in forms, slashes and all."""
     return {
         "Records": [
@@ -46,14 +44,14 @@ def by_s3(*keys: str, size: int = 1000, etag: str = "0" * 32) -> dict[str, Any]:
                     "s3SchemaVersion": "1.0",
                     "configurationId": "testConfigRule",
                     "bucket": {
-                        "name": BUCKET,
+                        "name": bucket,
                         "ownerIdentity": {"principalId": "A3NL1KOZZKExample"},
-                        "arn": f"arn:aws:s3:::{BUCKET}",
+                        "arn": f"arn:aws:s3:::{bucket}",
                     },
                     "object": {
                         "key": quote_plus(key),
                         "size": size,
-                        "eTag": etag,
+                        "eTag": "0" * 32,
                         "sequencer": "0055AED6DCD90281E5",
                     },
                 },
@@ -67,7 +65,7 @@ TEST = {
     "Service": "Amazon S3",
     "Event": "s3:TestEvent",
     "Time": "2026-11-12T00:00:00.000Z",
-    "Bucket": BUCKET,
+    "Bucket": "recordings",
     "RequestId": "5582815E1AEA5ADF",
     "HostId": "8cLeGAmw098X5cv4Zkwcmo8vvZa3eH3eKxsPzbB9wrR+YstdA6Knx4Ip8EXAMPLE",
 }

@@ -25,26 +25,21 @@ class Stack:
     queue_url: str
     dead_letters_url: str
     group: str
-    hook: str
     log: str
+    settings: dict[str, str]  # what user data write into worker.env
 
-    @property
-    def settings(self) -> dict[str, str]:
-        """What user data write into worker.env."""
-        return {
-            "PREHEAT_FLEET": self.name,
-            "PREHEAT_QUEUE_URL": self.queue_url,
-            "PREHEAT_OUTPUT": self.output,
-            "PREHEAT_LOG_GROUP": self.log,
-            "PREHEAT_GROUP": self.group,
-            "PREHEAT_HOOK": self.hook,
-            "PREHEAT_IDLE_SECONDS": "300",
-            "PREHEAT_READY_SECONDS": "900",
-            "PREHEAT_LANGUAGE": "",
-            "PREHEAT_TASK": "",
-            "PREHEAT_FORMATS": "",
-            "PREHEAT_PROMPT": "",
-        }
+
+def settings(stack: str, queue_url: str, output: str, log: str) -> dict[str, str]:
+    """Those of a fleet that is all defaults."""
+    return {
+        "PREHEAT_FLEET": stack,
+        "PREHEAT_QUEUE_URL": queue_url,
+        "PREHEAT_OUTPUT": output,
+        "PREHEAT_LOG_GROUP": log,
+        "PREHEAT_GROUP": stack,
+        "PREHEAT_HOOK": f"{stack}-terminating",
+        "AWS_REGION": REGION,
+    }
 
 
 def made(server: str, name: str) -> Stack:
@@ -76,7 +71,8 @@ def made(server: str, name: str) -> Stack:
     s3.put_bucket_notification_configuration(
         Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
     )
-    return Stack(name, bucket, f"s3://{bucket}/transcripts/", queue, dead, name, "hook", log)
+    output = f"s3://{bucket}/transcripts/"
+    return Stack(name, bucket, output, queue, dead, name, log, settings(name, queue, output, log))
 
 
 def arn(sqs: Any, url: str) -> str:
