@@ -53,6 +53,7 @@ def worker(fleet: Fleet) -> Instance:
 
 @pytest.fixture
 def alone(fleet: Fleet) -> Iterator[Fleet]:
-    """The fleet for one test, which ends with its instances and messages."""
+    """The fleet for one test: without instances and messages, before and after."""
+    fleet.clear()
     yield fleet
     fleet.clear()
