@@ -135,10 +135,6 @@ class Fleet:
         """How many instances the group wants."""
         return int(self._group()["DesiredCapacity"])
 
-    def desired(self) -> int:
-        """How many instances the group wants."""
-        return int(self._group()["DesiredCapacity"])
-
     def pass_time(self) -> None:
         """Start the workers of new instances, and shut down those whose instances were ended."""
         there = {each["InstanceId"] for each in self._group()["Instances"]}
