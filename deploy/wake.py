@@ -24,12 +24,11 @@ def wanted(  # noqa: PLR0913, PLR0917 # six numbers
     """How many instances to want for the recordings in the queue.
 
     Never fewer than desired, but for an empty queue: then no more than there are, which takes back requests
-    that EC2 could not fill.
+    that EC2 could not fill. What is in flight has an instance: alone, it needs no other.
     """
-    backlog = waiting + in_flight
-    if not backlog:
-        return min(desired, instances)
-    return max(desired, min(most, -(-backlog // per_instance)))
+    if not waiting:
+        return desired if in_flight else min(desired, instances)
+    return max(desired, min(most, -(-(waiting + in_flight) // per_instance)))
 
 
 def handler(event: dict[str, Any], context: object) -> int:
@@ -38,7 +37,7 @@ def handler(event: dict[str, Any], context: object) -> int:
     name = os.environ["GROUP"]
     group = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"][0]
     desired, most = int(group["DesiredCapacity"]), int(group["MaxSize"])
-    if event.get("source") == "aws.s3":
+    if event.get("source") == "aws.s3":  # only the first: runs of many uploads at once could undo each other
         goal = max(desired, min(most, 1))
     else:
         waiting, in_flight = queue()

@@ -7,10 +7,13 @@ line. xdist's own xdist_group marks have no effect under pytest 9.2, which build
 import os
 import signal
 import tempfile
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+# moto reads it when it is imported, instead of its own list of hundreds of AMIs.
+os.environ["MOTO_AMIS_PATH"] = str(Path(__file__).parent / "ami/source-amis.json")
 
 # A shell's background job ignores SIGINT, and children inherit that: interrupted processes would never end.
 signal.signal(signal.SIGINT, signal.default_int_handler)

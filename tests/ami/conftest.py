@@ -3,11 +3,8 @@
 moto answers for AWS (cloud.py); Packer, Ansible, ssh and the machine are real.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-
-os.environ["MOTO_AMIS_PATH"] = str(Path(__file__).parent / "source-amis.json")  # moto reads it when imported
 
 import boto3
 import pytest

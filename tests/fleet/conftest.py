@@ -1,20 +1,16 @@
 """The fleet on moto, with the real worker as a process of its own for each instance."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from factory.console import ROOT
 from tests.fleet import stack
 from tests.fleet.fleet import Fleet
 from tests.fleet.instance import Instance
 from tests.moto_server import moto_server
 from tests.runtime import homes
-
-os.environ["MOTO_AMIS_PATH"] = str(ROOT / "tests/ami/source-amis.json")  # moto reads it when imported
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +53,7 @@ def worker(fleet: Fleet) -> Instance:
 
 @pytest.fixture
 def alone(fleet: Fleet) -> Iterator[Fleet]:
-    """The fleet for one test, which ends with its instances and messages."""
+    """The fleet for one test: without instances and messages, before and after."""
+    fleet.clear()
     yield fleet
     fleet.clear()

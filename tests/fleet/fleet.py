@@ -105,10 +105,12 @@ class Fleet:
         """The messages in the queue, to look at."""
         return list(queued(self.stack.queue_url))
 
-    def expire(self) -> None:
-        """Let the visibility timeout pass, for all messages in flight."""
+    def expire(self, *instances: Instance) -> None:
+        """Let the visibility timeout pass, for all messages in flight or those that some instances have."""
+        theirs = {each for instance in instances for each in instance.gateway.received}
         for message in self.messages():
-            message.visible_at = 0.0
+            if not instances or message.id in theirs:
+                message.visible_at = 0.0
 
     def drained(self, seconds: float = PATIENCE) -> None:
         """Wait until no message is left."""
@@ -116,15 +118,18 @@ class Fleet:
 
     # What Auto Scaling and Lambda do.
 
-    def launch(self, **settings: str) -> Instance:
-        """Ask for an instance more, and start its worker; `settings` add to the environment."""
+    def launch(self, expire: float = 6 * 3600, **settings: str) -> Instance:
+        """Ask for an instance more, and start its worker.
+
+        `expire`: seconds until its credentials do; `settings` add to the environment.
+        """
         group = self._group()
         known = {each["InstanceId"] for each in group["Instances"]}
         self.autoscaling.set_desired_capacity(
             AutoScalingGroupName=self.stack.group, DesiredCapacity=group["DesiredCapacity"] + 1
         )
         (identity,) = {each["InstanceId"] for each in self._group()["Instances"]} - known
-        return self._boot(identity, settings)
+        return self._boot(identity, expire, settings)
 
     def desired(self) -> int:
         """How many instances the group wants."""
@@ -134,7 +139,7 @@ class Fleet:
         """Start the workers of new instances, and shut down those whose instances were ended."""
         there = {each["InstanceId"] for each in self._group()["Instances"]}
         for identity in there - self.instances.keys() - {each.identity for each in self.past}:
-            self._boot(identity, {})
+            self._boot(identity, 6 * 3600, {})
         for identity in self.instances.keys() - there:
             instance = self.instances.pop(identity)
             self.past.append(instance)
@@ -165,9 +170,10 @@ class Fleet:
             queued(url).clear()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _boot(self, identity: str, settings: dict[str, str]) -> Instance:
+    def _boot(self, identity: str, expire: float, settings: dict[str, str]) -> Instance:
         settings = self.stack.settings | settings
         instance = Instance(self.server, self._home, identity, self._folder / identity, settings)
+        instance.metadata.grant("first", expire)
         self.instances[identity] = instance
         instance.start()
         return instance

@@ -59,6 +59,7 @@ class Gateway(Proxy):
     calls: list[Call] = field(default_factory=list)
     poll: int | None = 1  # s, that moto waits for messages; it goes on when the worker that asked is dead
     sizes: dict[str, int] = field(default_factory=dict)  # bytes, that objects claim to have, by bucket/key
+    received: set[str] = field(default_factory=set)  # ids of messages
     written: Counter[str] = field(default_factory=Counter)  # how often each object, as bucket/key
 
     def named(self, name: str) -> list[Call]:
@@ -87,6 +88,8 @@ class Gateway(Proxy):
                 body = json.dumps(json.loads(body) | {"WaitTimeSeconds": self.poll}).encode()
                 headers = headers | {"Content-Length": str(len(body))}
             answer = super()._pass_on(handler, headers, body)
+            if this.action == "ReceiveMessage":
+                self.received |= {each["MessageId"] for each in json.loads(answer[2]).get("Messages", ())}
         self.after(this)
         status, given, content = answer
         if this.name == "s3:HEAD" and this.key in self.sizes:

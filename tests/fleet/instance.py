@@ -53,7 +53,6 @@ class Instance:
             "autoscaling/target-lifecycle-state": "InService",
             "dynamic/instance-identity/document": json.dumps({"pendingTime": instant(-20)}),
         }
-        self.metadata.grant("first", seconds=6 * 3600)
         self.settings = settings
         self._readers: list[Thread] = []
 

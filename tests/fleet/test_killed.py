@@ -14,7 +14,7 @@ from tests.fleet.gateway import Call
 from tests.fleet.instance import Instance
 from tests.runtime.places.proxy import Trouble
 
-ROUND = 3  # recordings uploaded before each kill
+ROUND = 2  # recordings uploaded before each kill, and left when the next one begins
 
 
 class Strike:
@@ -49,7 +49,12 @@ def survive(fleet: Fleet, samples: Path, seed: int, kills: int) -> None:
     """Upload recordings, kill workers; two run at a time, and what one leaves the other one gets."""
     random, moments, keys = Random(seed), list[str](), dict[str, str]()  # noqa: S311  no secrets
     content = {name: (samples / f"{name}.flac").read_bytes() for name in ("short", "noise")}
-    running = [fleet.launch(), fleet.launch()]
+    running, dead = [fleet.launch(), fleet.launch()], list[Instance]()
+
+    def left() -> int:
+        fleet.expire(*dead)  # a long poll of theirs may have received messages after their end
+        return sum(fleet.waiting())
+
     for number in range(kills):
         for each in range(ROUND):
             key, name = f"recordings/{number}-{each}.flac", random.choice(list(content))
@@ -63,11 +68,10 @@ def survive(fleet: Fleet, samples: Path, seed: int, kills: int) -> None:
             fleet.pass_time()
         moments.append(strike.at)
         assert victim.ended() == -signal.SIGKILL, victim.said
-        fleet.expire()
+        dead = [victim]
         running.append(fleet.launch())
-    for instance in running:
-        instance.ready()
-    fleet.drained()
+        fleet.wait("work to be done", lambda: left() <= ROUND)
+    fleet.wait("all work to be done", lambda: left() == 0)
     print(moments)  # for whoever looks into a failure
     assert fleet.dead() == 0
     for key, words in keys.items():

@@ -27,6 +27,7 @@ counts = st.integers(min_value=0, max_value=100_000)
         (10_000, 0, 0, 0, 5),
         (1, 0, 3, 3, 3),  # never below desired
         (0, 3, 3, 1, 3),
+        (0, 90, 1, 1, 1),  # but alone, it needs no other instance
         (0, 0, 3, 1, 1),  # an empty queue takes back what EC2 could not fill
         (0, 0, 3, 3, 3),  # and ends nothing
         (0, 0, 1, 2, 1),
@@ -44,8 +45,10 @@ def test_it_is_never_wrong(
     (waiting, in_flight), (desired, instances) = backlog, capacity
     goal = wanted(waiting, in_flight, desired, instances, per_instance, most)
     assert goal <= max(desired, most)
-    if waiting + in_flight:
+    if waiting:
         assert goal >= max(1, desired)
+    elif in_flight:
+        assert goal == desired
     else:
         assert goal == min(desired, instances)
 

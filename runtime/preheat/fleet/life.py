@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 POLL = 20  # s; SQS waits no longer
-MOST = 32  # messages in hand
+MOST = 10  # messages in hand: enough to fetch ahead, and others may have the rest
 BATCH = 10  # messages that SQS gives at a time
 AUDIO = 7200.0  # s of audio in hand
 BYTES = 4 << 30  # of recordings in hand

@@ -21,8 +21,8 @@ def test_a_poll_is_not_longer_than_the_idle_time_left() -> None:
 @given(st.integers(0, 40), st.floats(0, 20000), st.integers(0, 8 << 30))
 def test_room_is_measured_in_audio_bytes_and_messages(messages: int, audio: float, size: int) -> None:
     room = life.room(messages, audio, size)
-    assert 0 <= room <= 10 and messages + room <= max(messages, 32)
-    assert (room == 0) == (messages >= 32 or audio >= 7200 or size >= 4 << 30)
+    assert 0 <= room <= 10 and messages + room <= max(messages, 10)
+    assert (room == 0) == (messages >= 10 or audio >= 7200 or size >= 4 << 30)
 
 
 def test_a_large_recording_is_fetched_alone() -> None:

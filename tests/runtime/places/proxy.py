@@ -56,7 +56,7 @@ class Proxy:
                 """Print nothing when the command closes a connection early."""
 
         self._http = Server(("127.0.0.1", 0), Handler)
-        Thread(target=self._http.serve_forever, daemon=True).start()
+        Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         return self
 
