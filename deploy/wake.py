@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import boto3
+from botocore.exceptions import ClientError
 
 ALIVE = ("Pending", "InService")
 COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed")
@@ -31,13 +32,24 @@ def wanted(  # noqa: PLR0913, PLR0917 # six numbers
     return max(desired, min(most, -(-(waiting + in_flight) // per_instance)))
 
 
-def handler(event: dict[str, Any], context: object) -> int:
-    """React to an upload or to the schedule; returns how many instances are wanted now."""
+def handler(event: dict[str, Any], context: object) -> int | None:
+    """React to an upload or to the schedule; returns how many instances are wanted now, None if throttled."""
+    upload = event.get("source") == "aws.s3"
+    try:
+        return wake(upload)
+    except ClientError as error:
+        if upload and "Throttl" in error.response["Error"]["Code"]:
+            return None  # one of thousands of uploads at a time: others have woken the fleet
+        raise
+
+
+def wake(upload: bool) -> int:
+    """Set how many instances are wanted, and return it."""
     autoscaling = boto3.client("autoscaling")
     name = os.environ["GROUP"]
     group = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"][0]
     desired, most = int(group["DesiredCapacity"]), int(group["MaxSize"])
-    if event.get("source") == "aws.s3":  # only the first: runs of many uploads at once could undo each other
+    if upload:  # only the first: runs of many uploads at once could undo each other
         goal = max(desired, min(most, 1))
     else:
         waiting, in_flight = queue()

@@ -39,7 +39,7 @@ def check_one(kms: Client, key: str, region: str, role: str) -> None:
         cure = f"Enable it: aws kms enable-key --key-id {key} --region {region}"
         raise FactoryError(f"the AMI is encrypted with the key {key}, which is disabled", cure)
     policy = tolerant(lambda: kms.get_key_policy(KeyId=key, PolicyName="default")["Policy"], key)
-    grants = tolerant(lambda: kms.list_grants(KeyId=key)["Grants"], key)
+    grants = tolerant(lambda: kms.list_grants(KeyId=key, GranteePrincipal=role)["Grants"], key)
     if policy is None or grants is None or granted(grants, role) or named_in(json.loads(policy), role):
         return
     raise FactoryError(

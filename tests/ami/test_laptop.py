@@ -79,6 +79,15 @@ def test_with_packer_it_gets_as_far_as_the_credentials(installed: Path) -> None:
     assert "Traceback" not in done.stdout
 
 
+def test_the_fleet_needs_no_more(installed: Path) -> None:
+    for target in ("fleet", "fleet-status", "fleet-remove"):
+        done = run(
+            installed, "make", target, AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_EC2_METADATA_DISABLED="true"
+        )
+        assert "error: there are no AWS credentials" in done.stdout, done.stdout
+        assert "Traceback" not in done.stdout
+
+
 def test_nothing_is_installed_that_only_the_image_needs(installed: Path) -> None:
     packages = {path.name for path in installed.glob(".venv/lib/python3*/site-packages/*")}
     assert {"ansible", "boto3", "hcl2", "huggingface_hub", "lark", "httpx2", "testinfra"} <= packages

@@ -33,8 +33,9 @@ class Deployed(Fleet):
             disk["Ebs"]["VolumeSize"] = 16  # moto does not take the size of the AMI's
         self._wake = stacks.wake()
         (function,) = client(cloud.url, "lambda").list_functions()["Functions"]
-        own = {"AWS_DEFAULT_REGION": HOME, "AWS_ENDPOINT_URL": cloud.url, "AWS_ACCESS_KEY_ID": "wake"}
-        self._environment = function["Environment"]["Variables"] | own
+        own = {"AWS_DEFAULT_REGION": HOME, "AWS_ENDPOINT_URL": cloud.url}
+        keys = {"AWS_ACCESS_KEY_ID": "wake", "AWS_SECRET_ACCESS_KEY": "secret"}
+        self._environment = function["Environment"]["Variables"] | own | keys
         self.told = self.sqs.create_queue(QueueName="in-place-of-lambda")["QueueUrl"]
         events = client(cloud.url, "events")
         (rule,) = [each["Name"] for each in events.list_rules()["Rules"] if "EventPattern" in each]

@@ -256,7 +256,7 @@ def test_no_log_is_kept_for_ever_and_no_queue_forgets_within_a_fortnight() -> No
         (
             "InstanceRole",
             {
-                *("s3:GetObject", "s3:GetObjectVersion", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"),
+                *("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"),
                 *("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"),
                 *("logs:CreateLogStream", "logs:PutLogEvents"),
                 *("autoscaling:TerminateInstanceInAutoScalingGroup", "autoscaling:CompleteLifecycleAction"),

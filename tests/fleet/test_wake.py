@@ -6,6 +6,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
@@ -147,6 +148,24 @@ def test_an_empty_queue_takes_back_what_cannot_be_had(fleet: Fleet, monkeypatch:
 
     monkeypatch.setattr(boto3, "client", client)
     assert module.handler(SCHEDULE, None) == 1
+
+
+def test_a_burst_of_uploads_is_no_error(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Auto Scaling throttles whoever asks thousands of times; the schedule asks once a minute."""
+    module, real = wake(), boto3.client
+
+    def throttled(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "Throttling", "Message": "Rate exceeded"}}, "Describe")
+
+    def client(service: str, **options: Any) -> Any:
+        made = real(service, **options)
+        made.meta.events.register("before-call.auto-scaling.DescribeAutoScalingGroups", throttled)
+        return made
+
+    monkeypatch.setattr(boto3, "client", client)
+    assert module.handler(UPLOAD, None) is None
+    with pytest.raises(ClientError, match="Rate exceeded"):
+        module.handler(SCHEDULE, None)
 
 
 def test_it_reports_for_the_dashboard_and_the_alarms(

@@ -1,7 +1,7 @@
 """What becomes of messages and their jobs: records, deletion, another try, or back to the queue."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 from preheat.fleet import life, records
@@ -26,8 +26,9 @@ class Item:
 
     @property
     def upload(self) -> Upload:
-        """What has been uploaded."""
-        return self.job.upload
+        """What has been uploaded, in the version that the job has looked at."""
+        seen = self.job.source
+        return replace(self.job.upload, etag=seen.etag.strip('"')) if seen else self.job.upload
 
 
 class Desk:

@@ -62,7 +62,7 @@ def of_bridge(said: dict[str, Any]) -> Upload | Dropped:
     if said["detail-type"] != "Object Created":
         return Dropped(str(where), f"{said['detail-type']} asks for no transcript")
     found = detail["object"]
-    return Upload(where, int(found.get("size", 0)), found.get("etag", ""), moment(said.get("time")))
+    return Upload(where, int(found.get("size") or 0), found.get("etag", ""), moment(said.get("time")))
 
 
 def of_record(record: dict[str, Any]) -> Upload | Dropped:
@@ -71,7 +71,7 @@ def of_record(record: dict[str, Any]) -> Upload | Dropped:
     where = Location(text(record["s3"]["bucket"]["name"]), unquote_plus(text(found["key"]), errors="strict"))
     if not name.startswith("ObjectCreated:"):
         return Dropped(str(where), f"{name} asks for no transcript")
-    return Upload(where, int(found.get("size", 0)), found.get("eTag", ""), moment(record.get("eventTime")))
+    return Upload(where, int(found.get("size") or 0), found.get("eTag", ""), moment(record.get("eventTime")))
 
 
 def text(value: object) -> str:

@@ -68,9 +68,12 @@ class View:
 
 
 def seen(action: float | None, rebalance: bool, state: str, before: View, now: float) -> View:
-    """What follows from the time of a spot instance's end, if any, and the lifecycle state wanted."""
+    """What follows from the time of a spot instance's end, if any, and the lifecycle state wanted.
+
+    An end that has been announced does not move away.
+    """
     ends = [when for when in (before.ends, action) if when is not None]
-    if state.endswith(TERMINATED) and before.state != state:
+    if state.endswith(TERMINATED):
         ends.append(now + HOOK)
     return View(state, rebalance, min(ends, default=None))
 

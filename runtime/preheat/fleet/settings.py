@@ -20,7 +20,6 @@ class Settings:
     group: str  # of Auto Scaling; "": the instance does not end itself
     hook: str  # of that group, for ending instances
     idle: float  # s without work, after which the instance ends itself
-    ready: float  # s after which the watchdog ends an instance whose worker is not ready
     ready_file: Path | None  # tells the watchdog that the worker is ready
     choices: Choices
 
@@ -66,7 +65,6 @@ def settings(environment: Mapping[str, str]) -> Settings:
         group=environment.get("PREHEAT_GROUP", ""),
         hook=environment.get("PREHEAT_HOOK", ""),
         idle=seconds("PREHEAT_IDLE_SECONDS", 300),
-        ready=seconds("PREHEAT_READY_SECONDS", 900),
         ready_file=Path(folder) / "ready" if folder else None,
         choices=choices,
     )

@@ -66,14 +66,14 @@ class Shift:
                 os._exit(0)
 
     def _end_instance(self) -> None:
-        """End the instance, and wait for its end. If that is refused, the work goes on."""
+        """End the instance, and wait for its end. If that cannot be, the work goes on."""
+        self._worker.hand.restart_idle()
         if not self._group:
             return
         try:
             self._group.end_instance()
         except AwsError as error:
             warn(f"{error}; the worker goes on")
-            self._worker.hand.restart_idle()
             return
         say("nothing to do: the instance ends itself")
         until = time.monotonic() + FAREWELL

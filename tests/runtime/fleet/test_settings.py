@@ -17,12 +17,12 @@ LEAST = {"PREHEAT_FLEET": "calls", "PREHEAT_QUEUE_URL": "https://q", "PREHEAT_OU
 def test_the_least() -> None:
     found = settings(LEAST)
     assert (found.fleet, found.queue, found.output) == ("calls", "https://q", Location("bucket", "out/"))
-    assert (found.idle, found.ready, found.ready_file, found.group) == (300, 900, None, "")
+    assert (found.idle, found.ready_file, found.group) == (300, None, "")
     assert found.choices == Choices() and found.choices.formats == FORMATS
 
 
 def test_empty_is_not_set() -> None:
-    names = ("LANGUAGE", "TASK", "FORMATS", "PROMPT", "IDLE_SECONDS", "READY_SECONDS", "LOG_GROUP")
+    names = ("LANGUAGE", "TASK", "FORMATS", "PROMPT", "IDLE_SECONDS", "LOG_GROUP")
     assert settings(LEAST | {f"PREHEAT_{name}": "" for name in names}) == settings(LEAST)
 
 
@@ -43,7 +43,7 @@ def test_all_of_them() -> None:
         ("PREHEAT_OUTPUT", "s3://B/out"),
         ("PREHEAT_IDLE_SECONDS", "soon"),
         ("PREHEAT_IDLE_SECONDS", "0"),
-        ("PREHEAT_READY_SECONDS", "inf"),
+        ("PREHEAT_IDLE_SECONDS", "inf"),
         ("PREHEAT_LANGUAGE", "germn"),
         ("PREHEAT_TASK", "sing"),
         ("PREHEAT_FORMATS", "doc"),

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Timer
 from typing import Any, BinaryIO
 
 import pytest
@@ -74,8 +75,13 @@ class Place:
         self.waiting.send(json.dumps(said | {"detail": said["detail"] | {"bucket": {"name": NAME}}}))
 
     def run(self) -> int:
-        """Work until the end; the exit code."""
-        return Shift(self.worker, self.notice, None, None, 300).run(lambda: None)
+        """Work until the end; the exit code. Without the records that are wanted, it ends after a minute."""
+        timer = Timer(60, self.notice.leave, [3600])
+        timer.start()
+        try:
+            return Shift(self.worker, self.notice, None, None, 300).run(lambda: None)
+        finally:
+            timer.cancel()
 
     def tell(self, line: str) -> None:
         """Take a record; when there are as many as the test waits for, end the worker."""
