@@ -141,6 +141,8 @@ def test_recordings_of_all_kinds(place: Place, short: bytes) -> None:
         "txt.flac": "done",
     }
     assert sum(each["first_job"] for each in process.records) == 1
+    tag = place.bucket.get("cut.flac")["ETag"].strip('"')
+    assert [each["etag"] for each in process.records if each["outcome"] == "incomplete"] == [tag]
     assert {each["instance"] for each in process.records} == {"i-1"}
     keys = set(place.bucket.contents("out/"))
     whole = {f"{key}.{name}" for key in ("in/ü +%.flac", "cut.flac") for name in ("txt", "srt", "vtt", "tsv")}
