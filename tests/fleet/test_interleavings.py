@@ -134,8 +134,8 @@ class Machine(RuleBasedStateMachine):
         assert json.loads(found["json"])["text"] == content
 
 
-def look(fleet: Fleet, home: Path, monkeypatch: pytest.MonkeyPatch, examples: int, repeatable: bool) -> None:
-    """Try so many orders."""
+def prepare(fleet: Fleet, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have workers of this process use the fleet."""
     for name, value in {
         "AWS_ENDPOINT_URL": fleet.server,
         "AWS_ACCESS_KEY_ID": "key",
@@ -146,6 +146,11 @@ def look(fleet: Fleet, home: Path, monkeypatch: pytest.MonkeyPatch, examples: in
     take_turns(monkeypatch)
     monkeypatch.setattr(Machine, "fleet", fleet, raising=False)
     monkeypatch.setattr(Machine, "home", home, raising=False)
+
+
+def look(fleet: Fleet, home: Path, monkeypatch: pytest.MonkeyPatch, examples: int, repeatable: bool) -> None:
+    """Try so many orders."""
+    prepare(fleet, home, monkeypatch)
     run_state_machine_as_test(
         Machine,
         settings=settings(
@@ -169,9 +174,33 @@ def model(tmp_path: Path) -> Path:
 def test_no_order_loses_or_mixes_a_transcript(
     fleet: Fleet, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look(fleet, model, monkeypatch, examples=12, repeatable=True)
+    look(fleet, model, monkeypatch, examples=8, repeatable=True)
 
 
 @pytest.mark.slow
 def test_no_order_of_many(fleet: Fleet, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     look(fleet, model, monkeypatch, examples=2000, repeatable=False)
+
+
+@pytest.mark.parametrize("event", ["before", "kill", "replace", "second"])
+def test_one_event_between_any_two_calls(
+    event: str, fleet: Fleet, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call fails, the worker is killed, the recording replaced, another worker gets the message, too."""
+    prepare(fleet, model, monkeypatch)
+    for calls in range(1, 23, 3):
+        machine = Machine()
+        machine.receive(1)
+        for _ in range(calls):
+            machine.step(0, 1)
+        if event == "before" and machine.workers[0].waits:
+            machine.fail(0, event)
+        if event == "kill" and machine.workers[0].waits:
+            machine.kill(0)
+        if event == "replace":
+            machine.upload("a.wav", "two words")
+        if event == "second":
+            machine.expire()
+            machine.workers[1].receive(10)
+            machine.workers[1].finish()
+        machine.teardown()
