@@ -369,7 +369,7 @@ def test_the_permissions_know_every_type_of_the_template() -> None:
 
 def test_what_is_missing_is_said_with_the_policy(deployer: Deployer) -> None:
     deployer.cloud.before["cloudformation:CreateChangeSet"] = lambda _: Refusal("AccessDenied", "no", 403)
-    deployer.refused("fleet", "may not do CreateChangeSet", "docs/fleet-policy.json", "docs/fleet.md")
+    deployer.refused("fleet", "not allowed to do CreateChangeSet", "docs/fleet-policy.json", "docs/fleet.md")
 
 
 def test_almost_everything_is_for_fleets_alone() -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from preheat.delivery import Recipe
 from preheat.fleet.choices import Choices
-from preheat.fleet.jobs import Rules
+from preheat.fleet.desk import Item
+from preheat.fleet.events import Upload
+from preheat.fleet.jobs import Job, Rules
 from preheat.fleet.metadata import Host, Metadata
 from preheat.fleet.notice import Notice
 from preheat.fleet.queue import Queue
@@ -67,6 +69,7 @@ class Place:
     bucket: Bucket
     records: list[dict[str, Any]]
     engine: Engine
+    rules: Rules
 
     def upload(self, key: str) -> None:
         """Write an object, and say so in the queue."""
@@ -102,7 +105,7 @@ def place(bucket: Bucket, waiting: Waiting, metadata: MetadataServer, tmp_path: 
     found = Place.__new__(Place)
     found.engine = Engine()
     engine: Any = found.engine
-    rules = Rules(Location(NAME, "out/"), Choices(formats=("txt",)), recipe, engine.check)
+    rules = found.rules = Rules(Location(NAME, "out/"), Choices(formats=("txt",)), recipe, engine.check)
     queue = Queue(waiting.client, waiting.url)
     found.worker = Worker(queue, engine, rules, Scribe("calls", Host(), "echo"), found.tell)
     found.notice, found.waiting, found.bucket = Notice(Metadata(), lambda _: None), waiting, bucket
@@ -130,6 +133,21 @@ def test_faults_in_a_row_end_the_worker(place: Place) -> None:
     outcomes = [each["outcome"] for each in place.records]
     assert outcomes.count("retried") == 3 and set(outcomes) <= {"retried", "released", "interrupted"}
     assert sum(place.waiting.counts) == 5 and list(place.bucket.contents("out/")) == []
+
+
+def test_only_faults_in_a_row_count(place: Place) -> None:
+    """Not what may pass, nor faults with a transcript between them."""
+    desk, items = place.worker.desk, []
+    for key in "abc":
+        place.upload(key)
+    for message in place.worker.queue.receive(10, 0):
+        items.append(Item(Job(Upload(Location(NAME, "a")), place.rules), message))
+        desk.open(message, items[-1:])
+    desk.retry(items[0], "a fault", fault=True)
+    desk.retry(items[1], "a full disk")
+    assert (desk.failures, desk.faults) == (2, 1)
+    desk.finish(items[2], "done")
+    assert (desk.failures, desk.faults) == (0, 0) and place.worker.hand.empty
 
 
 def test_a_fault_between_others_is_left_to_another_try(
