@@ -70,12 +70,9 @@ MAKES: Mapping[str, tuple[str, str]] = {
     ),
     "AWS::AutoScaling::AutoScalingGroup": (
         "autoscaling:CreateAutoScalingGroup autoscaling:UpdateAutoScalingGroup autoscaling:CreateOrUpdateTags"
+        " autoscaling:PutLifecycleHook autoscaling:DeleteLifecycleHook *autoscaling:DescribeLifecycleHooks"
         " *autoscaling:DescribeAutoScalingGroups *autoscaling:DescribeScalingActivities *ec2:RunInstances",
         "autoscaling:DeleteAutoScalingGroup autoscaling:UpdateAutoScalingGroup",
-    ),
-    "AWS::AutoScaling::LifecycleHook": (
-        "autoscaling:PutLifecycleHook *autoscaling:DescribeLifecycleHooks",
-        "autoscaling:DeleteLifecycleHook",
     ),
     "AWS::EC2::LaunchTemplate": (
         "*ec2:CreateLaunchTemplate *ec2:CreateLaunchTemplateVersion *ec2:DescribeLaunchTemplates"
