@@ -140,7 +140,7 @@ def test_the_worker_is_told_everything(moto: None, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["InputBucket", "InputPrefix", "OutputBucket", "OutputPrefix", "KmsKey", "Language", "Formats", "Prompt"],
+    ["InputBucket", "InputPrefix", "OutputBucket", "OutputPrefix", "KmsKey", "Formats", "Prompt"],
 )
 def test_no_parameter_can_hold_what_the_shell_or_systemd_would_expand(name: str) -> None:
     pattern = parameters()[name]["AllowedPattern"]
