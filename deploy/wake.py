@@ -1,8 +1,8 @@
 """Wakes the fleet: sets how many instances the Auto Scaling group wants.
 
 Runs on every upload, so that the first instance is asked for at once, and every minute (reconcile), for what
-an upload alone cannot know. It never ends an instance: each is protected from scale-in, and ends itself when
-it is idle. deploy/fleet.yml holds a copy of this file, which `make docs` writes.
+an upload alone cannot know. It never lowers the number: an instance does, when it ends itself.
+deploy/fleet.yml holds a copy of this file, which `make docs` writes.
 """
 
 import json
@@ -16,7 +16,8 @@ from botocore.exceptions import ClientError
 ALIVE = ("Pending", "InService")
 COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed")
 IN_FLIGHT = "ApproximateNumberOfMessagesNotVisible"
-METRICS = ("Queue", "Instances", "Desired", "CapacityMissing")
+METRICS = ("Queue", "Instances", "Desired", "CapacityMissing", "Jobs")
+REBALANCE = "AZRebalance"
 
 
 def wanted(  # noqa: PLR0913, PLR0917 # six numbers
@@ -24,12 +25,11 @@ def wanted(  # noqa: PLR0913, PLR0917 # six numbers
 ) -> int:
     """How many instances to want for the recordings in the queue.
 
-    Never fewer than desired, but for an empty queue: then no more than there are, which takes back requests
-    that EC2 could not fill. What is in flight has an instance: alone, it needs no other.
+    Never fewer than desired, for the counts lag by up to a minute; nor than there are, for each lowers it as
+    it ends, which AWS refuses at 0. What is in flight has an instance: alone, it needs no other.
     """
-    if not waiting:
-        return desired if in_flight else min(desired, instances)
-    return max(desired, min(most, -(-(waiting + in_flight) // per_instance)))
+    needed = -(-(waiting + in_flight) // per_instance) if waiting else 0
+    return max(desired, min(most, max(instances, needed)))
 
 
 def handler(event: dict[str, Any], context: object) -> int | None:
@@ -47,19 +47,23 @@ def wake(upload: bool) -> int:
     """Set how many instances are wanted, and return it."""
     autoscaling = boto3.client("autoscaling")
     name = os.environ["GROUP"]
+    waiting, in_flight = (0, 0) if upload else queue()
+    # Read right before it is set: another run's number must not be undone.
     group = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"][0]
     desired, most = int(group["DesiredCapacity"]), int(group["MaxSize"])
     if upload:  # only the first: runs of many uploads at once could undo each other
         goal = max(desired, min(most, 1))
     else:
-        waiting, in_flight = queue()
         states = [instance["LifecycleState"] for instance in group["Instances"]]
         instances = sum(state.startswith(ALIVE) for state in states)
         goal = wanted(waiting, in_flight, desired, instances, int(os.environ["PER_INSTANCE"]), most)
-        ready = states.count("InService")
-        report(waiting + in_flight, ready, goal, max(0, goal - ready))
+        ready, jobs = states.count("InService"), 0  # a value each minute, so that no alarm lacks data
+        report(waiting + in_flight, ready, goal, max(0, goal - ready), jobs)
     if goal != desired:
         autoscaling.set_desired_capacity(AutoScalingGroupName=name, DesiredCapacity=goal, HonorCooldown=False)
+    if not upload and REBALANCE not in [each["ProcessName"] for each in group["SuspendedProcesses"]]:
+        # It would launch more than desired, and templates cannot switch it off.
+        autoscaling.suspend_processes(AutoScalingGroupName=name, ScalingProcesses=[REBALANCE])
     return goal
 
 
@@ -72,7 +76,7 @@ def queue() -> tuple[int, int]:
 
 
 def report(*values: int) -> None:
-    """Print the metrics, as a line that CloudWatch takes them from (embedded metric format)."""
+    """Print the metrics as CloudWatch takes them from logs (embedded metric format)."""
     metrics = {
         "Namespace": "preheat",
         "Dimensions": [["Fleet"]],

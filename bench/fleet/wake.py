@@ -55,6 +55,7 @@ class Wake:
             "DesiredCapacity": self.group.desired,
             "MaxSize": self.group.most,
             "Instances": [{"LifecycleState": state} for state in self.group.states()],
+            "SuspendedProcesses": [{"ProcessName": "AZRebalance"}],
         }
         return {"AutoScalingGroups": [group]}
 

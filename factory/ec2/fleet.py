@@ -40,6 +40,8 @@ def fleet() -> None:
         if bucket := settings.parameters["InputBucket"]:
             send_events(client("s3", settings.region), bucket)
     print(table(("output", "value"), sorted(stack.outputs.items())))
+    if not settings.parameters["AlarmTopic"]:
+        say("nobody is told when recordings fail or cost runs on: set AlarmTopic to the ARN of an SNS topic")
     say(f"try it: aws s3 cp talk.mp3 {stack.outputs['InputLocation']}")
 
 

@@ -33,27 +33,31 @@ EVERYWHERE = {
 MAKES: Mapping[str, tuple[str, str]] = {
     "AWS::S3::Bucket": (
         "s3:CreateBucket s3:PutEncryptionConfiguration s3:PutBucketPublicAccessBlock s3:PutBucketTagging"
-        " s3:PutBucketOwnershipControls s3:PutBucketNotification s3:PutLifecycleConfiguration",
+        " s3:PutBucketOwnershipControls s3:PutBucketNotification s3:PutLifecycleConfiguration"
+        " s3:GetBucketTagging s3:TagResource s3:UntagResource s3:ListTagsForResource",
         "",
     ),
     "AWS::S3::BucketPolicy": ("s3:PutBucketPolicy s3:GetBucketPolicy", ""),
     "AWS::SQS::Queue": (
-        "sqs:CreateQueue sqs:SetQueueAttributes sqs:GetQueueAttributes sqs:TagQueue",
+        "sqs:CreateQueue sqs:SetQueueAttributes sqs:GetQueueAttributes sqs:TagQueue sqs:UntagQueue"
+        " sqs:ListQueueTags",
         "sqs:DeleteQueue sqs:GetQueueAttributes",
     ),
     "AWS::SQS::QueuePolicy": ("sqs:SetQueueAttributes sqs:GetQueueAttributes", "sqs:SetQueueAttributes"),
     "AWS::Events::Rule": (
-        "events:PutRule events:PutTargets events:DescribeRule events:TagResource",
+        "events:PutRule events:PutTargets events:DescribeRule events:TagResource events:UntagResource"
+        " events:ListTagsForResource",
         "events:RemoveTargets events:DeleteRule events:DescribeRule",
     ),
     "AWS::Lambda::Function": (
         "lambda:CreateFunction lambda:GetFunction lambda:TagResource lambda:UpdateFunctionCode"
-        " lambda:UpdateFunctionConfiguration",
+        " lambda:UpdateFunctionConfiguration lambda:UntagResource lambda:ListTags",
         "lambda:DeleteFunction lambda:GetFunction",
     ),
     "AWS::Lambda::Permission": ("lambda:AddPermission lambda:GetPolicy", "lambda:RemovePermission"),
     "AWS::Logs::LogGroup": (
-        "logs:CreateLogGroup logs:PutRetentionPolicy logs:TagResource *logs:DescribeLogGroups",
+        "logs:CreateLogGroup logs:PutRetentionPolicy logs:TagResource logs:UntagResource"
+        " logs:ListTagsForResource *logs:DescribeLogGroups",
         "logs:DeleteLogGroup *logs:DescribeLogGroups",
     ),
     "AWS::Logs::QueryDefinition": (
@@ -61,7 +65,8 @@ MAKES: Mapping[str, tuple[str, str]] = {
         "*logs:DeleteQueryDefinition",
     ),
     "AWS::IAM::Role": (
-        "iam:CreateRole iam:GetRole iam:PutRolePolicy iam:GetRolePolicy iam:TagRole",
+        "iam:CreateRole iam:GetRole iam:PutRolePolicy iam:GetRolePolicy iam:TagRole iam:UntagRole"
+        " iam:ListRoleTags",
         "iam:DeleteRole iam:DeleteRolePolicy iam:ListRolePolicies iam:GetRole",
     ),
     "AWS::IAM::InstanceProfile": (
@@ -70,12 +75,10 @@ MAKES: Mapping[str, tuple[str, str]] = {
     ),
     "AWS::AutoScaling::AutoScalingGroup": (
         "autoscaling:CreateAutoScalingGroup autoscaling:UpdateAutoScalingGroup autoscaling:CreateOrUpdateTags"
+        " autoscaling:DeleteTags"
+        " autoscaling:PutLifecycleHook autoscaling:DeleteLifecycleHook *autoscaling:DescribeLifecycleHooks"
         " *autoscaling:DescribeAutoScalingGroups *autoscaling:DescribeScalingActivities *ec2:RunInstances",
         "autoscaling:DeleteAutoScalingGroup autoscaling:UpdateAutoScalingGroup",
-    ),
-    "AWS::AutoScaling::LifecycleHook": (
-        "autoscaling:PutLifecycleHook *autoscaling:DescribeLifecycleHooks",
-        "autoscaling:DeleteLifecycleHook",
     ),
     "AWS::EC2::LaunchTemplate": (
         "*ec2:CreateLaunchTemplate *ec2:CreateLaunchTemplateVersion *ec2:DescribeLaunchTemplates"
@@ -84,15 +87,17 @@ MAKES: Mapping[str, tuple[str, str]] = {
     ),
     "AWS::EC2::SecurityGroup": (
         "*ec2:CreateSecurityGroup *ec2:AuthorizeSecurityGroupEgress *ec2:RevokeSecurityGroupEgress"
-        " *ec2:DescribeSecurityGroups *ec2:CreateTags",
+        " *ec2:DescribeSecurityGroups *ec2:CreateTags *ec2:DeleteTags",
         "*ec2:DeleteSecurityGroup",
     ),
     "AWS::CloudWatch::Alarm": (
-        "cloudwatch:PutMetricAlarm cloudwatch:DescribeAlarms",
+        "cloudwatch:PutMetricAlarm cloudwatch:DescribeAlarms"
+        " cloudwatch:TagResource cloudwatch:UntagResource cloudwatch:ListTagsForResource",
         "cloudwatch:DeleteAlarms cloudwatch:DescribeAlarms",
     ),
     "AWS::CloudWatch::Dashboard": (
-        "cloudwatch:PutDashboard cloudwatch:GetDashboard",
+        "cloudwatch:PutDashboard cloudwatch:GetDashboard"
+        " cloudwatch:TagResource cloudwatch:UntagResource cloudwatch:ListTagsForResource",
         "cloudwatch:DeleteDashboards",
     ),
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 from moto.backends import get_backend
 from moto.cloudformation.models import Event
 
@@ -46,6 +47,7 @@ def test_a_fleet_comes_changes_and_goes(deployer: Deployer) -> None:
     made = deployer.outputs()
     assert f"try it: aws s3 cp talk.mp3 {made['InputLocation']}" in printed
     assert made["QueueUrl"] in printed
+    assert "nobody is told when recordings fail or cost runs on: set AlarmTopic" in printed
     (stack,) = deployer.cloud.client("cloudformation").describe_stacks()["Stacks"]
     assert stack["Tags"] == [{"Key": "team", "Value": "speech"}]
 
@@ -53,8 +55,8 @@ def test_a_fleet_comes_changes_and_goes(deployer: Deployer) -> None:
     assert "no changes" in printed and made["QueueUrl"] in printed
     assert len(deployer.cloud.calls("cloudformation:ExecuteChangeSet")) == 1
 
-    deployer.settings["MaxInstances"] = 5
-    deployer.run()
+    deployer.settings |= {"MaxInstances": 5, "AlarmTopic": "arn:aws:sns:us-east-1:123456789012:me"}
+    assert "nobody is told" not in deployer.run()
     assert len(deployer.cloud.calls("cloudformation:ExecuteChangeSet")) == 2
     (group,) = deployer.cloud.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
     assert (group["AutoScalingGroupName"], group["MaxSize"]) == ("preheat-test", 5)
@@ -365,6 +367,19 @@ def test_the_permissions_know_every_type_of_the_template() -> None:
     assert set(OF_S3.values()) <= {
         a.partition(":")[2] for s in POLICY["Statement"] for a in listed(s["Action"])
     }
+
+
+def test_every_resource_can_be_tagged() -> None:
+    """CloudFormation passes the stack's tags on, with the actions that a type's own schema names."""
+    no_actions = {"s3:DeleteBucketTagging"}  # a call that IAM knows as PutBucketTagging
+    for kind, calls in MAKES.items():
+        tagging = PROVIDER_SCHEMA_MANAGER.get_resource_schema(HOME, kind).schema.get("tagging", {})
+        needed = set(tagging.get("permissions", [])) - no_actions
+        assert needed <= {action.removeprefix("*") for action in calls[0].split()}, kind
+
+
+def test_the_policy_is_not_too_long_for_iam() -> None:
+    assert len("".join(json.dumps(POLICY).split())) <= 6144  # characters, without white space
 
 
 def test_what_is_missing_is_said_with_the_policy(deployer: Deployer) -> None:

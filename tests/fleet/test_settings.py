@@ -1,5 +1,6 @@
 """The settings of a fleet: what is read, and what is refused before AWS is asked."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,9 @@ import pytest
 from factory.console import FactoryError
 from factory.ec2.fleetsettings import EXAMPLE, FleetSettings, read_settings
 from factory.ec2.template import parameters
+from preheat.fleet.choices import Choices, chosen
+from preheat.formats import FORMATS
+from preheat.model import languages
 
 
 def read(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> FleetSettings:
@@ -57,6 +61,12 @@ def test_yaml_s_types_become_cloudformation_s(monkeypatch: pytest.MonkeyPatch, t
         ("MaxInstances: {a: 1}", "Write a text, a number, true or false, or a list of texts"),
         ("Subnets: [1]", "or a list of texts"),
         ("Language: null", "Write a text"),
+        ("Language: engish", "It must be one of af, am"),
+        ("Language: no", 'sets Language to "false"'),  # YAML's no: quotes make it Norwegian
+        ("Task: transcript", "It must be one of transcribe, translate"),
+        ("Formats: txt;json", "It must be formats separated by commas, of txt, srt, vtt, tsv, json, all"),
+        ("Formats: text", "It must be formats separated by commas"),
+        ("Formats: 'txt,'", "It must be formats separated by commas"),
         ("OnDemand: maybe", "It must be one of true, false"),
         ("LogDays: 31", "It must be one of 1, 3, 5"),
         ("Prompt: 'say \"hi\"'", "It must not hold quotes"),
@@ -87,6 +97,20 @@ def test_what_cannot_be_is_refused(
         read(text, tmp_path, monkeypatch)
     assert says in str(error.value)
     assert str(tmp_path / "my.yml") in str(error.value)
+
+
+def test_the_worker_takes_every_value_that_is_not_refused() -> None:
+    """Or each instance would fail as it starts, and the next one is started for the recordings that wait."""
+    known = parameters()
+    assert set(known["Language"]["AllowedValues"]) == {"", *languages.NAMES}
+    for task in known["Task"]["AllowedValues"]:
+        assert chosen({"task": task}, Choices()).options.task == task
+    formats = re.compile(known["Formats"]["AllowedPattern"])
+    for name in ("", "all", *FORMATS, ",".join(FORMATS)):
+        assert formats.fullmatch(name), name
+        assert chosen({"formats": name}, Choices())
+    for name in ("text", "txt,", ",txt", "txt,,srt", "txt, srt", "TXT"):
+        assert not formats.fullmatch(name), name
 
 
 def test_a_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -51,7 +51,6 @@ def test_the_function_is_the_tested_file() -> None:
 
 # What moto does not create: it warns, and the stack is CREATE_COMPLETE all the same.
 SKIPPED = {
-    "AWS::AutoScaling::LifecycleHook": 1,
     "AWS::CloudWatch::Alarm": 6,
     "AWS::Logs::QueryDefinition": 1,
     "AWS::S3::BucketPolicy": 1,
@@ -128,9 +127,7 @@ def test_the_worker_is_told_everything(moto: None, tmp_path: Path) -> None:
         "PREHEAT_OUTPUT": made["OutputLocation"],
         "PREHEAT_LOG_GROUP": made["JobsLog"],
         "PREHEAT_GROUP": made["Group"],
-        "PREHEAT_HOOK": RESOURCES["TerminatingHook"]["Properties"]["LifecycleHookName"]["Fn::Sub"].replace(
-            "${AWS::StackName}", "preheat"
-        ),
+        "PREHEAT_HOOK": hook()["LifecycleHookName"]["Fn::Sub"].replace("${AWS::StackName}", "preheat"),
         "PREHEAT_IDLE_SECONDS": "420",
         "PREHEAT_READY_SECONDS": "900",
         "PREHEAT_LANGUAGE": "en",
@@ -143,7 +140,7 @@ def test_the_worker_is_told_everything(moto: None, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["InputBucket", "InputPrefix", "OutputBucket", "OutputPrefix", "KmsKey", "Language", "Formats", "Prompt"],
+    ["InputBucket", "InputPrefix", "OutputBucket", "OutputPrefix", "KmsKey", "Formats", "Prompt"],
 )
 def test_no_parameter_can_hold_what_the_shell_or_systemd_would_expand(name: str) -> None:
     pattern = parameters()[name]["AllowedPattern"]
@@ -237,8 +234,19 @@ def test_an_update_of_the_stack_ends_no_work() -> None:
     assert not of_type("AWS::AutoScaling::ScalingPolicy")
     distribution = group["MixedInstancesPolicy"]["InstancesDistribution"]
     assert distribution["SpotAllocationStrategy"] == "price-capacity-optimized"
-    hook = properties("TerminatingHook")
-    assert (hook["HeartbeatTimeout"], hook["DefaultResult"]) == (120, "CONTINUE")
+
+
+def hook() -> dict[str, Any]:
+    """The group's hook: part of the group, so that it lasts until the group's instances have ended."""
+    found: dict[str, Any]
+    (found,) = properties("Group")["LifecycleHookSpecificationList"]
+    return found
+
+
+def test_an_instance_that_is_ended_has_two_minutes() -> None:
+    assert not of_type("AWS::AutoScaling::LifecycleHook")
+    assert hook()["LifecycleTransition"] == "autoscaling:EC2_INSTANCE_TERMINATING"
+    assert (hook()["HeartbeatTimeout"], hook()["DefaultResult"]) == (120, "CONTINUE")
 
 
 def test_no_log_is_kept_for_ever_and_no_queue_forgets_within_a_fortnight() -> None:
@@ -267,7 +275,8 @@ def test_no_log_is_kept_for_ever_and_no_queue_forgets_within_a_fortnight() -> No
             "WakeRole",
             {
                 *("sqs:GetQueueAttributes", "autoscaling:DescribeAutoScalingGroups"),
-                *("autoscaling:SetDesiredCapacity", "logs:CreateLogStream", "logs:PutLogEvents"),
+                *("autoscaling:SetDesiredCapacity", "autoscaling:SuspendProcesses"),
+                *("logs:CreateLogStream", "logs:PutLogEvents"),
             },
         ),
     ],

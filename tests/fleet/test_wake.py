@@ -29,9 +29,11 @@ counts = st.integers(min_value=0, max_value=100_000)
         (1, 0, 3, 3, 3),  # never below desired
         (0, 3, 3, 1, 3),
         (0, 90, 1, 1, 1),  # but alone, it needs no other instance
-        (0, 0, 3, 1, 1),  # an empty queue takes back what EC2 could not fill
-        (0, 0, 3, 3, 3),  # and ends nothing
-        (0, 0, 1, 2, 1),
+        (0, 0, 1, 0, 1),  # the queue's counts do not have the upload yet that woke the fleet
+        (0, 0, 3, 1, 3),
+        (0, 0, 1, 2, 2),  # more instances than desired: or the last to end itself would be refused
+        (1, 0, 0, 3, 3),
+        (0, 0, 0, 7, 5),
         (200, 0, 7, 7, 7),  # MaxSize has been lowered meanwhile
     ],
 )
@@ -46,12 +48,7 @@ def test_it_is_never_wrong(
     (waiting, in_flight), (desired, instances) = backlog, capacity
     goal = wanted(waiting, in_flight, desired, instances, per_instance, most)
     assert goal <= max(desired, most)
-    if waiting:
-        assert goal >= max(1, desired)
-    elif in_flight:
-        assert goal == desired
-    else:
-        assert goal == min(desired, instances)
+    assert goal >= max(desired, min(most, instances), min(1, waiting))
 
 
 # ---- with the group and the queue of moto
@@ -131,38 +128,80 @@ def test_an_empty_queue_ends_no_instance(fleet: Fleet) -> None:
     assert len(fleet.group()["Instances"]) == 2
 
 
-def test_an_empty_queue_takes_back_what_cannot_be_had(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """moto launches at once, so that the group is told to moto's disadvantage: two of three are ending."""
+def test_what_an_upload_has_asked_for_stays(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue's counts lag by up to a minute, and no instance is there yet; moto launches at once."""
+
+    def none_yet(parsed: Any, **_: Any) -> None:
+        parsed["AutoScalingGroups"][0]["Instances"] = []
+
+    hooked(monkeypatch, "after-call.auto-scaling.DescribeAutoScalingGroups", none_yet)
+    wake().handler(UPLOAD, None)
+    assert wake().handler(SCHEDULE, None) == 1
+    assert fleet.group()["DesiredCapacity"] == 1
+
+
+def test_more_instances_than_desired_are_made_desired(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or AWS would refuse the last one's end, which lowers desired; moto never has more than desired."""
     fleet.autoscaling.set_desired_capacity(AutoScalingGroupName="fleet", DesiredCapacity=3)
-    module = wake()
+
+    def fewer(parsed: Any, **_: Any) -> None:
+        (group,) = parsed["AutoScalingGroups"]
+        group["DesiredCapacity"] = 1
+        group["Instances"][0]["LifecycleState"] = "Terminating:Wait"
+
+    hooked(monkeypatch, "after-call.auto-scaling.DescribeAutoScalingGroups", fewer)
+    assert wake().handler(SCHEDULE, None) == 2
+
+
+def test_it_keeps_the_group_from_balancing_zones(fleet: Fleet) -> None:
+    """Protected instances stay while others are launched for them; a template cannot switch it off."""
+    wake().handler(SCHEDULE, None)
+    (suspended,) = fleet.group()["SuspendedProcesses"]
+    assert suspended["ProcessName"] == "AZRebalance"
+
+
+def test_it_suspends_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.autoscaling.suspend_processes(
+        AutoScalingGroupName="fleet", ScalingProcesses=["Launch", "AZRebalance"]
+    )
+    calls: list[Any] = []
+    hooked(monkeypatch, "before-call.auto-scaling.SuspendProcesses", lambda **_: calls.append(1))
+    wake().handler(SCHEDULE, None)
+    assert not calls
+
+
+def hooked(monkeypatch: pytest.MonkeyPatch, event: str, action: Any) -> None:
+    """Run something at an event of every client that boto3 makes from now on."""
     real = boto3.client
 
     def client(service: str, **options: Any) -> Any:
         made = real(service, **options)
-        made.meta.events.register("after-call.autoscaling.DescribeAutoScalingGroups", ending)
+        made.meta.events.register(event, action)
         return made
 
-    def ending(parsed: Any, **_: Any) -> None:
-        for instance in parsed["AutoScalingGroups"][0]["Instances"][1:]:
-            instance["LifecycleState"] = "Terminating:Wait"
-
     monkeypatch.setattr(boto3, "client", client)
-    assert module.handler(SCHEDULE, None) == 1
+
+
+def test_it_reads_the_group_last(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another run sets while this one asks the queue is not undone."""
+    fleet.upload(1)
+
+    def meanwhile(**_: Any) -> None:
+        fleet.autoscaling.set_desired_capacity(AutoScalingGroupName="fleet", DesiredCapacity=4)
+
+    hooked(monkeypatch, "after-call.sqs.GetQueueAttributes", meanwhile)
+    assert wake().handler(SCHEDULE, None) == 4
+    assert fleet.group()["DesiredCapacity"] == 4
 
 
 def test_a_burst_of_uploads_is_no_error(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Auto Scaling throttles whoever asks thousands of times; the schedule asks once a minute."""
-    module, real = wake(), boto3.client
+    module = wake()
 
     def throttled(**_: Any) -> None:
         raise ClientError({"Error": {"Code": "Throttling", "Message": "Rate exceeded"}}, "Describe")
 
-    def client(service: str, **options: Any) -> Any:
-        made = real(service, **options)
-        made.meta.events.register("before-call.auto-scaling.DescribeAutoScalingGroups", throttled)
-        return made
-
-    monkeypatch.setattr(boto3, "client", client)
+    hooked(monkeypatch, "before-call.auto-scaling.DescribeAutoScalingGroups", throttled)
     assert module.handler(UPLOAD, None) is None
     with pytest.raises(ClientError, match="Rate exceeded"):
         module.handler(SCHEDULE, None)
@@ -175,10 +214,11 @@ def test_it_reports_for_the_dashboard_and_the_alarms(
     wake().handler(SCHEDULE, None)
     (line,) = capsys.readouterr().out.splitlines()
     told = json.loads(line)
-    assert {name: told[name] for name in ("Fleet", "Queue", "Instances", "Desired", "CapacityMissing")} == {
-        "Fleet": "mine", "Queue": 21, "Instances": 0, "Desired": 2, "CapacityMissing": 2,
+    about = told.pop("_aws")
+    assert told == {
+        "Fleet": "mine", "Queue": 21, "Instances": 0, "Desired": 2, "CapacityMissing": 2, "Jobs": 0,
     }  # fmt: skip
-    (metrics,) = told["_aws"]["CloudWatchMetrics"]
+    (metrics,) = about["CloudWatchMetrics"]
     assert (metrics["Namespace"], metrics["Dimensions"]) == ("preheat", [["Fleet"]])
     assert all(metric["Name"] in told for metric in metrics["Metrics"])
     wake().handler(UPLOAD, None)
