@@ -159,7 +159,7 @@ def test_what_a_crash_writes_lies_with_the_logs(
 
 def test_lint_takes_the_chosen_packer(tmp_path: Path) -> None:
     """With stand-ins for all the linters."""
-    for tool in ("ruff", "mypy", "shellcheck", "yamllint", "ansible-lint", "packer"):
+    for tool in ("ruff", "mypy", "shellcheck", "yamllint", "ansible-lint", "cfn-lint", "packer"):
         (tmp_path / tool).write_text("#!/bin/sh\n")
         (tmp_path / tool).chmod(0o755)
     chosen = tmp_path / "chosen"

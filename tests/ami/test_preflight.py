@@ -161,7 +161,7 @@ def test_the_quota_is_that_of_the_family(kind: str) -> None:
 
 def test_a_quota_too_small(command: Command) -> None:
     command.cloud.quota = 0
-    refused(command, "may run 0 vCPUs of the family of g5.xlarge", "request-service-quota-increase")
+    refused(command, "quota is 0 vCPUs of the family of g5.xlarge", "request-service-quota-increase")
 
 
 def test_a_quota_that_cannot_be_read_is_said(command: Command) -> None:

@@ -38,7 +38,7 @@ OF_THE_DISK = {
     "test_prefetch.py::test_few_blocks_hold_what_is_listed",
     "test_system.py::test_resolver_is_enabled",
 }
-OF_AN_INSTANCE = ("test_prefetch.py", "test_system.py", "test_transcribe.py")
+OF_AN_INSTANCE = ("test_prefetch.py", "test_service.py", "test_system.py", "test_transcribe.py")
 PASSES = "def test_it_passes():\n    pass\n"
 FAILS = "def test_it_fails():\n    assert 'the disk' == 'full'\n"
 INTERRUPTS = """

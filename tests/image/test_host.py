@@ -250,7 +250,7 @@ def test_a_commit_that_git_does_not_tell_is_not_passed_over(
     assert capsys.readouterr().err == ""
     (tmp_path / ".git").write_text("gitdir: /nonexistent/worktrees/a\n")
     assert inputs.git_commit() == "unknown"
-    assert "git says: fatal: not a git repository: /nonexistent" in capsys.readouterr().err
+    assert "git failed: fatal: not a git repository: /nonexistent" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The fleet's worker on the booted artifact: there, sound, and not started without a fleet."""
 
+from typing import Any
+
 import pytest
 from testinfra.host import Host
 
@@ -16,6 +18,11 @@ def test_only_root_can_change_the_unit(host: Host, unit: str) -> None:
 def test_systemd_understands_every_line(host: Host) -> None:
     done = host.run(f"sudo systemd-analyze verify --man=no --recursive-errors=no {' '.join(UNITS)}")
     assert (done.rc, done.stderr) == (0, "")
+
+
+def test_the_model_runs_where_the_image_was_made_for(host: Host, record: dict[str, Any]) -> None:
+    command = host.check_output(f"systemctl show --property=ExecStart {UNITS[0]}")
+    assert f" --device {record['accelerator']} " in command
 
 
 @each_unit

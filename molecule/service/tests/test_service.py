@@ -31,6 +31,12 @@ def test_only_root_can_change_them(host: Host) -> None:
         assert (file.user, file.mode) == ("root", 0o644)
 
 
+def test_the_model_runs_where_the_image_says(host: Host) -> None:
+    assert state(host, WORKER)["ExecStart"].count(" --device cpu ") == 1
+    for unit in (WORKER, WATCHDOG):
+        assert "AWS_METADATA_SERVICE_NUM_ATTEMPTS=10" in state(host, unit)["Environment"].split()
+
+
 def test_neither_is_enabled(host: Host) -> None:
     assert not host.service(WORKER).is_enabled
     assert host.check_output(f"find /etc/systemd/system -lname '*{WORKER}' -o -lname '*{WATCHDOG}'") == ""
