@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
+from threading import Timer
 
 import pytest
 
 from preheat.fleet import notice as notices
-from preheat.fleet.metadata import Host, Metadata, MetadataError, host
+from preheat.fleet.metadata import Host, Metadata, MetadataError, host, wait_for_host
 from preheat.fleet.notice import Notice
 from tests.fleet.metadata_server import MetadataServer, instant
 
@@ -41,6 +42,20 @@ def test_no_metadata(metadata: MetadataServer, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(MetadataError, match="does not answer"):
         Metadata().get("meta-data/instance-id")
+
+
+def test_metadata_that_do_not_answer_at_first(
+    metadata: MetadataServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("preheat.fleet.metadata.EVERY", 0.05)
+    metadata.down = True
+    with pytest.raises(MetadataError, match="answers 503"):
+        wait_for_host(Metadata(), 0.2)
+    Timer(0.5, lambda: setattr(metadata, "down", False)).start()
+    assert wait_for_host(Metadata(), 60).instance == "i-1"
+    del metadata.answers["instance-id"]
+    with pytest.raises(MetadataError, match="no instance-id"):
+        wait_for_host(Metadata(), 0.2)
 
 
 def test_a_proxy_is_not_asked(metadata: MetadataServer, monkeypatch: pytest.MonkeyPatch) -> None:
