@@ -70,9 +70,10 @@ def test_notices(metadata: MetadataServer, monkeypatch: pytest.MonkeyPatch) -> N
     assert (notice.takes, notice.deadline, notice.rebalance, notice.ends) == (True, None, False, False)
     metadata.answers["events/recommendations/rebalance"] = "{}"
     wait(lambda: notice.rebalance)
-    assert not notice.takes and notice.deadline is None
+    assert notice.takes and notice.deadline is None
     metadata.interrupt(100)
     wait(lambda: notice.ends)
+    assert not notice.takes
     assert notice.deadline is not None and 98 < notice.deadline - time.time() < 101
     assert said[1] == "instance: wanted InService, rebalance recommended"
     assert said[2].startswith("instance: wanted InService, rebalance recommended, ends at ")
@@ -95,11 +96,12 @@ def test_metadata_that_come_and_go(
     wait(lambda: not notice.takes)
     metadata.down = True
     time.sleep(0.5)
-    assert not notice.takes and capsys.readouterr().err.count("no notice") == 1
+    assert not notice.takes and capsys.readouterr().err.count(f"seen: {metadata.url}") == 1
     metadata.down = False
     metadata.answers["autoscaling/target-lifecycle-state"] = "InService"
     wait(lambda: notice.takes)
-    metadata.answers["spot/instance-action"] = "no JSON"
-    time.sleep(0.2)
+    for answer in ("no JSON", "", "null", "3", '["time"]', '{"time": 3}', '{"time": "soon"}'):
+        metadata.answers["spot/instance-action"] = answer
+        time.sleep(0.2)
     metadata.answers["spot/instance-action"] = f'{{"action": "stop", "time": "{instant(60)}"}}'
     wait(lambda: notice.ends)

@@ -229,6 +229,7 @@ def test_an_instance_whose_metadata_do_not_answer_at_first(place: Place) -> None
         place.metadata.down = False
         process.ready()
         wait(lambda: any("TerminateInstanceInAutoScalingGroup" in line for line in process.said))
+    assert not any("taken for no instance" in line for line in process.said)
 
 
 def test_an_instance_without_metadata(
