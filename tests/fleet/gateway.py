@@ -10,11 +10,18 @@ from http.server import BaseHTTPRequestHandler
 from threading import Lock
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from moto.backends import get_backend
+from moto.core import DEFAULT_ACCOUNT_ID
+
 from tests.runtime.places.proxy import Proxy, Trouble
 
 COMPLETED = (
     b'<CompleteLifecycleActionResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/">'
     b"<CompleteLifecycleActionResult/></CompleteLifecycleActionResponse>"
+)
+TOO_FEW = (
+    b"<ErrorResponse><Error><Type>Sender</Type><Code>ValidationError</Code><Message>Terminating the instance "
+    b"would reduce the desired capacity below the minimum.</Message></Error></ErrorResponse>"
 )
 CREDENTIAL = re.compile(r"Credential=([^/]+)/\d+/[^/]+/([^/]+)/aws4_request")
 TAKING_TURNS = Lock()  # S3 decides conditional writes one after the other; moto's threads would not
@@ -50,6 +57,20 @@ def call(handler: BaseHTTPRequestHandler, headers: dict[str, str], body: bytes) 
     return Call(service, action, key, access_key, lower, text)
 
 
+def refused(this: Call) -> bool:
+    """Whether an instance would leave its group wanting fewer than it may; moto would do it."""
+    if this.action != "TerminateInstanceInAutoScalingGroup":
+        return False
+    asked = parse_qs(this.body)
+    return asked["ShouldDecrementDesiredCapacity"] == ["true"] and any(
+        group.desired_capacity <= group.min_size
+        for region in get_backend("autoscaling")[DEFAULT_ACCOUNT_ID].values()
+        for group in region.autoscaling_groups.values()
+        for state in group.instance_states
+        if state.instance.id == asked["InstanceId"][0]
+    )
+
+
 @dataclass
 class Gateway(Proxy):
     """The proxy, a context manager."""
@@ -73,6 +94,8 @@ class Gateway(Proxy):
         self.calls.append(this)
         if this.action == "CompleteLifecycleAction":  # which moto lacks
             trouble = Trouble(status=200, body=COMPLETED)
+        if refused(this):
+            trouble = Trouble(status=400, body=TOO_FEW)
         super()._answer(handler, headers, body, self.before(this) or trouble)
 
     def _pass_on(

@@ -23,6 +23,7 @@ class MetadataServer:
     answers: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)  # paths, in order
     down: bool = False  # answers 503 to everything
+    refused: int = 0  # requests while it was down
     url: str = ""
 
     def __enter__(self) -> "MetadataServer":
@@ -48,6 +49,7 @@ class MetadataServer:
 
             def reply(self, status: int, text: str) -> None:
                 content = text.encode()
+                service.refused += service.down
                 self.send_response_only(503 if service.down else status)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()

@@ -27,7 +27,8 @@ from preheat.weights.loading import DEVICES, ModelError, default_home
 
 ATTEMPTS = 3  # for each request, unless it is to S3
 STOP = 90.0  # s that systemd waits after SIGTERM: the unit's TimeoutStopSec
-WRONG, NO_MODEL = 2, 3  # exit codes
+WRONG, NO_MODEL, NO_METADATA = 2, 3, 5  # exit codes
+METADATA_SECONDS = 60.0  # for which an instance in a group waits for its metadata
 
 
 def worker(words: list[str]) -> int:
@@ -45,17 +46,16 @@ def worker(words: list[str]) -> int:
     except ModelError as error:
         warn(str(error))
         return NO_MODEL
+    except metadata.MetadataError as error:
+        warn(f"{error}; without its id the instance could not end itself: the worker is to be started again")
+        return NO_METADATA
 
 
 def run(chosen: Settings, home: Path, device: str) -> int:
-    """Open the model, and work until the end. Raises UsageError and ModelError."""
+    """Open the model, and work until the end. Raises UsageError, ModelError and MetadataError."""
     log = Log(quiet=False)
     about = metadata.Metadata()
-    try:
-        host = metadata.host(about)
-    except metadata.MetadataError as error:
-        warn(f"{error}; this is taken for no instance of EC2")
-        host = metadata.Host()
+    host = metadata.wait_for_host(about, METADATA_SECONDS) if chosen.group else host_if_any(about)
     watch = notice.Notice(about, say)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: watch.leave(STOP))
@@ -67,7 +67,7 @@ def run(chosen: Settings, home: Path, device: str) -> int:
         Sender(connected("logs"), chosen.log_group, host.instance or "unknown") if chosen.log_group else None
     )
     group = None
-    if chosen.group and host.instance:
+    if chosen.group:
         group = Group(connected("autoscaling"), chosen.group, chosen.hook, host.instance)
 
     def tell(line: str) -> None:
@@ -88,6 +88,15 @@ def run(chosen: Settings, home: Path, device: str) -> int:
         say("ready")
 
     return Shift(worker, watch, group, sender, chosen.idle).run(ready)
+
+
+def host_if_any(about: metadata.Metadata) -> metadata.Host:
+    """The instance, or what is known of a machine that may be none."""
+    try:
+        return metadata.host(about)
+    except metadata.MetadataError as error:
+        warn(f"{error}; this is taken for no instance of EC2")
+        return metadata.Host()
 
 
 def connected(service: str, **settings: Any) -> Any:

@@ -4,6 +4,8 @@ from typing import Any
 
 from preheat.places import aws
 
+REFUSED = "ValidationError"  # an error code
+
 
 class Group:
     """The instance's group; `hook`: the name of its lifecycle hook for ending instances."""
@@ -13,10 +15,13 @@ class Group:
 
     def end_instance(self) -> None:
         """End this instance, and have the group want one fewer. Raises AwsError."""
-        with aws.errors("Auto Scaling TerminateInstanceInAutoScalingGroup"):
-            self._client.terminate_instance_in_auto_scaling_group(
-                InstanceId=self._instance, ShouldDecrementDesiredCapacity=True
-            )
+        try:
+            self._terminate(decrement=True)
+        except aws.AwsError as error:
+            if error.code != REFUSED:
+                raise
+            # It wants the least it may already, and has more instances than that.
+            self._terminate(decrement=False)
 
     def complete_hook(self) -> None:
         """Tell the group that it need not wait for this instance any more. Raises AwsError."""
@@ -26,4 +31,10 @@ class Group:
                 LifecycleHookName=self._hook,
                 InstanceId=self._instance,
                 LifecycleActionResult="CONTINUE",
+            )
+
+    def _terminate(self, *, decrement: bool) -> None:
+        with aws.errors("Auto Scaling TerminateInstanceInAutoScalingGroup"):
+            self._client.terminate_instance_in_auto_scaling_group(
+                InstanceId=self._instance, ShouldDecrementDesiredCapacity=decrement
             )

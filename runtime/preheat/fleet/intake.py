@@ -30,7 +30,7 @@ class Intake:
         """
         while self._notice.deadline is None:
             takes = self._notice.takes
-            if takes and not self._worker.hand.room():
+            if takes and not self._room():
                 self._worker.hand.wait(1.0)
                 continue
             found = self._receive() if takes else []
@@ -45,6 +45,13 @@ class Intake:
                 self._notice.wait(1.0)
             if life.idle_end(self._worker.hand.idle, self._limit(takes), empty_poll=not found):
                 end()
+
+    def _room(self) -> int:
+        """How many messages to ask for; at risk of being taken away, the worker has one at a time."""
+        hand = self._worker.hand
+        if self._notice.rebalance:
+            return int(hand.empty)
+        return min(hand.room(), 1) if self._alone else hand.room()
 
     def _limit(self, takes: bool) -> float:
         """How long the instance may be idle; one that EC2 may take away has nothing to wait for."""
@@ -62,7 +69,7 @@ class Intake:
         hand = self._worker.hand
         try:
             wait = life.poll(hand.idle, self._idle) if self._ready else 0
-            found = self._worker.queue.receive(1 if self._alone else max(hand.room(), 1), wait)
+            found = self._worker.queue.receive(max(self._room(), 1), wait)
         except AwsError as error:
             self._unanswered += 1
             seconds = life.pause_of_queue(self._unanswered)

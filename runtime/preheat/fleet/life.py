@@ -79,5 +79,9 @@ def seen(action: float | None, rebalance: bool, state: str, before: View, now: f
 
 
 def takes(view: View) -> bool:
-    """Whether a worker takes new messages: only in service, and while nothing is said of its end."""
-    return view.ends is None and not view.rebalance and view.state in ("", IN_SERVICE)
+    """Whether a worker takes new messages: only in service, and while nothing is said of its end.
+
+    A rebalance recommendation does not say that it ends: if it took nothing then, no recording might ever be
+    transcribed where all capacity is at risk.
+    """
+    return view.ends is None and view.state in ("", IN_SERVICE)

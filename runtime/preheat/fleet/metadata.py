@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from typing import Any
@@ -12,6 +13,7 @@ from preheat.fleet.events import moment
 ADDRESS = "http://169.254.169.254"
 LIFETIME = 21600  # s of a token
 PATIENCE = 2.0  # s for an answer
+EVERY = 1.0  # s between attempts to get one
 MISSING, UNAUTHORIZED = 404, 401  # HTTP status codes
 
 
@@ -85,3 +87,17 @@ def host(metadata: Metadata) -> Host:
         ami=get("ami-id"),
         launched=document.get("pendingTime", ""),
     )
+
+
+def wait_for_host(metadata: Metadata, seconds: float) -> Host:
+    """The instance, whose metadata may not answer at first. Raises MetadataError after so many seconds."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            if (found := host(metadata)).instance:
+                return found
+            raise MetadataError("the metadata have no instance-id")
+        except MetadataError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(EVERY)

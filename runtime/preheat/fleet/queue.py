@@ -86,26 +86,35 @@ class Queue:
                 while (wait := min(self._held.values(), default=math.inf) - time.monotonic()) > 0:
                     self._changed.wait(min(wait, RENEWAL))
                 due = [each for each, when in self._held.items() if when <= time.monotonic()]
-            done = self._hide(due, VISIBILITY)
+            failed = set(self._hide(due, VISIBILITY))
             with self._changed:
-                next_time = time.monotonic() + (RENEWAL if done else RETRY)
-                self._held |= {each: next_time for each in due if each in self._held}
+                now = time.monotonic()
+                self._held |= {
+                    each: now + (RETRY if each in failed else RENEWAL) for each in due if each in self._held
+                }
 
-    def _hide(self, messages: list[Message], seconds: int) -> bool:
-        """Change the visibility of messages; whether that has worked. If not, another worker may get them."""
-        try:
-            for at in range(0, len(messages), BATCH):
-                some = messages[at : at + BATCH]
-                entries = [
-                    {"Id": str(number), "ReceiptHandle": each.receipt, "VisibilityTimeout": seconds}
-                    for number, each in enumerate(some)
-                ]
+    def _hide(self, messages: list[Message], seconds: int) -> list[Message]:
+        """Change the visibility of messages; those where that failed, which another worker may get."""
+        failed = []
+        for at in range(0, len(messages), BATCH):
+            some = messages[at : at + BATCH]
+            entries = [
+                {"Id": str(number), "ReceiptHandle": each.receipt, "VisibilityTimeout": seconds}
+                for number, each in enumerate(some)
+            ]
+            problem = ""
+            try:
                 with aws.errors("SQS ChangeMessageVisibilityBatch"):
-                    self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
-        except aws.AwsError as error:
-            warn(f"{error}; messages in hand may be given to another worker, too")
-            return False
-        return True
+                    answer = self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+                for each in answer.get("Failed", ()):  # although the request has not failed
+                    failed.append(some[int(each["Id"])])
+                    problem = f"SQS ChangeMessageVisibilityBatch: {each['Code']}: {each.get('Message', '')}"
+            except aws.AwsError as error:
+                failed += some
+                problem = str(error)
+            if problem:
+                warn(f"{problem}; messages in hand may be given to another worker, too")
+        return failed
 
 
 def message(given: dict[str, Any]) -> Message:

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from operator import itemgetter
 from threading import Condition
 from typing import Any
 
@@ -78,7 +79,8 @@ class Sender:
             time.sleep(EVERY)
 
     def _put(self, some: list[tuple[int, str]]) -> None:
+        ordered = sorted(some, key=itemgetter(0))  # as it must be, even if the clock was set back meanwhile
         with aws.errors("CloudWatch Logs PutLogEvents"):
             self._client.put_log_events(
-                **self._names, logEvents=[{"timestamp": when, "message": line} for when, line in some]
+                **self._names, logEvents=[{"timestamp": when, "message": line} for when, line in ordered]
             )

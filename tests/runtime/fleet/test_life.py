@@ -40,7 +40,7 @@ def test_pauses_grow() -> None:
     [
         (None, False, "", True, None),
         (None, False, "InService", True, None),
-        (None, True, "InService", False, None),
+        (None, True, "InService", True, None),
         (None, False, "Standby", False, None),
         (None, False, "Warmed:Running", False, None),
         (None, False, "Warmed:Stopped", False, None),

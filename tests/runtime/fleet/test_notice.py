@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
+from threading import Timer
 
 import pytest
 
 from preheat.fleet import notice as notices
-from preheat.fleet.metadata import Host, Metadata, MetadataError, host
+from preheat.fleet.metadata import Host, Metadata, MetadataError, host, wait_for_host
 from preheat.fleet.notice import Notice
 from tests.fleet.metadata_server import MetadataServer, instant
 
@@ -43,6 +44,20 @@ def test_no_metadata(metadata: MetadataServer, monkeypatch: pytest.MonkeyPatch) 
         Metadata().get("meta-data/instance-id")
 
 
+def test_metadata_that_do_not_answer_at_first(
+    metadata: MetadataServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("preheat.fleet.metadata.EVERY", 0.05)
+    metadata.down = True
+    with pytest.raises(MetadataError, match="answers 503"):
+        wait_for_host(Metadata(), 0.2)
+    Timer(0.5, lambda: setattr(metadata, "down", False)).start()
+    assert wait_for_host(Metadata(), 60).instance == "i-1"
+    del metadata.answers["instance-id"]
+    with pytest.raises(MetadataError, match="no instance-id"):
+        wait_for_host(Metadata(), 0.2)
+
+
 def test_a_proxy_is_not_asked(metadata: MetadataServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert Metadata().get("meta-data/instance-id") == "i-1"
@@ -55,9 +70,10 @@ def test_notices(metadata: MetadataServer, monkeypatch: pytest.MonkeyPatch) -> N
     assert (notice.takes, notice.deadline, notice.rebalance, notice.ends) == (True, None, False, False)
     metadata.answers["events/recommendations/rebalance"] = "{}"
     wait(lambda: notice.rebalance)
-    assert not notice.takes and notice.deadline is None
+    assert notice.takes and notice.deadline is None
     metadata.interrupt(100)
     wait(lambda: notice.ends)
+    assert not notice.takes
     assert notice.deadline is not None and 98 < notice.deadline - time.time() < 101
     assert said[1] == "instance: wanted InService, rebalance recommended"
     assert said[2].startswith("instance: wanted InService, rebalance recommended, ends at ")
@@ -80,11 +96,12 @@ def test_metadata_that_come_and_go(
     wait(lambda: not notice.takes)
     metadata.down = True
     time.sleep(0.5)
-    assert not notice.takes and capsys.readouterr().err.count("no notice") == 1
+    assert not notice.takes and capsys.readouterr().err.count(f"seen: {metadata.url}") == 1
     metadata.down = False
     metadata.answers["autoscaling/target-lifecycle-state"] = "InService"
     wait(lambda: notice.takes)
-    metadata.answers["spot/instance-action"] = "no JSON"
-    time.sleep(0.2)
+    for answer in ("no JSON", "", "null", "3", '["time"]', '{"time": 3}', '{"time": "soon"}'):
+        metadata.answers["spot/instance-action"] = answer
+        time.sleep(0.2)
     metadata.answers["spot/instance-action"] = f'{{"action": "stop", "time": "{instant(60)}"}}'
     wait(lambda: notice.ends)

@@ -1,5 +1,6 @@
 """Messages in hand, against moto's SQS."""
 
+import json
 import time
 from collections.abc import Callable
 
@@ -8,6 +9,7 @@ import pytest
 from preheat.fleet import queue as queues
 from preheat.fleet.queue import Queue
 from preheat.places import aws
+from tests.fleet.gateway import Gateway
 from tests.runtime.fleet.conftest import Waiting
 from tests.runtime.places.proxy import Proxy, Trouble
 
@@ -80,6 +82,30 @@ def test_a_failed_renewal_is_tried_again(
     queue.receive(1, 0)
     wait(lambda: requests(proxy, "ChangeMessageVisibilityBatch") >= 3)
     assert "may be given to another worker" in capsys.readouterr().err
+
+
+def test_what_a_renewal_leaves_out_is_tried_again(
+    waiting: Waiting, server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SQS may fail for some messages of a request, and still answer 200."""
+    monkeypatch.setattr(queues, "RETRY", 0.2)
+    failed = [{"Id": "1", "Code": "InternalError", "Message": "Try again", "SenderFault": False}]
+    body = json.dumps({"Successful": [{"Id": "0"}], "Failed": failed}).encode()
+    waiting.send("one")
+    waiting.send("two")
+    with Gateway(server) as gateway:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", gateway.url)
+        name = "sqs:ChangeMessageVisibilityBatch"
+        gateway.before = lambda call: (
+            Trouble(status=200, body=body) if call.name == name and len(gateway.named(name)) == 1 else None
+        )
+        (_, second) = Queue(aws.client("sqs"), waiting.url).receive(10, 0)
+        wait(lambda: len(gateway.named(name)) == 2)
+        time.sleep(0.5)
+        (_, again) = gateway.named(name)
+    assert [each["ReceiptHandle"] for each in json.loads(again.body)["Entries"]] == [second.receipt]
+    said = capsys.readouterr().err
+    assert "InternalError: Try again; messages in hand may be given to another worker" in said
 
 
 def test_released_it_comes_at_once_or_later(waiting: Waiting) -> None:

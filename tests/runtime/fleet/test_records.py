@@ -2,6 +2,7 @@
 
 import json
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -15,6 +16,7 @@ from preheat.fleet.records import Birth, Scribe, Times
 from preheat.fleet.sender import Sender
 from preheat.places import aws
 from preheat.places.s3 import Location
+from tests.fleet.gateway import Gateway
 from tests.runtime.places.conftest import Bucket
 from tests.runtime.places.proxy import Proxy, Trouble
 
@@ -151,6 +153,23 @@ def test_lines_are_sent_by_themselves(logs: Any, monkeypatch: pytest.MonkeyPatch
     while not logs.describe_log_streams(logGroupName="jobs")["logStreams"] or not sent(logs):
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_lines_are_in_the_order_of_time(logs: Any, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CloudWatch Logs refuses others; the clock may be set back, as when the machine has just booted."""
+    now = time.time()
+    clock = iter([now, now - 5, now - 4])
+    with Gateway(server) as gateway:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", gateway.url)
+        given = new_sender()
+        with monkeypatch.context() as patch:
+            patch.setattr(sender, "time", SimpleNamespace(time=lambda: next(clock), sleep=time.sleep))
+            for number in range(3):
+                given.add(f"line {number}")
+        given.flush(30)
+        (*_, put) = gateway.named("logs:PutLogEvents")
+    assert [each["message"] for each in json.loads(put.body)["logEvents"]] == ["line 1", "line 2", "line 0"]
+    assert sorted(sent(logs)) == ["line 0", "line 1", "line 2"]
 
 
 def test_a_loss_is_counted_and_stops_nothing(

@@ -10,6 +10,7 @@ import boto3
 import pytest
 
 from preheat.fleet import watchdog as module
+from tests.fleet.gateway import Gateway
 from tests.fleet.metadata_server import MetadataServer
 from tests.runtime.homes import RUNTIME
 from tests.runtime.places.conftest import Bucket
@@ -64,6 +65,21 @@ def test_an_instance_ends_if_its_worker_is_not_ready(folder: Path, group: Any) -
     assert done.returncode == 0 and "the worker was not ready for 1 s" in done.stderr
     assert found(group)["DesiredCapacity"] == 0 and found(group)["Instances"] == []
     assert not (folder / "asked").exists()
+
+
+def test_an_instance_more_than_its_group_wants(
+    folder: Path, group: Any, server: str, metadata: MetadataServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group cannot want one fewer than none, and ends the instance all the same."""
+    instances, name = [metadata.answers["instance-id"]], {"AutoScalingGroupName": "group"}
+    group.set_instance_protection(**name, InstanceIds=instances, ProtectedFromScaleIn=True)
+    group.set_desired_capacity(**name, DesiredCapacity=0)
+    assert found(group)["DesiredCapacity"] == 0 and len(found(group)["Instances"]) == 1
+    with Gateway(server) as gateway:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", gateway.url)
+        done = watchdog()
+    assert done.returncode == 0 and not (folder / "asked").exists(), done.stderr
+    assert found(group)["DesiredCapacity"] == 0 and found(group)["Instances"] == []
 
 
 class Clock:

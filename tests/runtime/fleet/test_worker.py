@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from preheat import timing
+from preheat.fleet import command
 from tests.fleet.metadata_server import MetadataServer
 from tests.runtime.fleet.conftest import Waiting
 from tests.runtime.fleet.test_events import bridge
@@ -202,18 +204,46 @@ def test_a_message_that_may_kill_workers_is_worked_on_alone(place: Place, short:
     assert before.count("AmazonSQS.ReceiveMessage") == 1
 
 
+def no_group(_: str, __: str, headers: dict[str, str]) -> Trouble | None:
+    """Auto Scaling's answer for an instance that is in no group."""
+    body = b"<E><Error><Code>ValidationError</Code><Message>No group</Message></Error></E>"
+    return Trouble(status=400, body=body) if "/autoscaling/" in headers.get("authorization", "") else None
+
+
 def test_without_work_the_instance_ends(place: Place) -> None:
     """Refused, as it is for an instance that is in no group: it goes on, and asks again after as long."""
-    body = b"<E><Error><Code>ValidationError</Code><Message>No group</Message></Error></E>"
-    refused = Trouble(status=400, body=body)
-    place.proxy.trouble = lambda _, __, headers: (
-        refused if "/autoscaling/" in headers.get("authorization", "") else None
-    )
+    place.proxy.trouble = no_group
     with place.worker(PREHEAT_GROUP="group", PREHEAT_IDLE_SECONDS="2") as process:
         wait(lambda: sum("TerminateInstanceInAutoScalingGroup" in line for line in process.said) == 2)
         assert process.process.poll() is None
         place.metadata.answers["autoscaling/target-lifecycle-state"] = "Terminated"
         assert process.process.wait(30) == 0
+
+
+def test_an_instance_whose_metadata_do_not_answer_at_first(place: Place) -> None:
+    """It has to know its own id before it works, or it could not end itself."""
+    place.metadata.down, place.proxy.trouble = True, no_group
+    with place.worker(PREHEAT_GROUP="group", PREHEAT_IDLE_SECONDS="1") as process:
+        wait(lambda: process.process.poll() is not None or place.metadata.refused >= 3)
+        assert process.process.poll() is None
+        place.metadata.down = False
+        process.ready()
+        wait(lambda: any("TerminateInstanceInAutoScalingGroup" in line for line in process.said))
+    assert not any("taken for no instance" in line for line in process.said)
+
+
+def test_an_instance_without_metadata(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Systemd starts the worker again, which it does not after the codes 2 and 3."""
+    monkeypatch.setattr(command, "METADATA_SECONDS", 0.1)
+    monkeypatch.setattr(timing, "program", "")  # restored after the test
+    given = {"FLEET": "calls", "QUEUE_URL": place.waiting.url, "OUTPUT": f"s3://{NAME}/", "GROUP": "group"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"PREHEAT_{name}", value)
+    place.metadata.down = True
+    assert command.worker(["--home", str(place.home)]) == command.NO_METADATA == 5
+    assert "the worker is to be started again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
