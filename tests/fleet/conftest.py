@@ -6,11 +6,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.background import quiet_afterwards
 from tests.fleet import stack
 from tests.fleet.fleet import Fleet
 from tests.fleet.instance import Instance
 from tests.moto_server import moto_server
 from tests.runtime import homes
+
+__all__ = ["quiet_afterwards"]  # a fixture
 
 
 @pytest.fixture(scope="session")

@@ -75,6 +75,7 @@ def session() -> Any:
 def aws() -> Iterator[Cloud]:
     """moto's server, which judges the deployer."""
     with served(Cloud(policy=POLICY, questions=questions)) as cloud:
+        cloud.reset()  # all servers of a process have the same contents
         yield cloud
 
 

@@ -11,7 +11,7 @@ from threading import Lock
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from moto.backends import get_backend
-from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.models import DEFAULT_ACCOUNT_ID
 
 from tests.runtime.places.proxy import Proxy, Trouble
 
@@ -63,7 +63,7 @@ def refused(this: Call) -> bool:
         return False
     asked = parse_qs(this.body)
     return asked["ShouldDecrementDesiredCapacity"] == ["true"] and any(
-        group.desired_capacity <= group.min_size
+        (group.desired_capacity or 0) <= (group.min_size or 0)
         for region in get_backend("autoscaling")[DEFAULT_ACCOUNT_ID].values()
         for group in region.autoscaling_groups.values()
         for state in group.instance_states

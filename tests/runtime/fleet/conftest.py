@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from preheat.places import aws
+from tests.background import quiet_afterwards
 from tests.fleet.metadata_server import MetadataServer
 from tests.runtime.places.conftest import Bucket, bucket, proxy, server
 
-__all__ = ["bucket", "proxy", "server"]  # fixtures
+__all__ = ["bucket", "proxy", "quiet_afterwards", "server"]  # fixtures
 
 
 @dataclass
