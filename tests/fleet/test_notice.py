@@ -77,6 +77,26 @@ def announce(name: str, instance: Instance) -> None:
         instance.shut_down()
 
 
+def test_at_risk_of_a_rebalance_it_takes_one_at_a_time(fleets: dict[str, Fleet], samples: Path) -> None:
+    """Otherwise nothing might ever be done where all capacity is at risk. Without work, it ends
+    soon: this test is the first, as its instance waits with those of the others.
+    """
+    fleet = fleets["rebalance"]
+    (instance,) = fleet.instances.values()
+    instance.ready()
+    instance.metadata.answers["events/recommendations/rebalance"] = json.dumps({"noticeTime": instant()})
+    heard(instance, "rebalance")
+    hold = Hold(instance, "fetching")
+    for key in (KEY, "recordings/later.flac"):
+        fleet.upload(key, (samples / "short.flac").read_bytes())
+    wait("fetching", hold.reached.is_set)
+    time.sleep(2)
+    assert sum(fleet.waiting()) == 2 and fleet.waiting()[1] == 1
+    hold.go_on.set()
+    for key in (KEY, "recordings/later.flac"):
+        assert instance.job(key)["outcome"] == "done"
+
+
 @pytest.mark.parametrize(("phase", "name"), FINISHED)
 def test_work_is_finished_and_no_other_taken(
     phase: str, name: str, fleets: dict[str, Fleet], samples: Path
@@ -129,24 +149,6 @@ def test_what_cannot_be_finished_is_handed_back_at_once(
     assert record["outcome"] in ("released", "interrupted")
     assert fleet.logged(instance.identity) == [record]
     assert fleet.writes(f"{KEY}.json") == 0
-
-
-def test_at_risk_of_a_rebalance_it_takes_one_at_a_time(fleets: dict[str, Fleet], samples: Path) -> None:
-    """Otherwise nothing might ever be done where all capacity is at risk. Without work, it ends soon."""
-    fleet = fleets["rebalance"]
-    (instance,) = fleet.instances.values()
-    instance.ready()
-    instance.metadata.answers["events/recommendations/rebalance"] = json.dumps({"noticeTime": instant()})
-    heard(instance, "rebalance")
-    hold = Hold(instance, "fetching")
-    for key in (KEY, "recordings/later.flac"):
-        fleet.upload(key, (samples / "short.flac").read_bytes())
-    wait("fetching", hold.reached.is_set)
-    time.sleep(2)
-    assert sum(fleet.waiting()) == 2 and fleet.waiting()[1] == 1
-    hold.go_on.set()
-    for key in (KEY, "recordings/later.flac"):
-        assert instance.job(key)["outcome"] == "done"
 
 
 def heard(instance: Instance, words: str) -> None:
