@@ -158,9 +158,9 @@ class Fleet:
 
     def clear(self) -> None:
         """End all instances, and empty the queues."""
-        for instance in self.instances.values():
+        for each in self._group()["Instances"]:
             self.autoscaling.terminate_instance_in_auto_scaling_group(
-                InstanceId=instance.identity, ShouldDecrementDesiredCapacity=True
+                InstanceId=each["InstanceId"], ShouldDecrementDesiredCapacity=True
             )
         for instance in [*self.past, *self.instances.values()]:
             instance.close()
