@@ -19,8 +19,8 @@ def formats(text: str) -> list[str]:
 def language(text: str) -> str:
     """The code of a language that Whisper was trained on; not every model knows all of them."""
     if (code := languages.code(text)) is None:
-        meant = [f"{name} ({languages.CODES[name]})" for name in languages.similar(text)]
-        hint = f"did you mean {' or '.join(meant)}? " if meant else ""
+        meant = languages.suggestion(text)
+        hint = f"did you mean {meant}? " if meant else ""
         raise ArgumentTypeError(f"unknown language {text!r}; {hint}--help lists all")
     return code
 

@@ -37,9 +37,8 @@ def chosen(said: Mapping[str, str], before: Choices) -> Choices:
 def language(text: str) -> str:
     """The code of a language. Raises UsageError."""
     if (code := languages.code(text)) is None:
-        meant = [f"{name} ({languages.CODES[name]})" for name in languages.similar(text)]
-        cure = f"is it {' or '.join(meant)}?" if meant else "give a code, as in en"
-        raise UsageError(f"no language {text!r}; {cure}")
+        meant = languages.suggestion(text)
+        raise UsageError(f"no language {text!r}; {f'is it {meant}?' if meant else 'give a code, as in en'}")
     return code
 
 

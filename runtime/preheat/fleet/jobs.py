@@ -8,8 +8,6 @@ looked after that, or its message comes again.
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,6 +21,7 @@ from preheat.options import Options
 from preheat.places import s3
 from preheat.places.results import Bucket, Guard, Made, TakenError, There
 from preheat.places.s3errors import MISSING, REPLACED, S3Error
+from preheat.places.sources import temporary
 from preheat.storage import InputError
 from preheat.transcript import Transcript
 
@@ -87,20 +86,14 @@ class Job:
 
         Raises GoneError, ChangedError, S3Error and OSError.
         """
-        with tempfile.TemporaryFile() as file:
-            try:
-                s3.fetch(self.upload.where, file, self.source)
-            except S3Error as error:
-                if error.code in MISSING:
-                    raise GoneError from error
-                if error.code in REPLACED:
-                    raise ChangedError from error
-                raise
-            file.flush()
-            # Unbuffered, as libraries read from the descriptor.
-            unbuffered = os.fdopen(os.dup(file.fileno()), "rb", buffering=0)
-        unbuffered.seek(0)
-        return unbuffered
+        try:
+            return temporary(lambda file: s3.fetch(self.upload.where, file, self.source))
+        except S3Error as error:
+            if error.code in MISSING:
+                raise GoneError from error
+            if error.code in REPLACED:
+                raise ChangedError from error
+            raise
 
     def texts(self, transcript: Transcript) -> dict[str, str]:
         """The transcript in each of the formats."""

@@ -135,3 +135,8 @@ def similar(text: str) -> list[str]:
     text = text.strip().lower()
     part = code(text.partition("-")[0].partition("_")[0])
     return [NAMES[part]] if part else get_close_matches(text, CODES, n=3)
+
+
+def suggestion(text: str) -> str:
+    """The `similar` ones with their codes, as "german (de) or hebrew (he)"; empty if there are none."""
+    return " or ".join(f"{name} ({CODES[name]})" for name in similar(text))

@@ -93,20 +93,27 @@ class Fetched(Source):
 
 
 def fetched(fetch: Callable[[BinaryIO], None]) -> BinaryIO:
-    """Run `fetch` on an unnamed temporary file, and return that. Raises InputError, and what `fetch` does."""
+    """What `fetch` writes, which must be something. Raises InputError, and what `fetch` does."""
     try:
-        with tempfile.TemporaryFile() as file:
-            fetch(file)
-            file.flush()
-            if os.fstat(file.fileno()).st_size == 0:
-                raise InputError("is empty (0 bytes); copy or record it again")
-            # Unbuffered: the descriptor may be passed on alone, so its offset must be the file's position.
-            unbuffered = os.fdopen(os.dup(file.fileno()), "rb", buffering=0)
+        file = temporary(fetch)
     except OSError as error:
         where = tempfile.gettempdir()
         raise InputError(
             f"cannot be fetched to {where}: {error.strerror}; free space there, or set TMPDIR"
         ) from error
+    if os.fstat(file.fileno()).st_size == 0:
+        file.close()
+        raise InputError("is empty (0 bytes); copy or record it again")
+    return file
+
+
+def temporary(fetch: Callable[[BinaryIO], None]) -> BinaryIO:
+    """Run `fetch` on an unnamed temporary file, and return that. Raises OSError, and what `fetch` does."""
+    with tempfile.TemporaryFile() as file:
+        fetch(file)
+        file.flush()
+        # Unbuffered: the descriptor may be passed on alone, so its offset must be the file's position.
+        unbuffered = os.fdopen(os.dup(file.fileno()), "rb", buffering=0)
     unbuffered.seek(0)
     return unbuffered
 
