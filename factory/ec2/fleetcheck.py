@@ -6,11 +6,10 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from factory.console import FactoryError, say
-from factory.ec2 import images
+from factory.ec2 import images, preflight
 from factory.ec2.aws import Client, account_of, client, code
 from factory.ec2.fleetkey import check_key
 from factory.ec2.fleetsettings import FleetSettings
-from factory.ec2.preflight import DEFAULT_SUBNETS, quota_code
 from factory.inputs import VERSION
 
 SPOT = "AWSServiceRoleForEC2Spot"
@@ -116,14 +115,7 @@ def check_buckets(settings: FleetSettings) -> None:
 
 def find_subnets(ec2: Client, settings: FleetSettings) -> list[dict[str, Any]]:
     """The subnets of the settings, or those of the default VPC. Raises FactoryError if there are none."""
-    ids = settings.listed("Subnets")
-    asked = {"SubnetIds": ids} if ids else {"Filters": DEFAULT_SUBNETS}
-    found: list[dict[str, Any]] = ec2.describe_subnets(**asked)["Subnets"]
-    if not found:
-        raise FactoryError(
-            f"{settings.region} has no default VPC in this account",
-            "Set Subnets, or make one: aws ec2 create-default-vpc",
-        )
+    found = preflight.find_subnets(ec2, settings.region, settings.listed("Subnets"), "Subnets")
     if len(vpcs := {subnet["VpcId"] for subnet in found}) > 1:
         raise FactoryError(f"Subnets are in several VPCs: {', '.join(sorted(vpcs))}", "Name those of one")
     return sorted(found, key=lambda subnet: str(subnet["AvailabilityZone"]))
@@ -135,10 +127,7 @@ def check_types(
     """The instance types as EC2 describes them. FactoryError for one that no zone has, or without a GPU."""
     wanted = settings.listed("InstanceTypes")
     zones = sorted({subnet["AvailabilityZone"] for subnet in subnets})
-    offers = ec2.get_paginator("describe_instance_type_offerings").paginate(
-        LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": wanted}]
-    )
-    offered = {(o["InstanceType"], o["Location"]) for page in offers for o in page["InstanceTypeOfferings"]}
+    offered = preflight.find_offers(ec2, wanted)
     for name in wanted:
         if not any((name, zone) in offered for zone in zones):
             raise FactoryError(
@@ -166,16 +155,13 @@ def check_quota(settings: FleetSettings, types: list[dict[str, Any]]) -> None:
     needed = {item["InstanceType"]: int(item["VCpuInfo"]["DefaultVCpus"]) for item in types}
     asked: dict[str, int | None] = {}  # by quota
     for name, vcpus in needed.items():
-        if not (quota := quota_code(name, spot=spot)):
+        if not (quota := preflight.quota_code(name, spot=spot)):
             continue
         if quota not in asked:
             asked[quota] = ask_quota(quotas, quota)
         if (allowed := asked[quota]) is None:
             continue
-        cure = (
-            "Ask for more: aws service-quotas request-service-quota-increase --service-code ec2"
-            f" --quota-code {quota} --desired-value {most * vcpus} --region {settings.region}"
-        )
+        cure = f"Ask for more: {preflight.increase(quota, most * vcpus, settings.region)}"
         kind = "spot" if spot else "on demand"
         if allowed < vcpus:
             raise FactoryError(

@@ -134,20 +134,10 @@ def find_source(ec2: Client, settings: Settings) -> dict[str, Any]:
 
 def find_candidates(ec2: Client, settings: Settings) -> list[tuple[str, str]]:
     """Instance types paired with the subnets whose zones offer them, by the order of the types."""
-    asked = {"SubnetIds": settings.subnet_ids} if settings.subnet_ids else {"Filters": DEFAULT_SUBNETS}
-    found = ec2.describe_subnets(**asked)["Subnets"]
-    if not found:
-        raise FactoryError(
-            f"{settings.region} has no default VPC in this account",
-            "Set subnet_ids, or make one: aws ec2 create-default-vpc",
-        )
+    found = find_subnets(ec2, settings.region, settings.subnet_ids, "subnet_ids")
     order = {subnet: number for number, subnet in enumerate(settings.subnet_ids)}
     subnets = sorted(found, key=lambda s: (order.get(s["SubnetId"], 0), s["AvailabilityZone"]))
-    offers = ec2.get_paginator("describe_instance_type_offerings").paginate(
-        LocationType="availability-zone",
-        Filters=[{"Name": "instance-type", "Values": settings.instance_types}],
-    )
-    offered = {(o["InstanceType"], o["Location"]) for page in offers for o in page["InstanceTypeOfferings"]}
+    offered = find_offers(ec2, settings.instance_types)
     candidates = [
         (instance_type, subnet["SubnetId"])
         for instance_type, subnet in product(settings.instance_types, subnets)
@@ -164,6 +154,37 @@ def find_candidates(ec2: Client, settings: Settings) -> list[tuple[str, str]]:
     if missing:
         say(f"skipped, as not offered in {zones}: {', '.join(missing)}")
     return candidates
+
+
+def find_subnets(ec2: Client, region: str, ids: list[str], setting: str) -> list[dict[str, Any]]:
+    """The subnets of these ids, or those of the default VPC; FactoryError if there are none.
+
+    `setting`: the name of the setting that has the ids.
+    """
+    asked = {"SubnetIds": ids} if ids else {"Filters": DEFAULT_SUBNETS}
+    found: list[dict[str, Any]] = ec2.describe_subnets(**asked)["Subnets"]
+    if not found:
+        raise FactoryError(
+            f"{region} has no default VPC in this account",
+            f"Set {setting}, or make one: aws ec2 create-default-vpc",
+        )
+    return found
+
+
+def find_offers(ec2: Client, instance_types: list[str]) -> set[tuple[str, str]]:
+    """Which of the instance types are offered, each with a zone that does."""
+    pages = ec2.get_paginator("describe_instance_type_offerings").paginate(
+        LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": instance_types}]
+    )
+    return {(o["InstanceType"], o["Location"]) for page in pages for o in page["InstanceTypeOfferings"]}
+
+
+def increase(quota: str, vcpus: int, region: str) -> str:
+    """The command that requests more of a quota."""
+    return (
+        "aws service-quotas request-service-quota-increase --service-code ec2"
+        f" --quota-code {quota} --desired-value {vcpus} --region {region}"
+    )
 
 
 def check_quota(described: list[dict[str, Any]], settings: Settings, instance_types: list[str]) -> None:
@@ -186,8 +207,7 @@ def check_quota(described: list[dict[str, Any]], settings: Settings, instance_ty
             raise FactoryError(
                 f"the account's quota is {allowed:.0f} vCPUs of the family of {instance_type} in"
                 f" {settings.region}, which needs {needed[instance_type]}",
-                "Request an increase: aws service-quotas request-service-quota-increase --service-code ec2"
-                f" --quota-code {quota} --desired-value {needed[instance_type]} --region {settings.region}",
+                f"Request an increase: {increase(quota, needed[instance_type], settings.region)}",
             )
 
 

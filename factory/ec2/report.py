@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from factory.console import say
+from factory.ec2.table import table
 
 
 @dataclass
@@ -38,10 +39,5 @@ class Report:
 
     def table(self) -> str:
         """The steps as columns."""
-        rows = [("step", "region", "result", "time")]
-        rows += [(line.step, line.region, line.result, f"{line.seconds:.1f} s") for line in self.lines]
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        return "\n".join(
-            "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]])
-            for row in rows
-        )
+        rows = [(line.step, line.region, line.result, f"{line.seconds:.1f} s") for line in self.lines]
+        return table(("step", "region", "result", "time"), rows)
