@@ -6,8 +6,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.ami.cloud import Cloud
 from tests.background import quiet_afterwards
 from tests.fleet import stack
+from tests.fleet.deployer import Deployer, aws, prepare
 from tests.fleet.fleet import Fleet
 from tests.fleet.instance import Instance
 from tests.moto_server import moto_server
@@ -21,6 +23,24 @@ def server() -> Iterator[str]:
     """The address of moto's server."""
     with moto_server() as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[Cloud]:
+    """An account of AWS in this process, which judges whoever runs make fleet."""
+    with aws() as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def deployer(
+    account: Cloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Deployer]:
+    """The account with an AMI; fails if a test has asked for more than the policy allows."""
+    account.reset()
+    prepare(account, monkeypatch, tmp_path / "my.yml")
+    yield Deployer(account, tmp_path / "my.yml", capsys)
+    assert account.denied == []
 
 
 @pytest.fixture(scope="session")

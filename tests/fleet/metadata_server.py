@@ -3,8 +3,8 @@
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+
+from tests import loopback
 
 TOKEN = "token-of-this-test"  # noqa: S105
 TTL = "X-aws-ec2-metadata-token-ttl-seconds"
@@ -17,7 +17,7 @@ def instant(seconds: float = 0.0) -> str:
 
 
 @dataclass
-class MetadataServer:
+class MetadataServer(loopback.Loopback):
     """The service, a context manager. `answers`: by the path below meta-data or latest; others are 404."""
 
     answers: dict[str, str] = field(default_factory=dict)
@@ -26,18 +26,17 @@ class MetadataServer:
     refused: int = 0  # requests while it was down
     url: str = ""
 
-    def __enter__(self) -> "MetadataServer":
+    def handler(self) -> type[loopback.Handler]:
+        """See Loopback."""
         service = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_PUT(self) -> None:
+        class Handler(loopback.Handler):
+            def do_PUT(self) -> None:  # noqa: N802  the library's name
                 lifetime = self.headers.get(TTL, "")
                 fit = self.path == "/latest/api/token" and lifetime.isdigit() and 0 < int(lifetime) <= 21600
                 self.reply(200 if fit else 400, TOKEN if fit else "")
 
-            def do_GET(self) -> None:
+            def do_GET(self) -> None:  # noqa: N802  as above
                 path = self.path.removeprefix("/latest/").removeprefix("meta-data/")
                 service.asked.append(path)
                 if self.headers.get("X-aws-ec2-metadata-token") != TOKEN:
@@ -55,18 +54,7 @@ class MetadataServer:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+        return Handler
 
     def grant(self, access_key: str, seconds: float) -> None:
         """Give credentials that expire in so many seconds, in place of the earlier ones."""

@@ -1,8 +1,6 @@
 """What `make fleet` checks before it makes anything."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +8,7 @@ from factory.ec2.fleetkey import OPERATIONS, ROLE
 from factory.inputs import VERSION
 from tests.ami.calls import ACCOUNT
 from tests.ami.cloud import ABROAD, HOME, Cloud, Refusal
-from tests.fleet.deployer import Deployer, aws, name_ami, prepare
+from tests.fleet.deployer import Deployer, name_ami
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse")
 
@@ -20,23 +18,11 @@ MAKING = (
 )
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Cloud]:
-    """moto's server, for all tests here."""
-    with aws() as cloud:
-        yield cloud
-
-
 @pytest.fixture
-def deployer(
-    server: Cloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Deployer]:
-    """An account with an AMI; a command ends where the checks do."""
-    server.reset()
-    prepare(server, monkeypatch, tmp_path / "my.yml")
-    server.before["cloudformation:CreateChangeSet"] = lambda _: Refusal("Enough")
-    yield Deployer(server, tmp_path / "my.yml", capsys)
-    assert server.denied == []
+def deployer(deployer: Deployer) -> Deployer:
+    """A command ends where the checks do."""
+    deployer.cloud.before["cloudformation:CreateChangeSet"] = lambda _: Refusal("Enough")
+    return deployer
 
 
 def refused(deployer: Deployer, *says: str) -> None:

@@ -2,9 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,28 +14,10 @@ from factory.ec2.template import TEMPLATE, template
 from tests.ami.calls import ACCOUNT, FREE
 from tests.ami.cloud import HOME, Cloud, Refusal, Request
 from tests.ami.iam import listed
-from tests.fleet.deployer import POLICY, Deployer, aws, prepare
+from tests.fleet.deployer import POLICY, Deployer
 from tests.fleet.permissions import MAKES, OF_S3, questions
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Cloud]:
-    """moto's server, for all tests here."""
-    with aws() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-def deployer(
-    server: Cloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Deployer]:
-    """An account with an AMI; fails if a test has asked for more than the policy allows."""
-    server.reset()
-    prepare(server, monkeypatch, tmp_path / "my.yml")
-    yield Deployer(server, tmp_path / "my.yml", capsys)
-    assert server.denied == []
 
 
 def test_a_fleet_comes_changes_and_goes(deployer: Deployer) -> None:

@@ -24,9 +24,9 @@ from preheat.places.s3 import Location
 from preheat.storage import PassingError
 from preheat.subtitles import Lines
 from preheat.transcript import Segment, Transcript
+from tests.fleet.messages import bridge
 from tests.fleet.metadata_server import MetadataServer
 from tests.runtime.fleet.conftest import Waiting
-from tests.runtime.fleet.test_events import bridge
 from tests.runtime.places.conftest import NAME, Bucket
 
 

@@ -20,9 +20,9 @@ import pytest
 
 from preheat import timing
 from preheat.fleet import command, life
+from tests.fleet.messages import bridge
 from tests.fleet.metadata_server import MetadataServer
 from tests.runtime.fleet.conftest import Waiting
-from tests.runtime.fleet.test_events import bridge
 from tests.runtime.homes import RUNTIME
 from tests.runtime.places.conftest import NAME, Bucket
 from tests.runtime.places.proxy import Proxy, Trouble

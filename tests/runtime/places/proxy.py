@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
-from typing import Self
+from http.server import BaseHTTPRequestHandler
+from threading import Lock
 from urllib.parse import urlsplit
+
+from tests import loopback
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 HOP = {"connection", "transfer-encoding", "content-length", "date", "server"}
@@ -24,7 +25,7 @@ class Trouble:
 
 
 @dataclass
-class Proxy:
+class Proxy(loopback.Loopback):
     """The proxy, a context manager; `trouble` decides by method and path what happens to a request."""
 
     server: str
@@ -35,34 +36,17 @@ class Proxy:
     _open: int = 0
     _lock: Lock = field(default_factory=Lock)
 
-    def __enter__(self) -> Self:
+    def handler(self) -> type[loopback.Handler]:
+        """See Loopback."""
         proxy = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(loopback.Handler):
             def handle_any(self) -> None:
                 proxy.forward(self)
 
             do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = handle_any  # noqa: N815  the library's names
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: object) -> None:
-                """Print nothing when the command closes a connection early."""
-
-        self._http = Server(("127.0.0.1", 0), Handler)
-        Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+        return Handler
 
     def forward(self, handler: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
