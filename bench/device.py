@@ -4,6 +4,6 @@
 def settle(device: str) -> None:
     """Wait until a GPU has finished all work that was queued."""
     if device == "cuda":
-        import torch  # noqa: PLC0415
+        import torch  # noqa: PLC0415  slow, and not for the CPU
 
         torch.cuda.synchronize()

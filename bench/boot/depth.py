@@ -34,7 +34,7 @@ def load(path: Path, way: str, threads: int) -> float:
     """Seconds until all data is loaded and checked, without the import of torch."""
     import torch  # noqa: PLC0415,F401  imported before the clock starts
 
-    from preheat.weights import readahead, transfer  # noqa: PLC0415
+    from preheat.weights import readahead, transfer  # noqa: PLC0415  after torch
 
     started = time.perf_counter()
     if way == "cpu":

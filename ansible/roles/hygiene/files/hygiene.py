@@ -24,8 +24,7 @@ def findings(root: Path, items: list[Item]) -> Iterator[tuple[Item, Path]]:
     """Each path that violates an item, with the item."""
     for item in items:
         for pattern in patterns(item["path"]):
-            # Not Path.glob, which skips broken links.
-            names = glob.glob(pattern, root_dir=root, include_hidden=True)  # noqa: PTH207
+            names = glob.glob(pattern, root_dir=root, include_hidden=True)  # noqa: PTH207  it skips broken links
             for name in sorted(names):
                 for path in offenders(root / name, item["state"]):
                     yield item, path
