@@ -76,10 +76,7 @@ class Stack:
             )
             self.delete()
         if cure := STUCK.get(self.status):
-            raise FactoryError(
-                f"the stack {self.name} is in {self.status}: {self.reason()}",
-                cure.format(name=self.name, region=self.region),
-            )
+            raise self.failure(cure.format(name=self.name, region=self.region))
         return bool(self.status) and self.status != "DELETE_COMPLETE"
 
     def propose(
@@ -125,8 +122,7 @@ class Stack:
         self.cloudformation.execute_change_set(ChangeSetName=self.change_set, StackName=self.id)
         self.follow()
         if self.status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-            reason = self.reason()
-            raise FactoryError(f"the stack {self.name} is in {self.status}: {reason}", cure_of(reason))
+            raise self.failure()
 
     def delete(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Delete the stack and wait for the end; `meanwhile` is called before and again and again.
@@ -138,8 +134,7 @@ class Stack:
         self.cloudformation.delete_stack(StackName=self.id)
         self.follow(meanwhile)
         if self.status not in ("", "DELETE_COMPLETE"):
-            reason = self.reason()
-            raise FactoryError(f"the stack {self.name} is in {self.status}: {reason}", cure_of(reason))
+            raise self.failure()
 
     def follow(self, meanwhile: Callable[[], None] = lambda: None, *, ended: bool = False) -> None:
         """Report each resource that is done, until the stack is; `meanwhile` is called before each look.
@@ -181,6 +176,12 @@ class Stack:
             if event["ResourceStatus"].endswith("_FAILED") and CANCELLED not in said:
                 return f"{event['LogicalResourceId']} ({event['ResourceType']}): {said}"
         return "CloudFormation tells no reason"
+
+    def failure(self, cure: str = "") -> FactoryError:
+        """The error for the status that the last change has left."""
+        reason = self.reason()
+        said = f"the stack {self.name} is in {self.status}: {reason}"
+        return FactoryError(said, cure or cure_of(reason))
 
     def resources(self) -> dict[str, str]:
         """The ids of what the stack consists of, by the names in the template."""

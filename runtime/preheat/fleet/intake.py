@@ -61,9 +61,8 @@ class Intake:
 
     def _receive(self) -> list[Message] | None:
         """Ask for messages; None if the queue cannot be reached."""
-        if (
-            failed := self._worker.desk.failures
-        ) > self._failed:  # S3 may be out of reach: spare the messages
+        failed = self._worker.desk.failures
+        if failed > self._failed:  # S3 may be out of reach: spare the messages
             time.sleep(life.pause_of_queue(failed))
         self._failed = failed
         hand = self._worker.hand

@@ -1,4 +1,4 @@
-"""The decisions in a worker's life, as pure functions of what is known; bench/fleet.py runs them, too."""
+"""The decisions in a worker's life, as pure functions of what is known; bench/fleet runs them, too."""
 
 import math
 from dataclasses import dataclass
