@@ -8,13 +8,12 @@ attached to the group by hand, and the machine takes its place.
 import base64
 import json
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx2
 import pytest
 import testinfra
@@ -24,7 +23,10 @@ from factory.ec2.template import TEMPLATE
 from factory.local.machine import booted
 from factory.ssh import Machine
 from preheat.formats import FORMATS
+from tests.fleet import stacks
+from tests.fleet.instance import wait as wait_for
 from tests.fleet.metadata_server import MetadataServer
+from tests.fleet.stack import client
 from tests.moto_server import moto_server
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse")  # what moto leaves out of the stack
@@ -32,9 +34,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse")  # what moto le
 SAMPLES = Path(__file__).parent.parent / "fixtures/samples"
 WORKER = "preheat-worker.service"
 NAME = "preheat"  # of the stack
-REGION = "us-east-1"
 KEY = "recordings/a call.flac"
-PATIENCE = 300.0  # s, on a busy host
+wait = partial(wait_for, seconds=300)  # on a busy host
 # Goes before the launch template's script: where this fleet's AWS is, and shorter times.
 BEFORE = """\
 #!/bin/sh
@@ -52,14 +53,6 @@ systemctl daemon-reload
 """
 
 
-def wait(for_what: str, condition: Callable[[], object]) -> None:
-    """Wait until a condition holds; fail the test if it does not."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, f"waited {PATIENCE:.0f} s for {for_what}"
-        time.sleep(0.2)
-
-
 @dataclass
 class Fleet:
     """The stack in moto, with one instance, and the metadata of that."""
@@ -71,7 +64,7 @@ class Fleet:
 
     def client(self, service: str) -> Any:
         """A client of the fleet's owner."""
-        return owner(self.aws, service)
+        return client(self.aws, service)
 
     def upload(self, recording: Path) -> None:
         """Put a recording into the bucket, whose event puts a message into the queue."""
@@ -98,20 +91,14 @@ class Fleet:
         return BEFORE.format(aws=self.aws, metadata=self.metadata.url, settings=settings) + script
 
 
-def owner(address: str, service: str) -> Any:
-    """A client."""
-    keys = {"aws_access_key_id": "owner", "aws_secret_access_key": "secret"}
-    return boto3.session.Session(region_name=REGION, **keys).client(service, endpoint_url=address)
-
-
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
     """A fleet of one instance, which a machine may take the place of, and a recording that waits."""
     with moto_server() as aws, MetadataServer() as metadata:
         httpx2.post(f"{aws}/moto-api/reset").raise_for_status()
-        ec2, cloudformation = owner(aws, "ec2"), owner(aws, "cloudformation")
+        ec2, cloudformation = client(aws, "ec2"), client(aws, "cloudformation")
         ami, subnet = ec2.describe_images()["Images"][0], ec2.describe_subnets()["Subnets"][0]
-        owner(aws, "ssm").put_parameter(Name="/preheat/ami", Value=ami["ImageId"], Type="String")
+        client(aws, "ssm").put_parameter(Name="/preheat/ami", Value=ami["ImageId"], Type="String")
         chosen = {"Subnets": subnet["SubnetId"], "VpcId": subnet["VpcId"]}
         cloudformation.create_stack(
             StackName=NAME,
@@ -119,12 +106,11 @@ def fleet() -> Iterator[Fleet]:
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in chosen.items()],
             Capabilities=["CAPABILITY_IAM"],
         )
-        (stack,) = cloudformation.describe_stacks()["Stacks"]
-        outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+        outputs = stacks.outputs(cloudformation, NAME)
         (instance,) = ec2.run_instances(
             ImageId=ami["ImageId"], InstanceType="g6.xlarge", MinCount=1, MaxCount=1
         )["Instances"]
-        owner(aws, "autoscaling").attach_instances(
+        client(aws, "autoscaling").attach_instances(
             AutoScalingGroupName=outputs["Group"], InstanceIds=[instance["InstanceId"]]
         )
         metadata.answers |= {
