@@ -20,7 +20,7 @@ def quiet_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             for message in each.held:
                 each._let_go(message)
         elif isinstance(each, Notice):
-            each._deaf = True
+            each._warned = True
 
 
 def noting(made: list[object]) -> object:

@@ -5,7 +5,7 @@ from bench.fleet.clock import Clock
 from bench.fleet.inputs import Inputs, Range
 from bench.fleet.scenario import Recording
 from factory.ec2.template import parameters
-from preheat.fleet import life
+from preheat.fleet import policy
 from preheat.fleet.queue import RENEWAL, VISIBILITY
 
 NOTICE = 120.0  # seconds from a spot notice to the end
@@ -49,7 +49,7 @@ class Instance:
         self._polls += 1
         if self.draining or self.ended is not None:
             return
-        room = life.room(len(self.hand), self._audio(), self._bytes())
+        room = policy.room(len(self.hand), self._audio(), self._bytes())
         if not room:
             return  # polls again when a recording is done
         taken = self.queue.receive(1 if self._polls == 1 else room)
@@ -59,14 +59,14 @@ class Instance:
             self.clock.after(self.clock.draw(self.inputs.fixed), self._poll)
         else:
             self.queue.polls.append(self._poll)
-            self.clock.after(life.poll(self._idle(), IDLE), self._empty, self._polls)
+            self.clock.after(policy.poll(self._idle(), IDLE), self._empty, self._polls)
 
     def _empty(self, poll: int) -> None:
         """A long poll has ended without a message: the instance ends itself, or polls again."""
         if poll != self._polls or self.draining or self.ended is not None:
             return
         self.queue.polls.remove(self._poll)
-        if not (life.idle_end(self._idle(), IDLE, empty_poll=True) and self.group.terminate(self)):
+        if not (policy.idle_end(self._idle(), IDLE, empty_poll=True) and self.group.terminate(self)):
             self._poll()
 
     def _idle(self) -> float:
@@ -112,7 +112,7 @@ class Instance:
         self.interrupted = True
         if self.clock.random.random() < self.inputs.noticed:
             self._stop_polling()
-            self.clock.after(NOTICE - life.MARGIN, self._hand_back)
+            self.clock.after(NOTICE - policy.MARGIN, self._hand_back)
             self.clock.after(NOTICE, self._die)
         else:
             self._die()

@@ -1,6 +1,6 @@
 """A day of the fleet as events in time.
 
-The decisions are the product's own code: deploy/wake.py for how many instances to want, preheat.fleet.life
+The decisions are the product's own code: deploy/wake.py for how many instances to want, preheat.fleet.policy
 for how much a worker takes and when its instance ends itself. AWS is a model, whose times are in inputs.toml.
 """
 

@@ -15,7 +15,7 @@ from bench.fleet.scenario import DAY, Scenario
 from bench.fleet.simulation import Outcome, Simulation
 from deploy import wake
 from factory.console import ROOT
-from preheat.fleet import life
+from preheat.fleet import policy
 
 USUAL, ROWS = read(FILE)
 ROUGH = replace(USUAL, noticed=0.5, speed=2.0)  # recordings of minutes, which interruptions hit
@@ -96,16 +96,16 @@ def never(*_: object, **__: object) -> bool:
 
 
 def test_the_worker_decides_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(life, "idle_end", never)
+    monkeypatch.setattr(policy, "idle_end", never)
     day = simulated(Scenario("one", burst=1))
     assert day.billed > DAY - 3700
 
 
 def test_the_worker_decides_how_much_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = life.room
-    monkeypatch.setattr(life, "room", lambda *held: min(1, usual(*held)))
+    usual = policy.room
+    monkeypatch.setattr(policy, "room", lambda *held: min(1, usual(*held)))
     one_at_a_time = simulated(Scenario("burst", burst=100))
-    monkeypatch.setattr(life, "room", usual)
+    monkeypatch.setattr(policy, "room", usual)
     assert len({each.transcripts[0] for each in one_at_a_time.recordings}) == 100
     assert one_at_a_time.billed != simulated(Scenario("burst", burst=100)).billed
 

@@ -62,7 +62,7 @@ def test_s3_refuses_for_a_while(fleet: Fleet, calm: Instance, samples: Path) -> 
 
 
 def test_the_queue_is_gone_for_a_while(fleet: Fleet, calm: Instance, samples: Path) -> None:
-    """What is in hand is done; its message, which cannot be deleted, comes again and is found done."""
+    """What is in flight is done; its message, which cannot be deleted, comes again and is found done."""
     hold, key = Event(), "recordings/queue.flac"
 
     def before(call: Call) -> Trouble | None:
@@ -102,8 +102,8 @@ def test_no_metadata(fleet: Fleet, calm: Instance, samples: Path) -> None:
     calm.metadata.down = True
     wait("a word of it", lambda: any("no notice" in line for line in calm.said))
     calm.metadata.down = False
-    fleet.upload("recordings/deaf.flac", (samples / "short.flac").read_bytes())
-    fleet.transcript("recordings/deaf.flac")
+    fleet.upload("recordings/no-metadata.flac", (samples / "short.flac").read_bytes())
+    fleet.transcript("recordings/no-metadata.flac")
     fleet.drained()
 
 

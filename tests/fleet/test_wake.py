@@ -24,7 +24,7 @@ counts = st.integers(min_value=0, max_value=100_000)
         (1, 0, 0, 0, 1),
         (20, 0, 0, 0, 1),
         (21, 0, 0, 0, 2),
-        (15, 6, 1, 1, 2),  # what is in hand counts, too
+        (15, 6, 1, 1, 2),  # what is in flight counts, too
         (10_000, 0, 0, 0, 5),
         (1, 0, 3, 3, 3),  # never below desired
         (0, 3, 3, 1, 3),
@@ -119,7 +119,7 @@ def test_the_schedule_starts_as_many_as_the_queue_needs(fleet: Fleet) -> None:
     fleet.upload(41)
     assert wake().handler(SCHEDULE, None) == 3
     fleet.sqs.receive_message(QueueUrl=fleet.queue, MaxNumberOfMessages=10)
-    assert wake().handler(SCHEDULE, None) == 3, "those in hand still count"
+    assert wake().handler(SCHEDULE, None) == 3, "those in flight still count"
 
 
 def test_an_empty_queue_ends_no_instance(fleet: Fleet) -> None:

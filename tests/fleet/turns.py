@@ -19,7 +19,7 @@ from preheat.fleet import queue as queues
 from preheat.fleet.choices import Choices
 from preheat.fleet.jobs import Rules
 from preheat.fleet.metadata import Host
-from preheat.fleet.records import Scribe
+from preheat.fleet.records import RecordBuilder
 from preheat.fleet.worker import Worker
 from preheat.options import Options
 from preheat.places import aws, results, s3
@@ -131,10 +131,10 @@ class Actor:
         recipe = Recipe(choices.options, Lines(), False, home, None)
         rules = Rules(output, choices, recipe, lambda _: None)
         queue = queues.Queue(Client(client("sqs"), self), url)
-        scribe = Scribe("preheat", Host(), "echo")
+        builder = RecordBuilder("preheat", Host(), "echo")
         self.told: list[str] = []  # records of jobs, as lines
         engine: Any = Engine()
-        self._worker = Worker(queue, engine, rules, scribe, self.told.append)
+        self._worker = Worker(queue, engine, rules, builder, self.told.append)
         self._worker._fetchers = self._worker._deliverers = self._tasks  # type: ignore[assignment]
         self.s3 = Client(client("s3"), self)
         thread = Thread(target=self._live, daemon=True)
@@ -216,7 +216,7 @@ class Actor:
             return
         for message in messages:
             self._worker.take(message)
-        while not self._worker.hand.empty:
+        while not self._worker.in_flight.empty:
             if not self._tasks.do():
                 self._worker.work(0)
 

@@ -32,7 +32,7 @@ def test_only_root_can_change_them(host: Host) -> None:
 
 
 def test_the_model_runs_where_the_image_says(host: Host) -> None:
-    assert state(host, WORKER)["ExecStart"].count(" --device cpu ") == 1
+    assert state(host, WORKER)["ExecStart"].count(" --device cuda ") == 1
     for unit in (WORKER, WATCHDOG):
         assert "AWS_METADATA_SERVICE_NUM_ATTEMPTS=10" in state(host, unit)["Environment"].split()
 

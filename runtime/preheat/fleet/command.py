@@ -14,10 +14,10 @@ from preheat.fleet import metadata, notice, records
 from preheat.fleet.engine import Engine
 from preheat.fleet.group import Group
 from preheat.fleet.jobs import Rules
+from preheat.fleet.lifecycle import Lifecycle, say
 from preheat.fleet.queue import Queue
 from preheat.fleet.sender import Sender
 from preheat.fleet.settings import Settings, settings
-from preheat.fleet.shift import Shift, say
 from preheat.fleet.worker import Worker
 from preheat.options import UsageError
 from preheat.places import aws
@@ -76,18 +76,18 @@ def run(chosen: Settings, home: Path, device: str) -> int:
         if sender:
             sender.add(line)
 
-    scribe = records.Scribe(chosen.fleet, host, engine.name)
+    builder = records.RecordBuilder(chosen.fleet, host, engine.name)
     recipe = Recipe(chosen.choices.options, Lines(), False, home, engine.name)
     rules = Rules(chosen.output, chosen.choices, recipe, engine.check)
-    worker = Worker(queue, engine, rules, scribe, tell)
+    worker = Worker(queue, engine, rules, builder, tell)
 
     def ready() -> None:
-        scribe.birth = birth(host)
+        builder.startup = startup(host)
         if chosen.ready_file:
             chosen.ready_file.touch()
         say("ready")
 
-    return Shift(worker, watch, group, sender, chosen.idle).run(ready)
+    return Lifecycle(worker, watch, group, sender, chosen.idle).run(ready)
 
 
 def host_if_any(about: metadata.Metadata) -> metadata.Host:
@@ -108,10 +108,10 @@ def connected(service: str, **settings: Any) -> Any:
         raise UsageError(f"{service}: {reason(error)}; see AWS_REGION and AWS_ENDPOINT_URL") from error
 
 
-def birth(host: metadata.Host) -> records.Birth:
+def startup(host: metadata.Host) -> records.Startup:
     """How the worker came to be ready, which it is now."""
     at = time.time()
     if host.launch is None:
-        return records.Birth(ready=now())
+        return records.Startup(ready=now())
     kernel = at - time.clock_gettime(time.CLOCK_BOOTTIME)
-    return records.Birth(kernel - host.launch, now(), at - host.launch)
+    return records.Startup(kernel - host.launch, now(), at - host.launch)

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 
-from preheat.fleet import life
+from preheat.fleet import policy
 from preheat.fleet.notice import Notice
 from preheat.fleet.queue import Message
 from preheat.fleet.worker import Worker
@@ -31,7 +31,7 @@ class Intake:
         while self._notice.deadline is None:
             takes = self._notice.takes
             if takes and not self._room():
-                self._worker.hand.wait(1.0)
+                self._worker.in_flight.wait(1.0)
                 continue
             found = self._receive() if takes else []
             if found is None:
@@ -43,45 +43,45 @@ class Intake:
                 self._admit(message)
             if not takes:
                 self._notice.wait(1.0)
-            if life.idle_end(self._worker.hand.idle, self._limit(takes), empty_poll=not found):
+            if policy.idle_end(self._worker.in_flight.idle, self._limit(takes), empty_poll=not found):
                 end()
 
     def _room(self) -> int:
         """How many messages to ask for; at risk of being taken away, the worker has one at a time."""
-        hand = self._worker.hand
+        in_flight = self._worker.in_flight
         if self._notice.rebalance:
-            return int(hand.empty)
-        return min(hand.room(), 1) if self._alone else hand.room()
+            return int(in_flight.empty)
+        return min(in_flight.room(), 1) if self._alone else in_flight.room()
 
     def _limit(self, takes: bool) -> float:
         """How long the instance may be idle; one that EC2 may take away has nothing to wait for."""
         if self._notice.rebalance:
-            return min(self._idle, life.AT_RISK)
+            return min(self._idle, policy.AT_RISK)
         return self._idle if takes else math.inf
 
     def _receive(self) -> list[Message] | None:
         """Ask for messages; None if the queue cannot be reached."""
-        failed = self._worker.desk.failures
+        failed = self._worker.outcomes.failures
         if failed > self._failed:  # S3 may be out of reach: spare the messages
-            time.sleep(life.pause_of_queue(failed))
+            time.sleep(policy.pause_of_queue(failed))
         self._failed = failed
-        hand = self._worker.hand
+        in_flight = self._worker.in_flight
         try:
-            wait = life.poll(hand.idle, self._idle) if self._ready else 0
+            wait = policy.poll(in_flight.idle, self._idle) if self._ready else 0
             found = self._worker.queue.receive(max(self._room(), 1), wait)
         except AwsError as error:
             self._unanswered += 1
-            seconds = life.pause_of_queue(self._unanswered)
+            seconds = policy.pause_of_queue(self._unanswered)
             warn(f"{error}; the queue is asked again in {seconds:.0f} s")
             time.sleep(seconds)
             return None
         self._unanswered = 0
-        self._alone = any(each.attempt >= life.SUSPECT for each in found)
+        self._alone = any(each.attempt >= policy.SUSPECT for each in found)
         return found
 
     def _admit(self, message: Message) -> None:
         """Give a message to the worker; one that may kill it has the worker for itself."""
-        suspect = message.attempt >= life.SUSPECT
+        suspect = message.attempt >= policy.SUSPECT
         if suspect:
             self._wait_until_empty()
         if self._notice.deadline is None:
@@ -90,5 +90,5 @@ class Intake:
             self._wait_until_empty()
 
     def _wait_until_empty(self) -> None:
-        while not self._worker.hand.empty and self._notice.deadline is None:
-            self._worker.hand.wait(1.0)
+        while not self._worker.in_flight.empty and self._notice.deadline is None:
+            self._worker.in_flight.wait(1.0)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from threading import Condition
 
-from preheat.fleet import life
+from preheat.fleet import policy
 from preheat.fleet.events import moment
 from preheat.fleet.metadata import Metadata, MetadataError
 from preheat.threads import start
@@ -21,9 +21,9 @@ class Notice:
         """Look once, and then in a thread; `say` reports each change in a line."""
         self._metadata, self._say = metadata, say
         self._changed = Condition()
-        self._view = life.View()
+        self._view = policy.View()
         self._asked: float | None = None
-        self._deaf = False
+        self._warned = False
         self._look()
         start(self._watch)
 
@@ -31,7 +31,7 @@ class Notice:
     def takes(self) -> bool:
         """Whether the worker takes new messages."""
         with self._changed:
-            return self._asked is None and life.takes(self._view)
+            return self._asked is None and policy.takes(self._view)
 
     @property
     def deadline(self) -> float | None:
@@ -50,7 +50,7 @@ class Notice:
     def rebalance(self) -> bool:
         """Whether EC2 recommends to replace the instance, while it is in service."""
         with self._changed:
-            return self._view.rebalance and self._view.state == life.IN_SERVICE
+            return self._view.rebalance and self._view.state == policy.IN_SERVICE
 
     def leave(self, within: float) -> None:
         """Have the worker end within so many seconds. Called by the handler of a signal."""
@@ -68,13 +68,13 @@ class Notice:
 
     def _look(self) -> None:
         try:
-            view = life.seen(*self._read(), before=self._view, now=time.time())
+            view = policy.seen(*self._read(), before=self._view, now=time.time())
         except (MetadataError, ValueError, AttributeError) as error:  # or an answer that means nothing
-            if not self._deaf:
+            if not self._warned:
                 warn(f"no notice of the instance's end will be seen: {error}")
-            self._deaf = True
+            self._warned = True
             return
-        self._deaf = False
+        self._warned = False
         with self._changed:
             changed, self._view = view != self._view, view
             self._changed.notify_all()

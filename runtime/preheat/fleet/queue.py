@@ -1,4 +1,4 @@
-"""The queue: receives messages, and keeps those in hand from being given to another worker."""
+"""The queue: receives messages, and keeps those in flight from being given to another worker."""
 
 import math
 import time
@@ -11,7 +11,7 @@ from preheat.places import aws
 from preheat.threads import start
 from preheat.timing import warn
 
-VISIBILITY = 120  # s for which a message in hand is hidden from other workers
+VISIBILITY = 120  # s for which a message in flight is hidden from other workers
 RENEWAL = 40.0  # s between the renewals of that
 RETRY = 10.0  # s until the next try, when a renewal has failed
 BATCH = 10  # messages in a request
@@ -42,7 +42,7 @@ class Queue:
 
     @property
     def held(self) -> list[Message]:
-        """The messages in hand, the oldest first."""
+        """The messages in flight, the oldest first."""
         with self._changed:
             return list(self._held)
 
@@ -80,7 +80,7 @@ class Queue:
             self._held.pop(message, None)
 
     def _renew(self) -> None:
-        """The thread that renews the visibility of messages in hand, of new ones at once."""
+        """The thread that renews the visibility of messages in flight, of new ones at once."""
         while True:
             with self._changed:
                 while (wait := min(self._held.values(), default=math.inf) - time.monotonic()) > 0:
@@ -113,7 +113,7 @@ class Queue:
                 failed += some
                 problem = str(error)
             if problem:
-                warn(f"{problem}; messages in hand may be given to another worker, too")
+                warn(f"{problem}; messages in flight may be given to another worker, too")
         return failed
 
 

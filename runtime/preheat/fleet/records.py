@@ -40,7 +40,7 @@ class Times:
 
 
 @dataclass(frozen=True)
-class Birth:
+class Startup:
     """How the worker came to be, in seconds; None if the instance's launch is not known."""
 
     booted: float | None = None  # launch → kernel
@@ -49,13 +49,13 @@ class Birth:
 
 
 @dataclass
-class Scribe:
+class RecordBuilder:
     """Makes the records of one worker."""
 
     fleet: str
     host: Host
     model: str
-    birth: Birth = field(default_factory=Birth)
+    startup: Startup = field(default_factory=Startup)
     _count: int = 0  # jobs that have made a transcript
 
     def record(
@@ -95,9 +95,9 @@ class Scribe:
             "model": self.model,
             "launched": self.host.launched or None,
             "first_job": first,
-            "booted_s": self.birth.booted if first else None,
-            "ready_s": self.birth.ready if first else None,
-            "start_s": self.birth.start if first else None,
+            "booted_s": self.startup.booted if first else None,
+            "ready_s": self.startup.ready if first else None,
+            "start_s": self.startup.start if first else None,
         }
         rounded = {
             name: round(value, 3) if isinstance(value, float) else value

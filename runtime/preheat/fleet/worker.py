@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 from preheat import memory
 from preheat.fleet import records
-from preheat.fleet.desk import Desk, Item
 from preheat.fleet.engine import Engine
 from preheat.fleet.events import Dropped, MessageError, Upload, events, needless
 from preheat.fleet.jobs import ChangedError, GoneError, Job, Rules
+from preheat.fleet.outcomes import Item, Outcomes
 from preheat.fleet.queue import Message, Queue
-from preheat.fleet.records import Scribe, Times
+from preheat.fleet.records import RecordBuilder, Times
 from preheat.options import UsageError
 from preheat.places.s3errors import S3Error
 from preheat.storage import InputError, PassingError
@@ -43,11 +43,11 @@ class Worker:
     """Does what messages ask for."""
 
     def __init__(
-        self, queue: Queue, engine: Engine, rules: Rules, scribe: Scribe, tell: Callable[[str], None]
+        self, queue: Queue, engine: Engine, rules: Rules, builder: RecordBuilder, tell: Callable[[str], None]
     ) -> None:
         """`tell` takes the record of each job, as a line."""
-        self.desk = Desk(queue, scribe, tell)
-        self.queue, self.hand = queue, self.desk.hand
+        self.outcomes = Outcomes(queue, builder, tell)
+        self.queue, self.in_flight = queue, self.outcomes.in_flight
         self._engine, self._rules = engine, rules
         self._fetchers, self._deliverers = ThreadPoolExecutor(FETCHERS), ThreadPoolExecutor(DELIVERERS)
         self._reading = Semaphore(READERS)
@@ -61,13 +61,13 @@ class Worker:
                 dropped = each if isinstance(each, Dropped) else needless(each, self._rules.output)
                 if dropped:
                     upload, why = each if isinstance(each, Upload) else None, f"{dropped.what}: {dropped.why}"
-                    self.desk.record(records.DROPPED, message, upload, problem=why)
+                    self.outcomes.record(records.DROPPED, message, upload, problem=why)
                 elif isinstance(each, Upload):
                     items.append(Item(Job(each, self._rules), message))
         except MessageError as error:
             warn(f"message {message.id} {error}")
-            self.desk.record(records.FAILED, message, problem=f"the message {error}")
-        self.desk.open(message, items)
+            self.outcomes.record(records.FAILED, message, problem=f"the message {error}")
+        self.outcomes.open(message, items)
         for item in items:
             self._begin(item)
 
@@ -85,37 +85,37 @@ class Worker:
         try:
             step(item)
         except GoneError:
-            self.desk.finish(item, records.DROPPED, "the recording has been deleted")
+            self.outcomes.finish(item, records.DROPPED, "the recording has been deleted")
         except ChangedError:
             self._begin_anew(item)
         except S3Error as error:
             if error.code == ARCHIVED:
                 self.attempt(item, partial(self._refuse, problem=str(error)))
             else:
-                self.desk.retry(item, str(error))
+                self.outcomes.retry(item, str(error))
         except (OSError, PassingError) as error:
-            self.desk.retry(item, reason(error))
+            self.outcomes.retry(item, reason(error))
         except (InputError, UsageError) as error:
             self.attempt(item, partial(self._refuse, problem=str(error)))
         except Exception as error:
             if short := memory.shortage(error):
-                self.desk.retry(item, short)
+                self.outcomes.retry(item, short)
                 return
-            warn(f"{item.upload.where}: a fault of preheat, not yours; please report it with these lines")
+            warn(f"{item.upload.where}: a bug in the worker; please report it with the lines below")
             traceback.print_exc()
-            self.desk.retry(item, reason(error), fault=True)
+            self.outcomes.retry(item, reason(error), fault=True)
 
     def _begin(self, item: Item) -> None:
-        self.hand.announce(item.upload.size)
+        self.in_flight.announce(item.upload.size)
         self._fetchers.submit(self.attempt, item, self._prepare)
 
     def _begin_anew(self, item: Item) -> None:
         """Do a job again whose recording, or whose results, have been replaced meanwhile."""
         item.rounds += 1
         if item.rounds == ROUNDS:
-            self.desk.retry(item, "the recording is being replaced again and again")
+            self.outcomes.retry(item, "the recording is being replaced again and again")
             return
-        self.desk.record(records.SUPERSEDED, item.message, item.upload, item.times)
+        self.outcomes.record(records.SUPERSEDED, item.message, item.upload, item.times)
         item.begun, item.times = False, Times()
         self._begin(item)
 
@@ -124,9 +124,9 @@ class Worker:
         try:
             prepared = self._read(item)
         finally:
-            self.hand.announce(-item.upload.size)
+            self.in_flight.announce(-item.upload.size)
         if prepared is None:
-            self.desk.finish(item, records.EXISTS)
+            self.outcomes.finish(item, records.EXISTS)
         else:
             self._ready.put((item, prepared))
 
@@ -137,24 +137,24 @@ class Worker:
                 raise ChangedError
             return None
         size = job.source.size if job.source else 0
-        if size > shutil.disk_usage(tempfile.gettempdir()).free + self.hand.fetched:
+        if size > shutil.disk_usage(tempfile.gettempdir()).free + self.in_flight.fetched:
             raise InputError(
                 f"is too large for the worker's disk ({size / 1e9:.0f} GB); give it a larger one"
             )
-        self.hand.reserve(size)
+        self.in_flight.reserve(size)
         try:
             start = time.monotonic()
             with job.fetch() as file:
                 times.fetch = time.monotonic() - start
                 with self._reading:
-                    self.hand.listen()
+                    self.in_flight.wait_for_audio_room()
                     start = time.monotonic()
                     prepared = self._engine.read(file, job.choices.options)
                     times.read = time.monotonic() - start
                     times.audio = sum(each.seconds for each in prepared)
-                    self.hand.hear(times.audio)
+                    self.in_flight.add_audio(times.audio)
         finally:
-            self.hand.free(size)
+            self.in_flight.free(size)
         return prepared
 
     def _transcribe(self, item: Item, prepared: "list[Prepared]") -> None:
@@ -162,7 +162,7 @@ class Worker:
         try:
             transcript = self._engine.transcribe(prepared, item.job.choices.options)
         finally:
-            self.hand.hear(-(item.times.audio or 0.0))
+            self.in_flight.add_audio(-(item.times.audio or 0.0))
         item.times.decode = time.monotonic() - start
         self._deliverers.submit(self.attempt, item, partial(self._deliver, transcript=transcript))
 
@@ -178,12 +178,12 @@ class Worker:
         job.remove_error()
         if not job.settled():
             raise ChangedError
-        self.desk.finish(item, outcome, transcript.incomplete)
+        self.outcomes.finish(item, outcome, transcript.incomplete)
 
     def _refuse(self, item: Item, problem: str) -> None:
         """Say beside the results why there is no transcript."""
-        scribe = self.desk.scribe
-        item.job.put_error(problem, {"fleet": scribe.fleet, "instance": scribe.host.instance})
+        builder = self.outcomes.builder
+        item.job.put_error(problem, {"fleet": builder.fleet, "instance": builder.host.instance})
         if not item.job.current():
             raise ChangedError
-        self.desk.finish(item, records.FAILED, problem)
+        self.outcomes.finish(item, records.FAILED, problem)

@@ -1,4 +1,4 @@
-"""Messages in hand, against moto's SQS."""
+"""Messages in flight, against moto's SQS."""
 
 import json
 import time
@@ -58,7 +58,7 @@ def test_it_stays_hidden_until_it_is_deleted(
 
 
 def test_the_first_renewal_is_at_once(waiting: Waiting, proxy: Proxy) -> None:
-    """What a poll gave that nobody waited for comes back sooner than what is in hand."""
+    """What a poll gave that nobody waited for comes back sooner than what is in flight."""
     queue = Queue(waiting.client, waiting.url)
     for number in range(12):
         waiting.send(str(number))
@@ -105,7 +105,7 @@ def test_what_a_renewal_leaves_out_is_tried_again(
         (_, again) = gateway.named(name)
     assert [each["ReceiptHandle"] for each in json.loads(again.body)["Entries"]] == [second.receipt]
     said = capsys.readouterr().err
-    assert "InternalError: Try again; messages in hand may be given to another worker" in said
+    assert "InternalError: Try again; messages in flight may be given to another worker" in said
 
 
 def test_released_it_comes_at_once_or_later(waiting: Waiting) -> None:

@@ -12,7 +12,7 @@ from preheat.fleet import records, sender
 from preheat.fleet.events import Upload
 from preheat.fleet.metadata import Host
 from preheat.fleet.queue import Message
-from preheat.fleet.records import Birth, Scribe, Times
+from preheat.fleet.records import RecordBuilder, Startup, Times
 from preheat.fleet.sender import Sender
 from preheat.places import aws
 from preheat.places.s3 import Location
@@ -26,9 +26,9 @@ MESSAGE = Message("m-1", "receipt", "{}", 2, 1001.5, 1003.0)
 TIMES = Times(audio=60.0, fetch=0.2, read=0.3, decode=2.0, upload=0.1)
 
 
-def scribe() -> Scribe:
+def builder() -> RecordBuilder:
     """A worker's."""
-    return Scribe("fleet", HOST, "large", Birth(18.0, 4.0, 25.0))
+    return RecordBuilder("fleet", HOST, "large", Startup(18.0, 4.0, 25.0))
 
 
 def metrics(record: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def metrics(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_job_from_upload_to_transcript() -> None:
-    record = scribe().record(records.DONE, MESSAGE, UPLOAD, TIMES)
+    record = builder().record(records.DONE, MESSAGE, UPLOAD, TIMES)
     assert metrics(record) == {
         "Jobs": 1,
         "Attempts": 2,
@@ -89,7 +89,7 @@ def test_a_job_from_upload_to_transcript() -> None:
 
 def test_the_start_counts_once() -> None:
     """With the first transcript, whatever came before it."""
-    writer = scribe()
+    writer = builder()
     outcomes = (records.FAILED, records.EXISTS, records.INCOMPLETE, records.DONE)
     found = [writer.record(outcome, MESSAGE, UPLOAD, TIMES) for outcome in outcomes]
     assert [each["first_job"] for each in found] == [False, False, True, False]
@@ -109,11 +109,13 @@ def test_the_start_counts_once() -> None:
     ],
 )
 def test_only_the_metrics_that_apply(outcome: str, wanted: set[str]) -> None:
-    assert set(metrics(scribe().record(outcome, MESSAGE, UPLOAD, TIMES, "why"))) == wanted
+    assert set(metrics(builder().record(outcome, MESSAGE, UPLOAD, TIMES, "why"))) == wanted
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    bare = Scribe("fleet", Host(), "large").record(records.DONE, MESSAGE, Upload(UPLOAD.where), Times())
+    bare = RecordBuilder("fleet", Host(), "large").record(
+        records.DONE, MESSAGE, Upload(UPLOAD.where), Times()
+    )
     assert set(metrics(bare)) == {"Jobs", "Attempts"}
     assert "total_s" not in bare and "launched" not in bare and None not in bare.values()
     assert json.loads(records.line(bare)) == bare and "\n" not in records.line(bare)

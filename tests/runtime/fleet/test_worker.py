@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from preheat import timing
-from preheat.fleet import command, life
+from preheat.fleet import command, policy
 from tests.fleet.messages import bridge
 from tests.fleet.metadata_server import MetadataServer
 from tests.runtime.fleet.conftest import Waiting
@@ -169,7 +169,7 @@ def test_what_fails_for_the_moment_stays_in_the_queue(place: Place, short: bytes
         assert place.waiting.counts == (0, 1)
         (attempt,) = [each["attempt"] for each in process.records if each["outcome"] == "retried"]
         said = "".join(process.said)
-        assert "access is denied" in said and f"again in {life.pause(attempt):.0f} s" in said
+        assert "access is denied" in said and f"again in {policy.pause(attempt):.0f} s" in said
     assert [key for key in place.bucket.contents("out/") if key.startswith("secret")] == []
 
 

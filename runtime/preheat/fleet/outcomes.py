@@ -4,19 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
-from preheat.fleet import life, records
+from preheat.fleet import policy, records
 from preheat.fleet.events import Upload
-from preheat.fleet.hand import Hand
+from preheat.fleet.inflight import InFlight
 from preheat.fleet.jobs import Job
 from preheat.fleet.queue import Message, Queue
-from preheat.fleet.records import Scribe, Times
+from preheat.fleet.records import RecordBuilder, Times
 from preheat.places.aws import AwsError
 from preheat.timing import warn
 
 
 @dataclass(eq=False)
 class Item:
-    """A job in hand, and the message that has asked for it."""
+    """A job in flight, and the message that has asked for it."""
 
     job: Job
     message: Message
@@ -31,12 +31,12 @@ class Item:
         return replace(self.job.upload, etag=seen.etag.strip('"')) if seen else self.job.upload
 
 
-class Desk:
-    """Keeps the messages in hand, and settles them."""
+class Outcomes:
+    """Keeps the messages in flight, and settles them."""
 
-    def __init__(self, queue: Queue, scribe: Scribe, tell: Callable[[str], None]) -> None:
+    def __init__(self, queue: Queue, builder: RecordBuilder, tell: Callable[[str], None]) -> None:
         """`tell` takes the record of each job, as a line."""
-        self.queue, self.hand, self.scribe = queue, Hand(), scribe
+        self.queue, self.in_flight, self.builder = queue, InFlight(), builder
         self.failures = 0  # jobs in a row that are to be tried again
         self.faults = 0  # those among them that are faults of ours
         self._tell = tell
@@ -48,7 +48,7 @@ class Desk:
         if not items:
             self._delete(message)
             return
-        self.hand.add(message, len(items))
+        self.in_flight.add(message, len(items))
         with self._lock:
             self._open |= dict.fromkeys(items)
 
@@ -59,8 +59,8 @@ class Desk:
 
         `pause`: seconds after which the message is to be received again; None: it has done its duty.
         """
-        last = self.hand.done(item.message, pause)
-        if last and (longest := self.hand.pause(item.message)) is not None:
+        last = self.in_flight.done(item.message, pause)
+        if last and (longest := self.in_flight.pause(item.message)) is not None:
             self.queue.release([item.message], longest)
         elif last:
             self._delete(item.message)
@@ -71,19 +71,19 @@ class Desk:
             else:
                 self.failures = self.faults = 0
         self.record(outcome, item.message, item.upload, item.times, problem)
-        if last:  # not before: when the hand is empty, the process may end
-            self.hand.drop(item.message)
+        if last:  # not before: when nothing is in flight, the process may end
+            self.in_flight.drop(item.message)
 
     def retry(self, item: Item, problem: str, *, fault: bool = False) -> None:
         """Leave a message to be received again later, by whatever worker. `fault`: of ours."""
         with self._lock:
             self.faults += fault
-        pause = life.pause(item.message.attempt)
+        pause = policy.pause(item.message.attempt)
         warn(f"{item.upload.where}: {problem}; it is tried again in {pause:.0f} s")
         self.finish(item, records.RETRIED, problem, pause)
 
     def give_back(self) -> None:
-        """Hand back all messages, as the worker ends."""
+        """InFlight back all messages, as the worker ends."""
         self.queue.release(self.queue.held)
         with self._lock:
             left = list(self._open)
@@ -101,7 +101,7 @@ class Desk:
     ) -> None:
         """Write the record of a job, or of a message that asks for none."""
         with self._lock:
-            self._tell(records.line(self.scribe.record(outcome, message, upload, times, problem)))
+            self._tell(records.line(self.builder.record(outcome, message, upload, times, problem)))
 
     def _delete(self, message: Message) -> None:
         try:

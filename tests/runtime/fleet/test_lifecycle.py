@@ -10,14 +10,14 @@ import pytest
 
 from preheat.delivery import Recipe
 from preheat.fleet.choices import Choices
-from preheat.fleet.desk import Item
 from preheat.fleet.events import Upload
 from preheat.fleet.jobs import Job, Rules
+from preheat.fleet.lifecycle import BROKEN, Lifecycle
 from preheat.fleet.metadata import Host, Metadata
 from preheat.fleet.notice import Notice
+from preheat.fleet.outcomes import Item
 from preheat.fleet.queue import Queue
-from preheat.fleet.records import Scribe
-from preheat.fleet.shift import BROKEN, Shift
+from preheat.fleet.records import RecordBuilder
 from preheat.fleet.worker import Worker
 from preheat.options import Options
 from preheat.places.s3 import Location
@@ -82,7 +82,7 @@ class Place:
         timer = Timer(60, self.notice.leave, [3600])
         timer.start()
         try:
-            return Shift(self.worker, self.notice, None, None, 300).run(lambda: None)
+            return Lifecycle(self.worker, self.notice, None, None, 300).run(lambda: None)
         finally:
             timer.cancel()
 
@@ -107,7 +107,7 @@ def place(bucket: Bucket, waiting: Waiting, metadata: MetadataServer, tmp_path: 
     engine: Any = found.engine
     rules = found.rules = Rules(Location(NAME, "out/"), Choices(formats=("txt",)), recipe, engine.check)
     queue = Queue(waiting.client, waiting.url)
-    found.worker = Worker(queue, engine, rules, Scribe("calls", Host(), "echo"), found.tell)
+    found.worker = Worker(queue, engine, rules, RecordBuilder("calls", Host(), "echo"), found.tell)
     found.notice, found.waiting, found.bucket = Notice(Metadata(), lambda _: None), waiting, bucket
     found.records = []
     return found
@@ -137,17 +137,17 @@ def test_faults_in_a_row_end_the_worker(place: Place) -> None:
 
 def test_only_faults_in_a_row_count(place: Place) -> None:
     """Not what may pass, nor faults with a transcript between them."""
-    desk, items = place.worker.desk, []
+    outcomes, items = place.worker.outcomes, []
     for key in "abc":
         place.upload(key)
     for message in place.worker.queue.receive(10, 0):
         items.append(Item(Job(Upload(Location(NAME, "a")), place.rules), message))
-        desk.open(message, items[-1:])
-    desk.retry(items[0], "a fault", fault=True)
-    desk.retry(items[1], "a full disk")
-    assert (desk.failures, desk.faults) == (2, 1)
-    desk.finish(items[2], "done")
-    assert (desk.failures, desk.faults) == (0, 0) and place.worker.hand.empty
+        outcomes.open(message, items[-1:])
+    outcomes.retry(items[0], "a fault", fault=True)
+    outcomes.retry(items[1], "a full disk")
+    assert (outcomes.failures, outcomes.faults) == (2, 1)
+    outcomes.finish(items[2], "done")
+    assert (outcomes.failures, outcomes.faults) == (0, 0) and place.worker.in_flight.empty
 
 
 def test_a_fault_between_others_is_left_to_another_try(
@@ -161,7 +161,7 @@ def test_a_fault_between_others_is_left_to_another_try(
     assert sorted(each["outcome"] for each in place.records) == ["done", "done", "retried"]
     assert place.waiting.counts == (0, 1)
     said = capsys.readouterr().err
-    assert "a fault of preheat, not yours" in said and "Traceback" in said and "again in 20 s" in said
+    assert "a bug in the worker" in said and "Traceback" in said and "again in 20 s" in said
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_what_may_pass(error: Exception, place: Place, capsys: pytest.CaptureFix
     place.wanted = 1
     assert place.run() == 0
     assert [each["outcome"] for each in place.records] == ["retried"]
-    assert place.waiting.counts == (0, 1) and "fault of preheat" not in capsys.readouterr().err
+    assert place.waiting.counts == (0, 1) and "bug in the worker" not in capsys.readouterr().err
 
 
 def test_a_recording_larger_than_the_disk(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

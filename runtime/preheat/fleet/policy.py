@@ -1,14 +1,14 @@
-"""The decisions in a worker's life, as pure functions of what is known; bench/fleet runs them, too."""
+"""The decisions of a worker, as pure functions of what is known; bench/fleet runs them, too."""
 
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 POLL = 20  # s; SQS waits no longer
-MOST = 10  # messages in hand: enough to fetch ahead, and others may have the rest
+MOST = 10  # messages in flight: enough to fetch ahead, and others may have the rest
 BATCH = 10  # messages that SQS gives at a time
-AUDIO = 7200.0  # s of audio in hand
-BYTES = 4 << 30  # of recordings in hand
+AUDIO = 7200.0  # s of audio in flight
+BYTES = 4 << 30  # of recordings in flight
 SUSPECT = 3  # from this attempt on, a message may be one that kills workers
 LONGEST_PAUSE = 900.0  # s, of a message
 LONGEST_PAUSE_OF_QUEUE = 30.0  # s
@@ -31,7 +31,7 @@ def poll(idle_s: float, limit_s: float) -> int:
 
 
 def room(messages: int, audio_s: float, size: int) -> int:
-    """How many more messages to ask for, with so many messages, seconds of audio and bytes in hand."""
+    """How many more messages to ask for, with so many messages, seconds of audio and bytes in flight."""
     if audio_s >= AUDIO or size >= BYTES:
         return 0
     return max(0, min(BATCH, MOST - messages))

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from threading import Lock
 
-from preheat.fleet import life
+from preheat.fleet import policy
 from preheat.fleet.group import Group
 from preheat.fleet.intake import Intake
 from preheat.fleet.notice import Notice
@@ -17,10 +17,10 @@ from preheat.timing import tell, warn
 
 BROKEN = 4  # exit code: a fault of ours
 FLUSH = 5.0  # s for the last job records
-FAREWELL = 180.0  # s that an instance waits for its end, having asked for it
+TERMINATION_WAIT = 180.0  # s that an instance waits for its end, having asked for it
 
 
-class Shift:
+class Lifecycle:
     """Runs a worker until its end."""
 
     def __init__(
@@ -37,18 +37,18 @@ class Shift:
         start(self._watch)
         start(lambda: self._intake.run(ready, self._end_instance))
         broken = False
-        while not (self._over or (self._notice.deadline is not None and self._worker.hand.empty)):
+        while not (self._over or (self._notice.deadline is not None and self._worker.in_flight.empty)):
             self._worker.work(0.2)
-            broken = self._worker.desk.faults >= life.FAULTS
+            broken = self._worker.outcomes.faults >= policy.FAULTS
             self._over = self._over or broken
         if broken:
-            warn(f"{life.FAULTS} faults in a row: the worker ends, and hands back what it has")
+            warn(f"{policy.FAULTS} faults in a row: the worker ends, and hands back what it has")
         self._leave()
         return BROKEN if broken else 0
 
     def _leave(self) -> None:
         self._leaving.acquire()  # for ever: the process ends in the thread that has it
-        self._worker.desk.give_back()
+        self._worker.outcomes.give_back()
         if self._sender:
             self._sender.flush(FLUSH)
         if self._group and self._notice.ends:
@@ -61,13 +61,13 @@ class Shift:
         """The thread that ends the process in time, whatever the model is doing."""
         while True:
             self._notice.wait(0.5)
-            if (when := self._notice.deadline) is not None and time.time() >= when - life.MARGIN:
+            if (when := self._notice.deadline) is not None and time.time() >= when - policy.MARGIN:
                 self._leave()
                 os._exit(0)
 
     def _end_instance(self) -> None:
         """End the instance, and wait for its end. If that cannot be, the work goes on."""
-        self._worker.hand.restart_idle()
+        self._worker.in_flight.restart_idle()
         if not self._group:
             return
         try:
@@ -76,7 +76,7 @@ class Shift:
             warn(f"{error}; the worker goes on")
             return
         say("nothing to do: the instance ends itself")
-        until = time.monotonic() + FAREWELL
+        until = time.monotonic() + TERMINATION_WAIT
         while self._notice.deadline is None and time.monotonic() < until:
             self._notice.wait(1.0)
         self._over = True

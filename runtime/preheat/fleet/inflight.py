@@ -1,13 +1,13 @@
-"""What a worker has in hand: how much of it there may be, and when a message's work is done."""
+"""What a worker has in flight: how much of it there may be, and when a message's work is done."""
 
 import time
 from threading import Condition
 
-from preheat.fleet import life
+from preheat.fleet import policy
 from preheat.fleet.queue import Message
 
 
-class Hand:
+class InFlight:
     """Messages with jobs that are not done, seconds of audio that wait for the model, bytes being fetched."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Hand:
     def room(self) -> int:
         """How many messages to ask for."""
         with self._changed:
-            return life.room(len(self._left), self._audio, self._announced)
+            return policy.room(len(self._left), self._audio, self._announced)
 
     def wait(self, seconds: float) -> None:
         """Wait for a change, at most so long."""
@@ -69,7 +69,7 @@ class Hand:
             return self._pause.get(message)
 
     def drop(self, message: Message) -> None:
-        """The message is out of hand."""
+        """The message is no longer in flight."""
         with self._changed:
             del self._left[message]
             self._pause.pop(message, None)
@@ -85,7 +85,7 @@ class Hand:
     def reserve(self, size: int) -> None:
         """Wait until so many bytes may be fetched."""
         with self._changed:
-            self._changed.wait_for(lambda: life.fits(size, self._fetched))
+            self._changed.wait_for(lambda: policy.fits(size, self._fetched))
             self._fetched += size
 
     def free(self, size: int) -> None:
@@ -94,12 +94,12 @@ class Hand:
             self._fetched -= size
             self._changed.notify_all()
 
-    def listen(self) -> None:
+    def wait_for_audio_room(self) -> None:
         """Wait until there is room for more audio."""
         with self._changed:
-            self._changed.wait_for(lambda: self._audio < life.AUDIO)
+            self._changed.wait_for(lambda: self._audio < policy.AUDIO)
 
-    def hear(self, seconds: float) -> None:
+    def add_audio(self, seconds: float) -> None:
         """So many seconds of audio more, or less, wait for the model."""
         with self._changed:
             self._audio += seconds

@@ -4,35 +4,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preheat.fleet import life
-from preheat.fleet.life import View, seen, takes
+from preheat.fleet import policy
+from preheat.fleet.policy import View, seen, takes
 
 
 def test_it_ends_when_idle_and_only_after_a_poll_that_found_nothing() -> None:
-    assert life.idle_end(300, 300, empty_poll=True)
-    assert not life.idle_end(300, 300, empty_poll=False)
-    assert not life.idle_end(299, 300, empty_poll=True)
+    assert policy.idle_end(300, 300, empty_poll=True)
+    assert not policy.idle_end(300, 300, empty_poll=False)
+    assert not policy.idle_end(299, 300, empty_poll=True)
 
 
 def test_a_poll_is_not_longer_than_the_idle_time_left() -> None:
-    assert (life.poll(0, 300), life.poll(290.5, 300), life.poll(400, 300)) == (20, 10, 1)
+    assert (policy.poll(0, 300), policy.poll(290.5, 300), policy.poll(400, 300)) == (20, 10, 1)
 
 
 @given(st.integers(0, 40), st.floats(0, 20000), st.integers(0, 8 << 30))
 def test_room_is_measured_in_audio_bytes_and_messages(messages: int, audio: float, size: int) -> None:
-    room = life.room(messages, audio, size)
+    room = policy.room(messages, audio, size)
     assert 0 <= room <= 10 and messages + room <= max(messages, 10)
     assert (room == 0) == (messages >= 10 or audio >= 7200 or size >= 4 << 30)
 
 
 def test_a_large_recording_is_fetched_alone() -> None:
-    assert life.fits(100 << 30, 0) and not life.fits(100 << 30, 1)
-    assert life.fits(2 << 30, 2 << 30) and not life.fits((2 << 30) + 1, 2 << 30)
+    assert policy.fits(100 << 30, 0) and not policy.fits(100 << 30, 1)
+    assert policy.fits(2 << 30, 2 << 30) and not policy.fits((2 << 30) + 1, 2 << 30)
 
 
 def test_pauses_grow() -> None:
-    assert [life.pause(attempt) for attempt in (1, 2, 3, 4, 5, 99)] == [20, 60, 180, 540, 900, 900]
-    assert [life.pause_of_queue(failures) for failures in (1, 2, 9)] == [2, 4, 30]
+    assert [policy.pause(attempt) for attempt in (1, 2, 3, 4, 5, 99)] == [20, 60, 180, 540, 900, 900]
+    assert [policy.pause_of_queue(failures) for failures in (1, 2, 9)] == [2, 4, 30]
 
 
 @pytest.mark.parametrize(
