@@ -83,7 +83,7 @@ class Outcomes:
         self.finish(item, records.RETRIED, problem, pause)
 
     def give_back(self) -> None:
-        """InFlight back all messages, as the worker ends."""
+        """Hand back all messages, as the worker ends."""
         self.queue.release(self.queue.held)
         with self._lock:
             left = list(self._open)
