@@ -85,9 +85,9 @@ class Engine:
             raise InputError("cannot be read; record it again")
         return [Heard(text)]
 
-    def transcribe(self, prepared: list[Heard], options: Options) -> Transcript:
+    def transcribe(self, prepared: list[Heard], options: Options, progress: Callable[[], None]) -> Transcript:
         """Its words."""
-        del options
+        del options, progress
         text = prepared[0].text
         return Transcript("en", [Segment(0, 0.0, 1.0, text, [], 0.0, 0.0, 1.0, 0.0)])
 

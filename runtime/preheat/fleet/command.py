@@ -87,7 +87,12 @@ def run(chosen: Settings, home: Path, device: str) -> int:
             chosen.ready_file.touch()
         say("ready")
 
-    return Lifecycle(worker, watch, group, sender, chosen.idle).run(ready)
+    def alive() -> None:
+        if chosen.ready_file:
+            with suppress(OSError):  # not ready yet
+                os.utime(chosen.ready_file)
+
+    return Lifecycle(worker, watch, group, sender, chosen.idle).run(ready, alive)
 
 
 def host_if_any(about: metadata.Metadata) -> metadata.Host:
@@ -114,4 +119,6 @@ def startup(host: metadata.Host) -> records.Startup:
     if host.launch is None:
         return records.Startup(ready=now())
     kernel = at - time.clock_gettime(time.CLOCK_BOOTTIME)
+    if kernel < host.launch:  # the clock has not been set yet
+        return records.Startup(ready=now())
     return records.Startup(kernel - host.launch, now(), at - host.launch)

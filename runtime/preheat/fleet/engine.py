@@ -1,5 +1,6 @@
 """The model and what reads recordings for it, opened once."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -29,7 +30,8 @@ class Engine:
             from preheat.model import batched, decoding  # noqa: PLC0415  need torch
 
             size = batched.affordable(model.network)
-            self._decoder = decoding.Decoder(model.network, model.vocabulary, size=size)
+            self._progress = Log(quiet=True)
+            self._decoder = decoding.Decoder(model.network, model.vocabulary, size=size, log=self._progress)
 
     def check(self, options: Options) -> None:
         """Raise UsageError for options that the model cannot follow."""
@@ -42,10 +44,15 @@ class Engine:
         found, log = recording.channels(file, options), Log(quiet=True)
         return [recording.prepare(found[name], self._detector, options, log, name) for name in found]
 
-    def transcribe(self, prepared: "list[Prepared]", options: Options) -> Transcript:
-        """What is said; the same recording gives the same words each time. Raises PassingError."""
+    def transcribe(
+        self, prepared: "list[Prepared]", options: Options, progress: Callable[[], None]
+    ) -> Transcript:
+        """What is said; the same recording gives the same words each time. Raises PassingError.
+
+        `progress` is called after each batch of windows.
+        """
         import torch  # noqa: PLC0415  there by now
 
         torch.manual_seed(0)  # temperatures above 0 sample tokens
-        self._decoder.options = options
+        self._decoder.options, self._progress.display = options, lambda _: progress()
         return write_down(prepared, self._decoder, sequentially=False)

@@ -16,6 +16,13 @@ class InFlight:
         self._pause: dict[Message, float] = {}  # s, of messages with a job that failed for the moment
         self._audio, self._announced, self._fetched = 0.0, 0, 0
         self._idle_from = time.monotonic()
+        self._steps = 0
+
+    @property
+    def steps(self) -> int:
+        """How many steps the worker has made: a worker without new ones for long is taken to hang."""
+        with self._changed:
+            return self._steps
 
     @property
     def empty(self) -> bool:
@@ -34,6 +41,11 @@ class InFlight:
         """Bytes on the disk, or on their way there."""
         with self._changed:
             return self._fetched
+
+    def note_step(self) -> None:
+        """Count a step that changes nothing here."""
+        with self._changed:
+            self._step()
 
     def restart_idle(self) -> None:
         """Count `idle` from now."""
@@ -54,6 +66,7 @@ class InFlight:
         """A message with so many jobs."""
         with self._changed:
             self._left[message] = jobs
+            self._step()
 
     def done(self, message: Message, pause: float | None = None) -> bool:
         """One of its jobs is done, or failed and to be tried after `pause`; whether it was the last one."""
@@ -74,25 +87,26 @@ class InFlight:
             del self._left[message]
             self._pause.pop(message, None)
             self._idle_from = time.monotonic()
-            self._changed.notify_all()
+            self._step()
 
     def announce(self, size: int) -> None:
         """So many bytes of recordings more, or less, are yet to be decoded."""
         with self._changed:
             self._announced += size
-            self._changed.notify_all()
+            self._step()
 
     def reserve(self, size: int) -> None:
         """Wait until so many bytes may be fetched."""
         with self._changed:
             self._changed.wait_for(lambda: policy.fits(size, self._fetched))
             self._fetched += size
+            self._step()
 
     def free(self, size: int) -> None:
         """What was reserved is not needed any more."""
         with self._changed:
             self._fetched -= size
-            self._changed.notify_all()
+            self._step()
 
     def wait_for_audio_room(self) -> None:
         """Wait until there is room for more audio."""
@@ -103,4 +117,8 @@ class InFlight:
         """So many seconds of audio more, or less, wait for the model."""
         with self._changed:
             self._audio += seconds
-            self._changed.notify_all()
+            self._step()
+
+    def _step(self) -> None:
+        self._steps += 1
+        self._changed.notify_all()

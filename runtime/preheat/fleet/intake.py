@@ -29,6 +29,8 @@ class Intake:
         `ready` is called once, when the queue has answered; `end` when there has been no work for long.
         """
         while self._notice.deadline is None:
+            if self._worker.in_flight.empty:
+                self._worker.in_flight.note_step()  # else only the work itself counts
             takes = self._notice.takes
             if takes and not self._room():
                 self._worker.in_flight.wait(1.0)
@@ -70,6 +72,8 @@ class Intake:
             wait = policy.poll(in_flight.idle, self._idle) if self._ready else 0
             found = self._worker.queue.receive(max(self._room(), 1), wait)
         except AwsError as error:
+            if self._notice.deadline is not None:
+                return None
             self._unanswered += 1
             seconds = policy.pause_of_queue(self._unanswered)
             warn(f"{error}; the queue is asked again in {seconds:.0f} s")

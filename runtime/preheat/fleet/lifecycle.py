@@ -2,6 +2,7 @@
 
 import os
 import time
+import traceback
 from collections.abc import Callable
 from threading import Lock
 
@@ -29,25 +30,37 @@ class Lifecycle:
         """`idle`: seconds without work after which the instance ends itself, if it is in a group."""
         self._worker, self._notice, self._group, self._sender = worker, notice, group, sender
         self._intake = Intake(worker, notice, idle)
-        self._over = False
+        self._over = self._broken = False
         self._leaving = Lock()
 
-    def run(self, ready: Callable[[], None]) -> int:
-        """Work until the end; the exit code. `ready` is called once, when the queue has answered."""
-        start(self._watch)
-        start(lambda: self._intake.run(ready, self._end_instance))
-        broken = False
+    def run(self, ready: Callable[[], None], alive: Callable[[], None]) -> int:
+        """Work until the end; the exit code.
+
+        `ready` is called once, when the queue has answered; `alive` as long as there is
+        progress, or nothing to do.
+        """
+        start(lambda: self._watch(alive))
+        start(lambda: self._take_messages(ready))
         while not (self._over or (self._notice.deadline is not None and self._worker.in_flight.empty)):
             self._worker.work(0.2)
-            broken = self._worker.outcomes.faults >= policy.FAULTS
-            self._over = self._over or broken
-        if broken:
-            warn(f"{policy.FAULTS} faults in a row: the worker ends, and hands back what it has")
+            if self._worker.outcomes.faults >= policy.FAULTS:
+                warn(f"{policy.FAULTS} faults in a row: the worker ends, and hands back what it has")
+                self._over = self._broken = True
         self._leave()
-        return BROKEN if broken else 0
+        return BROKEN if self._broken else 0
+
+    def _take_messages(self, ready: Callable[[], None]) -> None:
+        """The thread that feeds the worker. Without it nothing would ever end the instance."""
+        try:
+            self._intake.run(ready, self._end_instance)
+        except Exception:
+            warn("no more messages are taken, by a bug in the worker; please report it with the lines below")
+            traceback.print_exc()
+            self._over = self._broken = True
 
     def _leave(self) -> None:
         self._leaving.acquire()  # for ever: the process ends in the thread that has it
+        self._notice.leave(0)  # no more messages are taken
         self._worker.outcomes.give_back()
         if self._sender:
             self._sender.flush(FLUSH)
@@ -57,10 +70,14 @@ class Lifecycle:
             except AwsError as error:
                 warn(f"{error}; the group waits until its hook times out")
 
-    def _watch(self) -> None:
-        """The thread that ends the process in time, whatever the model is doing."""
+    def _watch(self, alive: Callable[[], None]) -> None:
+        """The thread that tells of progress, and ends the process in time, whatever the model is doing."""
+        steps = 0
         while True:
             self._notice.wait(0.5)
+            before, steps = steps, self._worker.in_flight.steps
+            if steps != before:
+                alive()
             if (when := self._notice.deadline) is not None and time.time() >= when - policy.MARGIN:
                 self._leave()
                 os._exit(0)

@@ -160,7 +160,7 @@ class Worker:
     def _transcribe(self, item: Item, prepared: "list[Prepared]") -> None:
         start = time.monotonic()
         try:
-            transcript = self._engine.transcribe(prepared, item.job.choices.options)
+            transcript = self._engine.transcribe(prepared, item.job.choices.options, self.in_flight.note_step)
         finally:
             self.in_flight.add_audio(-(item.times.audio or 0.0))
         item.times.decode = time.monotonic() - start

@@ -1,9 +1,10 @@
 """What a worker does where the machine or this program fails; the model is a stand-in that fails as asked."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Timer
+from threading import Event, Timer
 from typing import Any, BinaryIO
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from preheat.delivery import Recipe
 from preheat.fleet.choices import Choices
 from preheat.fleet.events import Upload
+from preheat.fleet.intake import Intake
 from preheat.fleet.jobs import Job, Rules
 from preheat.fleet.lifecycle import BROKEN, Lifecycle
 from preheat.fleet.metadata import Host, Metadata
@@ -51,9 +53,10 @@ class Engine:
         assert file.read()
         return [Heard()]
 
-    def transcribe(self, prepared: list[Heard], options: Options) -> Transcript:
+    def transcribe(self, prepared: list[Heard], options: Options, progress: Callable[[], None]) -> Transcript:
         """Say something."""
         del prepared, options
+        progress()
         if self.errors:
             raise self.errors.pop(0)
         return Transcript("en", [Segment(0, 0.0, 1.0, "Hello", [], 0.0, 0.0, 1.0, 0.0)])
@@ -82,7 +85,7 @@ class Place:
         timer = Timer(60, self.notice.leave, [3600])
         timer.start()
         try:
-            return Lifecycle(self.worker, self.notice, None, None, 300).run(lambda: None)
+            return Lifecycle(self.worker, self.notice, None, None, 300).run(lambda: None, self.alive)
         finally:
             timer.cancel()
 
@@ -93,6 +96,12 @@ class Place:
             self.notice.leave(3600)  # this process is the tests, and must not be ended
 
     wanted = 0
+
+    def alive(self) -> None:
+        """Count."""
+        self.signs += 1
+
+    signs = 0
 
 
 @pytest.fixture
@@ -193,9 +202,9 @@ def test_replaced_again_and_again(place: Place, monkeypatch: pytest.MonkeyPatch)
     versions = iter(range(99))
     transcribe = place.engine.transcribe
 
-    def replacing(prepared: list[Heard], options: Options) -> Transcript:
+    def replacing(prepared: list[Heard], options: Options, progress: Callable[[], None]) -> Transcript:
         place.bucket.put("a", f"sound {next(versions)}".encode())
-        return transcribe(prepared, options)
+        return transcribe(prepared, options, progress)
 
     monkeypatch.setattr(place.engine, "transcribe", replacing)
     place.upload("a")
@@ -203,3 +212,56 @@ def test_replaced_again_and_again(place: Place, monkeypatch: pytest.MonkeyPatch)
     assert place.run() == 0
     assert [each["outcome"] for each in place.records] == ["superseded"] * 4 + ["retried"]
     assert place.waiting.counts == (0, 1)
+
+
+def test_an_error_while_it_takes_messages_ends_the_worker(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would wait for ever, and its instance with it."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(place.worker.queue, "receive", broken)
+    assert place.run() == BROKEN
+    said = capsys.readouterr().err
+    assert "no more messages are taken, by a bug in the worker" in said and "Traceback" in said
+
+
+def test_nothing_is_taken_after_the_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that takes messages ends with the worker, whatever has ended that."""
+    run, ended = Intake.run, Event()
+
+    def noting(intake: Intake, ready: Callable[[], None], end: Callable[[], None]) -> None:
+        run(intake, ready, end)
+        ended.set()
+
+    monkeypatch.setattr(Intake, "run", noting)
+    place.engine.errors = [RuntimeError("a fault") for _ in range(9)]
+    for key in "abc":
+        place.upload(key)
+    assert place.run() == BROKEN
+    assert ended.wait(60)
+
+
+def test_it_shows_signs_of_life_while_there_is_progress_only(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a model hangs there are none; the watchdog then ends the instance."""
+    transcribe, during = place.engine.transcribe, list[int]()
+
+    def slow(prepared: list[Heard], options: Options, progress: Callable[[], None]) -> Transcript:
+        for calls in range(2):
+            place.notice.wait(2.0)  # until what came before has been seen
+            before = place.signs
+            for _ in range(calls):
+                progress()
+            place.notice.wait(2.0)
+            during.append(place.signs - before)
+        return transcribe(prepared, options, progress)
+
+    monkeypatch.setattr(place.engine, "transcribe", slow)
+    place.upload("a")
+    place.wanted = 1
+    assert place.run() == 0
+    assert during == [0, 1] and place.signs > 2

@@ -1,5 +1,6 @@
 """The watchdog, as a process of its own; Auto Scaling is moto's, systemctl is a stand-in."""
 
+import math
 import os
 import subprocess
 import sys
@@ -83,10 +84,13 @@ def test_an_instance_more_than_its_group_wants(
 
 
 class Clock:
-    """Time that passes only while somebody sleeps; `ready` is there during the spans."""
+    """Time that passes only while somebody sleeps; `ready` is there during the spans.
 
-    def __init__(self, ready: Path, *spans: tuple[float, float]) -> None:
-        self.now, self._ready, self._spans = 0.0, ready, spans
+    It is touched all the time until `hangs`.
+    """
+
+    def __init__(self, ready: Path, *spans: tuple[float, float], hangs: float = math.inf) -> None:
+        self.now, self._ready, self._spans, self._hangs = 0.0, ready, spans, hangs
 
     def monotonic(self) -> float:
         """Seconds."""
@@ -96,27 +100,36 @@ class Clock:
         """Let them pass."""
         self.now += seconds
         if any(begin <= self.now < end for begin, end in self._spans):
-            self._ready.touch()
+            if self.now < self._hangs or not self._ready.exists():
+                self._ready.touch()
+                os.utime(self._ready, (0, self.now))
         else:
             self._ready.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(
-    ("spans", "end"),
+    ("spans", "hangs", "end"),
     [
-        ([], 900),  # never ready
-        ([(600, 700)], 1600),  # it dies
-        ([(600, 700), (1500, 4000)], 4900),  # it starts again in time, and dies later
-        ([(600, 700), (1700, 4000)], 1600),  # not in time
+        ([], math.inf, 900),  # never ready
+        ([(600, 700)], math.inf, 1600),  # it dies
+        ([(600, 700), (1500, 9000)], math.inf, 9900),  # it starts again in time, and dies later
+        ([(600, 700), (1700, 4000)], math.inf, 1600),  # not in time
+        ([(600, 9000)], 2000, 5600),  # it hangs
+        ([(600, 4000), (4500, 9000)], 2000, 8100),  # it dies while it hangs, and the next one hangs at once
     ],
 )
 def test_it_watches_for_as_long_as_the_instance_runs(
-    spans: list[tuple[float, float]], end: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spans: list[tuple[float, float]],
+    hangs: float,
+    end: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock = Clock(tmp_path / "ready", *spans)
+    clock = Clock(tmp_path / "ready", *spans, hangs=hangs)
     monkeypatch.setattr(module, "time", clock)
-    module.watch(tmp_path / "ready", 900)
+    problem = module.watch(tmp_path / "ready", 900)
     assert end - module.EVERY <= clock.now <= end
+    assert problem.endswith("for 3600 s" if hangs < end else "for 900 s")
 
 
 @pytest.mark.usefixtures("bucket")

@@ -20,6 +20,8 @@ import pytest
 
 from preheat import timing
 from preheat.fleet import command, policy
+from preheat.fleet.engine import Engine
+from preheat.options import Options
 from tests.fleet.messages import bridge
 from tests.fleet.metadata_server import MetadataServer
 from tests.runtime.fleet.conftest import Waiting
@@ -127,8 +129,9 @@ def test_recordings_of_all_kinds(place: Place, short: bytes) -> None:
     place.waiting.send("{}")
     with place.worker() as process:
         process.ready()
-        assert (place.folder / "ready").exists()
+        ready = (place.folder / "ready").stat().st_mtime_ns
         wait(lambda: place.waiting.counts == (0, 0) and len(process.records) == 7)
+        wait(lambda: (place.folder / "ready").stat().st_mtime_ns > ready)
         process.process.send_signal(signal.SIGTERM)
         assert process.process.wait(30) == 0
     (bad,) = [each for each in process.records if "recording" not in each]
@@ -155,6 +158,15 @@ def test_recordings_of_all_kinds(place: Place, short: bytes) -> None:
     assert json.loads(place.bucket.contents("out/")["cut.flac.json"])["complete"] is False
     problem = json.loads(place.bucket.contents("out/")["klingon.flac.error.json"])
     assert "no language 'Klingon'" in problem["problem"] and problem["fleet"] == "calls"
+
+
+def test_the_model_tells_of_its_progress(baked: Path, samples: Path) -> None:
+    steps = list[None]()
+    engine = Engine(baked, "cpu", timing.Log(quiet=True))
+    with (samples / "short.flac").open("rb", buffering=0) as file:
+        prepared = engine.read(file, Options())
+    engine.transcribe(prepared, Options(), lambda: steps.append(None))
+    assert steps
 
 
 def test_what_fails_for_the_moment_stays_in_the_queue(place: Place, short: bytes) -> None:
