@@ -1,8 +1,8 @@
 """Two workers, whatever the order of their steps, crashes, duplicates, replacements: transcripts are right.
 
 hypothesis looks for an order of the worker's calls to AWS after which a recording lacks the transcript of its
-present content, or has parts of another's; and events come before each of a worker's calls, alone or in pairs.
-S3, SQS and EventBridge are moto's; see turns.py for the rest.
+present content, or has parts of another's; and events come before a worker's calls, alone or in pairs. S3,
+SQS and EventBridge are moto's; see turns.py for the rest.
 """
 
 import json
@@ -194,6 +194,19 @@ def begun(machine: Machine, calls: int) -> None:
     other(machine, calls)
 
 
+def another_begun(machine: Machine) -> None:
+    """Visibility expires, and another worker begins with the same message."""
+    machine.expire()
+    other(machine, 8)
+
+
+def another_dies(machine: Machine) -> None:
+    """The other worker makes a few calls more, and is killed."""
+    other(machine, 3)
+    machine.workers[1].kill()
+    machine.workers[1] = machine.started()
+
+
 def deleted(machine: Machine) -> None:
     """The recording is deleted."""
     machine.delete("a.wav")
@@ -219,6 +232,8 @@ EVENTS: dict[str, Callable[[Machine], None]] = {
     "put back": lambda machine: machine.put_back("a.wav"),
     "other options": lambda machine: machine.upload("a.wav", bad=False, same=True, language="de"),
     "another too": other_does_all,
+    "another begun": another_begun,
+    "another dies": another_dies,
     "duplicated": duplicated,
     "deleted": deleted,
 }
@@ -239,6 +254,7 @@ DIRECTED: list[Case] = [  # what each step of a job is there for
     *(("new", ((call, "replaced"), (call + 1, "put back"))) for call in range(CALLS)),
     *(("new", ((call, "replaced, begun"),)) for call in range(CALLS)),
     *(("new", ((call, "fails before"),)) for call in (3, 6, 8)),
+    *(("new", ((call, "another begun"), (8, "another dies"), (8, "killed"))) for call in (5, 6, 7)),
     # Another has done a newer recording, and deleted the message of a worker that then dies.
     *(
         (beginning, ((call, done), (call + later, "killed")))
