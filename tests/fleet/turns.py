@@ -28,8 +28,8 @@ from preheat.subtitles import Lines
 from preheat.transcript import Segment, Transcript
 
 
-class KilledError(Exception):
-    """The worker is dead; none of its calls reaches AWS."""
+class KilledError(BaseException):
+    """The worker is dead; none of its calls reaches AWS. No code of the worker catches it."""
 
 
 class Inline:
@@ -173,8 +173,10 @@ class Actor:
             self.waits = name
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._turn or self.dead)
-            if self.dead:
+            if self.dead and current_thread() in ACTORS:
                 raise KilledError
+            if self.dead:  # s3transfer, which would wait for ever for a thread that ends in its own way
+                raise EndpointConnectionError(endpoint_url=name)
             self._turn = False
             fault = self._fault
         if fault == "before":

@@ -3,8 +3,18 @@
 The order of the steps makes the result right whatever happens between them: another worker that has got the
 same message, a recording that is replaced, a worker that is killed. Results count once the JSON is there, and
 before its message is deleted each job has seen, after its last write, that the recording is still the one it
-has transcribed and that all formats are still those of its JSON (`settled`). So whoever writes last has
-looked after that, or its message comes again.
+has transcribed and that all formats are still those of its JSON (`settled`).
+
+A worker that has lost its message, which another one has deleted after doing a newer recording, writes
+nothing: each format is replaced only if it is still what `look` has found, and `look` finds that first, and
+only then asks which recording is there. So what a newer recording's job writes comes after, and makes the
+older one's requests fail, and if an older one's comes first, the newer job's fails, and is begun anew.
+
+One case is left. S3 compares contents, not times. If a recording is replaced, and then replaced again so that
+a format becomes what it was before, a worker that has lost its message in between can still write it. It sees
+that in `settled`, and does the job anew; only if it dies before that, the format stays wrong. The same goes
+for a format that only the older recording's metadata ask for, and for an error file, which names the ETag of
+the recording it is about.
 """
 
 import json
@@ -19,8 +29,8 @@ from preheat.fleet.events import Upload
 from preheat.formats import FORMATS, written
 from preheat.options import Options
 from preheat.places import s3
-from preheat.places.results import Bucket, Guard, Made, TakenError, There
-from preheat.places.s3errors import MISSING, REPLACED, S3Error
+from preheat.places.results import MARK, Bucket, Guard, Made, TakenError
+from preheat.places.s3errors import MISSING, REPLACED, TAKEN, S3Error
 from preheat.places.sources import temporary
 from preheat.storage import InputError
 from preheat.transcript import Transcript
@@ -61,7 +71,7 @@ class Job:
     @property
     def formats(self) -> list[str]:
         """Those of the results: with those that are there already, which would keep an older content."""
-        there = self.guard.there.made.formats if self.guard.there and self.guard.there.made else ()
+        there = [name for name in FORMATS if self.guard.etags.get(name)]
         return self.results.formats([name for name in FORMATS if name in (*self.choices.formats, *there)])
 
     def look(self) -> bool:
@@ -69,17 +79,15 @@ class Job:
 
         Raises GoneError; UsageError for wrong metadata; InputError for what cannot be a recording; S3Error.
         """
-        self.source = self._head()
+        self.results.check(self.stem, list(FORMATS), None)
+        self.guard = self._guard()
+        self.source = self._head()  # not before: the results found are older than that
         self.choices = chosen(of_metadata(self.source.metadata), self._rules.choices)
         self._rules.check(self.choices.options)
         if self.source.size == 0:
             raise InputError("is empty (0 bytes); copy or record it again")
         self._digest = replace(self._rules.recipe, options=self.choices.options).digest(self.source.etag)
-        for name in self.formats:
-            self.results.check(self.stem, [name], None)
-        there = self.results.find(self.stem, self.formats)
-        self.guard = Guard(replace=False, there=there)
-        return self._whole(there)
+        return self._whole()
 
     def fetch(self) -> BinaryIO:
         """The recording that `look` has seen, in an unnamed temporary file.
@@ -112,15 +120,15 @@ class Job:
 
     def current(self) -> bool:
         """Whether the recording is still the one that `look` has seen. Raises GoneError, S3Error."""
-        now = self._head()
-        return self.source is not None and (now.etag, now.metadata) == (
-            self.source.etag,
-            self.source.metadata,
-        )
+        now, seen = self._head(), self.source
+        return seen is None or (now.etag, now.metadata) == (seen.etag, seen.metadata)
 
     def settled(self) -> bool:
         """Whether the results there now are those of the recording there now. Raises GoneError, S3Error."""
-        return self.current() and self._whole(self.results.find(self.stem, self.formats))
+        if not self.current():
+            return False
+        self.guard = self._guard()
+        return self._whole()
 
     def put_error(self, problem: str, facts: dict[str, str]) -> None:
         """Write why there is no transcript, beside where it would be. Raises S3Error."""
@@ -130,9 +138,19 @@ class Job:
         if s3.unfit(self._error.key) is None:
             s3.put(self._error, json.dumps(said, ensure_ascii=False).encode() + b"\n", "json")
 
-    def remove_error(self) -> bool:
-        """Remove what `put_error` may have written before; whether there was something. Raises S3Error."""
-        return s3.remove(self._error)
+    def remove_error(self) -> None:
+        """Remove what `put_error` may have written before. Raises GoneError, ChangedError, S3Error."""
+        found = s3.head(self._error)
+        if found is None:
+            return
+        if not self.current():
+            raise ChangedError
+        try:
+            s3.remove(self._error, found.etag)
+        except S3Error as error:
+            if error.code in (*TAKEN, *MISSING):
+                raise ChangedError from error
+            raise
 
     @property
     def _error(self) -> s3.Location:
@@ -143,7 +161,14 @@ class Job:
             return found
         raise GoneError
 
-    def _whole(self, there: There | None) -> bool:
-        if there is None or there.made is None or there.made.digest != self._digest:
+    def _guard(self) -> Guard:
+        """Protects the results that are there now; in all formats, as a dead worker may have left any."""
+        there = self.results.find(self.stem, list(FORMATS))
+        etags = self.results.etags(self.stem, [name for name in FORMATS if name != MARK])
+        return Guard(replace=False, there=there, etags=etags)
+
+    def _whole(self) -> bool:
+        made = self.guard.there.made if self.guard.there else None
+        if made is None or made.digest != self._digest:
             return False
-        return set(self.formats) <= set(there.made.formats) and self.results.whole(self.stem, there)
+        return set(self.formats) <= set(made.formats) and self.guard.whole

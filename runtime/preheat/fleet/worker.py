@@ -133,8 +133,7 @@ class Worker:
     def _read(self, item: Item) -> "list[Prepared] | None":
         job, times = item.job, item.times
         if job.look():
-            if job.remove_error() and not job.current():
-                raise ChangedError
+            job.remove_error()
             return None
         size = job.source.size if job.source else 0
         if size > shutil.disk_usage(tempfile.gettempdir()).free + self.in_flight.fetched:
@@ -175,9 +174,9 @@ class Worker:
         except ChangedError:
             outcome = records.EXISTS  # if they are the right ones
         item.times.upload = time.monotonic() - start
-        job.remove_error()
         if not job.settled():
             raise ChangedError
+        job.remove_error()
         self.outcomes.finish(item, outcome, transcript.incomplete)
 
     def _refuse(self, item: Item, problem: str) -> None:

@@ -8,14 +8,14 @@ commit mark.
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from preheat.options import UsageError
 from preheat.places import s3
 from preheat.places.journal import Journal
-from preheat.places.s3errors import TAKEN, S3Error
+from preheat.places.s3errors import MISSING, TAKEN, S3Error
 from preheat.storage import InputError, check_folder, check_result, replacing
 
 MARK = "json"  # the format whose presence in S3 means that all formats are there
@@ -53,10 +53,28 @@ class There:
 
 @dataclass(frozen=True)
 class Guard:
-    """What may be replaced: anything, or only what was `there` at the time of the check."""
+    """What may be replaced: anything, or only what was `there` at the time of the check.
+
+    `etags`: those that the other formats in S3 must still have, "" where there must be none. A format that
+    is not among them may be replaced.
+    """
 
     replace: bool = True
     there: There | None = None
+    etags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the other formats are still those that were written with the JSON."""
+        noted = self.there.tags if self.there else None
+        return noted is not None and all(self.etags.get(name) == tag for name, tag in noted.items())
+
+    def condition(self, name: str) -> dict[str, str]:
+        """The parameter of PutObject that keeps a format from being replaced against the guard."""
+        etag = (self.there.tag if self.there else "") if name == MARK else self.etags.get(name)
+        if self.replace or etag is None:
+            return {}
+        return {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
 
 
 class TakenError(InputError):
@@ -179,38 +197,27 @@ class Bucket:
             noted, tags = None, None
         return There(noted, found.etag, tags)
 
-    def whole(self, stem: str, there: There) -> bool:
-        """Whether all formats are still those that were written with the JSON. Raises S3Error."""
-        if there.tags is None:
-            return False
-        with ThreadPoolExecutor(len(there.tags) or 1) as pool:
-            found = pool.map(lambda name: s3.head(self._at(stem, name)), there.tags)
-            return all(
-                each and each.etag == tag for each, tag in zip(found, there.tags.values(), strict=True)
-            )
+    def etags(self, stem: str, formats: list[str]) -> dict[str, str]:
+        """The ETag of each format, "" where there is none. Raises S3Error."""
+        with ThreadPoolExecutor(len(formats) or 1) as pool:
+            found = pool.map(lambda name: s3.head(self._at(stem, name)), formats)
+            return {name: each.etag if each else "" for name, each in zip(formats, found, strict=True)}
 
     def put(self, stem: str, texts: dict[str, str], of: Made, guard: Guard) -> None:
         """See Target; the JSON is written last, and without it results do not count as existing."""
         others = [name for name in texts if name != MARK]
         with ThreadPoolExecutor(len(others) or 1) as pool:
-            tags = list(pool.map(lambda name: self.write(stem, name, texts[name]), others))
-        self.commit(stem, texts[MARK], of, dict(zip(others, tags, strict=True)), guard)
+            tags = list(pool.map(lambda name: self.write(stem, name, texts[name], guard), others))
+        noted = json.dumps(asdict(of) | {"tags": dict(zip(others, tags, strict=True))})
+        self.write(stem, MARK, texts[MARK], guard, Metadata={"transcribe": noted})
 
-    def write(self, stem: str, name: str, text: str) -> str:
-        """Write one format, which counts only once it is committed; its ETag. Raises S3Error."""
-        return s3.put(self._at(stem, name), text.encode(), name)
-
-    def commit(self, stem: str, text: str, of: Made, tags: Mapping[str, str], guard: Guard) -> None:
-        """Write the JSON; `tags`: the ETags of the other formats. Raises what `put` does."""
-        only: dict[str, str] = {}
-        if not guard.replace:
-            only = {"IfMatch": guard.there.tag} if guard.there else {"IfNoneMatch": "*"}
-        where = self._at(stem, MARK)
-        noted = {"transcribe": json.dumps(asdict(of) | {"tags": dict(tags)})}
+    def write(self, stem: str, name: str, text: str, guard: Guard, **settings: Any) -> str:
+        """Write one format, which counts only once the JSON is there; its ETag. Raises what `put` does."""
+        where, only = self._at(stem, name), guard.condition(name)
         try:
-            s3.put(where, text.encode(), MARK, Metadata=noted, **only)
+            return s3.put(where, text.encode(), name, **only, **settings)
         except S3Error as error:
-            if only and error.code in TAKEN:
+            if only and error.code in (*TAKEN, *MISSING):  # missing: IfMatch, and it has been deleted
                 raise TakenError(f"another process has since written {where}") from error
             raise
 

@@ -164,13 +164,10 @@ def put(where: Location, content: bytes, format_name: str, **settings: Any) -> s
     return str(written["ETag"])
 
 
-def remove(where: Location) -> bool:
-    """Delete an object; whether there was one. Raises S3Error."""
-    if head(where) is None:  # in a bucket with versions, deleting nothing would leave a marker
-        return False
+def remove(where: Location, etag: str) -> None:
+    """Delete an object if it still has this ETag. Raises S3Error, then with a code of TAKEN or MISSING."""
     with errors():
-        client().delete_object(Bucket=where.bucket, Key=where.key)
-    return True
+        client().delete_object(Bucket=where.bucket, Key=where.key, IfMatch=etag)
 
 
 @contextmanager

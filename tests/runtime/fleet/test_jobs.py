@@ -11,6 +11,7 @@ from preheat.fleet.choices import Choices
 from preheat.fleet.events import Upload
 from preheat.fleet.jobs import ChangedError, GoneError, Job, Rules
 from preheat.options import Options, UsageError
+from preheat.places.results import TakenError
 from preheat.places.s3 import Location
 from preheat.places.s3errors import S3Error
 from preheat.storage import InputError
@@ -148,17 +149,44 @@ def test_done_by_another_meanwhile(bucket: Bucket, rules: Rules) -> None:
 
 
 def test_a_late_worker_cannot_leave_parts_of_an_older_content(bucket: Bucket, rules: Rules) -> None:
-    """It has written one format when it notices; whoever looks next sees that the results are not whole."""
+    """Others have done the newer recording, and deleted its message: nobody would put it right."""
     upload(bucket, "one")
     late = job(rules)
     late.look()
     texts = heard(late)
     upload(bucket, "two")
-    second = done(rules)
-    late.results.write(late.stem, "txt", texts["txt"])
-    assert not second.settled() and not late.settled() and not job(rules).look()
     done(rules)
+    for name in ("txt", "json"):
+        with pytest.raises(TakenError):
+            late.results.write(late.stem, name, texts[name], late.guard)
     assert text(bucket) == ("two", "two", "two")
+
+
+def test_what_a_dead_worker_has_written_is_replaced(bucket: Bucket, rules: Rules) -> None:
+    """Also in a format that is not asked for any more."""
+    upload(bucket, "one", formats="txt,tsv")
+    dead = job(rules)
+    dead.look()
+    for name in ("txt", "tsv"):
+        dead.results.write(dead.stem, name, heard(dead)[name], dead.guard)
+    upload(bucket, "two")
+    done(rules)
+    assert text(bucket) == ("two", "two", "two") and "two" in results(bucket)["tsv"]
+
+
+def test_a_write_whose_answer_was_lost(bucket: Bucket, rules: Rules) -> None:
+    """boto3 tries again, and is told that the format is there: the job begins anew, and replaces it."""
+    upload(bucket, "one")
+    first = job(rules)
+    first.look()
+    texts = heard(first)
+    first.results.write(first.stem, "txt", texts["txt"], first.guard)
+    with pytest.raises(ChangedError):
+        first.deliver(texts, complete=True)
+    assert not first.settled()
+    first.look()
+    first.deliver(texts, complete=True)
+    assert first.settled() and text(bucket) == ("one", "one", "one")
 
 
 def test_a_format_that_is_missing_is_noticed(bucket: Bucket, rules: Rules) -> None:
@@ -221,7 +249,7 @@ def test_an_error_is_written_and_removed(bucket: Bucket, rules: Rules) -> None:
     upload(bucket, "one")
     first = job(rules)
     first.look()
-    assert not first.remove_error()
+    first.remove_error()
     first.put_error("is no recording; record it", {"fleet": "calls", "instance": "i-1"})
     written: dict[str, Any] = json.loads(bucket.contents()[f"{STEM}.error.json"])
     assert written.pop("time").startswith("20")
@@ -232,7 +260,13 @@ def test_an_error_is_written_and_removed(bucket: Bucket, rules: Rules) -> None:
         "fleet": "calls",
         "instance": "i-1",
     }
-    assert first.remove_error() and "error.json" not in results(bucket)
+    first.remove_error()
+    assert "error.json" not in results(bucket)
+    first.put_error("is no recording; record it", {})
+    upload(bucket, "two")
+    with pytest.raises(ChangedError):
+        first.remove_error()
+    assert "error.json" in results(bucket)
 
 
 def test_a_key_too_long_for_results_has_no_error_file(bucket: Bucket, rules: Rules) -> None:
