@@ -119,6 +119,6 @@ def startup(host: metadata.Host) -> records.Startup:
     if host.launch is None:
         return records.Startup(ready=now())
     kernel = at - time.clock_gettime(time.CLOCK_BOOTTIME)
-    if kernel < host.launch:  # the clock has not been set yet
-        return records.Startup(ready=now())
-    return records.Startup(kernel - host.launch, now(), at - host.launch)
+    # A launch after the kernel's start: the clock is not right yet, or this machine is no instance.
+    booted = kernel - host.launch if kernel >= host.launch else None
+    return records.Startup(booted, now(), at - host.launch)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 from preheat import timing
 from preheat.fleet import command, policy
 from preheat.fleet.engine import Engine
+from preheat.fleet.metadata import Host
 from preheat.options import Options
 from tests.fleet.messages import bridge
 from tests.fleet.metadata_server import MetadataServer
@@ -158,6 +160,16 @@ def test_recordings_of_all_kinds(place: Place, short: bytes) -> None:
     assert json.loads(place.bucket.contents("out/")["cut.flac.json"])["complete"] is False
     problem = json.loads(place.bucket.contents("out/")["klingon.flac.error.json"])
     assert "no language 'Klingon'" in problem["problem"] and problem["fleet"] == "calls"
+
+
+def test_a_launch_after_the_start_of_the_kernel_says_nothing_of_the_boot() -> None:
+    """As where the clock is not set yet."""
+    kernel = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    for seconds, booted in ((-20.0, 20), (20.0, None)):
+        launched = datetime.fromtimestamp(kernel + seconds, UTC).isoformat()
+        found = command.startup(Host(launched=launched))
+        assert (None if found.booted is None else round(found.booted)) == booted
+        assert found.start is not None
 
 
 def test_the_model_tells_of_its_progress(baked: Path, samples: Path) -> None:
