@@ -7,10 +7,11 @@ volume made from a snapshot, a block of 512 KiB takes --latency milliseconds whe
 blocks arrive at --rate MiB/s at most. Every combination of two settings is measured: the image's read-ahead
 on or off, and its layout on or off. Layout off is a copy of the disk (7 GB) on which the listed files are
 where an installer would have put them. `transcribe` is run on the 8 s sample as soon as ssh answers, or 30 s
-later, and then once more, when its blocks have arrived. Each run has a fresh volume, none of it in the page
-cache. --quick uses one volume for each combination instead of --volumes. With --model, a copy of the disk has
-the state file of one of bench.shapes' models, with random weights, in place of the image's, and a second of
-silence is transcribed: what counts is when the model is ready.
+later, and then once more, when its blocks have arrived. Each run has a fresh volume and begins with an empty
+page cache, as on a new instance; a full one would evict what has been read ahead. --quick uses one volume for
+each combination instead of --volumes. With --model, a copy of the disk has the state file of one of
+bench.shapes' models, with random weights, in place of the image's, and a second of silence is transcribed:
+what counts is when the model is ready.
 
 Prints medians, and writes every run to build/bench/boot.json and the bytes that had arrived, over time, to
 build/bench/boot.svg; with --model, MODEL is added to their names. "Ready" is when the model is loaded; the
@@ -31,7 +32,7 @@ from typing import Any
 
 from bench.boot.disks import HOME, SILENCE, scattered, with_model
 from bench.boot.picture import BLOCK, draw
-from bench.harness import RESULTS, describe, machine, median, save, table
+from bench.harness import RESULTS, describe, drop_caches, machine, median, save, table
 from bench.models import Models
 from factory.console import FactoryError, say
 from factory.local.basedisk import ROOT_OFFSET
@@ -120,6 +121,7 @@ def start(disk: Path, given: argparse.Namespace, *, read_ahead: bool, pause: flo
             unit = root / "etc/systemd/system" / UNIT
             unit.unlink(missing_ok=True)
             unit.symlink_to("/dev/null")
+        drop_caches()
         booted = time.monotonic()
         found = stack.enter_context(running(root, folder, "bench-boot", BOOT_SECONDS))
         answered = time.monotonic()
