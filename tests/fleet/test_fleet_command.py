@@ -123,15 +123,18 @@ def test_another_change_is_waited_for(deployer: Deployer) -> None:
     assert "is being changed (UPDATE_IN_PROGRESS)" in printed and "no changes" in printed
 
 
-def test_a_stack_that_is_no_fleet_is_left_alone(deployer: Deployer) -> None:
+@pytest.mark.parametrize(
+    ("described", "said"), [({"Description": "The payroll"}, "The payroll"), ({}, "not described")]
+)
+def test_a_stack_that_is_no_fleet_is_left_alone(
+    deployer: Deployer, described: dict[str, str], said: str
+) -> None:
     deployer.cloud.client("cloudformation").create_stack(
         StackName="preheat-test",
-        TemplateBody=json.dumps(
-            {"Description": "The payroll", "Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}
-        ),
+        TemplateBody=json.dumps(described | {"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}),
     )
     for command in ("fleet", "fleet-remove", "fleet-status"):
-        deployer.refused(command, "has a stack preheat-test that is no fleet: The payroll", "another name")
+        deployer.refused(command, f"has a stack preheat-test that is no fleet: {said}", "another name")
     assert not deployer.cloud.calls("cloudformation:DeleteStack")
 
 
