@@ -217,6 +217,18 @@ def test_what_cannot_be_deleted_is_said(deployer: Deployer) -> None:
     deployer.refused("fleet-remove", "DELETE_FAILED: Group (AWS::Some::Type): has instances")
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_transcripts_in_a_bucket_of_their_own_stay_and_are_named(deployer: Deployer, own: bool) -> None:
+    for bucket in ("mine", "texts"):
+        deployer.cloud.client("s3").create_bucket(Bucket=bucket)
+    deployer.settings |= {"OutputBucket": "texts"} | ({"InputBucket": "mine"} if own else {})
+    deployer.run()
+    printed = deployer.run("fleet-remove")
+    assert "stays: s3://texts/transcripts/ with all transcripts" in printed
+    assert "rb s3://texts" not in printed and "rb s3://mine" not in printed
+    assert ("with all recordings\n" in printed) != own and "recordings and transcripts" not in printed
+
+
 # ---- an existing bucket
 
 EVENTS = "<NotificationConfiguration><EventBridgeConfiguration/></NotificationConfiguration>"
