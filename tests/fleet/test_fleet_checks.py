@@ -274,7 +274,7 @@ def test_a_key_whose_policy_allows_it(deployer: Deployer, principal: object) -> 
 
 def test_a_key_whose_policy_denies_it(deployer: Deployer) -> None:
     policy: dict[str, Any] = allowing({"AWS": ROLE.format(ACCOUNT)})
-    policy["Statement"][1]["Effect"] = "Deny"
+    policy["Statement"][1] |= {"Effect": "Deny", "Action": "kms:CreateGrant"}
     encrypted(deployer.cloud, policy)
     refused(deployer, "Auto Scaling may not use")
 
