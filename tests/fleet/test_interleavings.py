@@ -256,6 +256,7 @@ PAIRS: list[Case] = [
 DIRECTED: list[Case] = [  # what each step of a job is there for
     *(("new", ((call, "replaced"), (call + 1, "put back"))) for call in range(CALLS)),
     *(("new", ((call, "replaced, begun"),)) for call in range(CALLS)),
+    *(("is bad", ((call, "replaced, done"),)) for call in range(CALLS)),
     *(("new", ((call, "fails before"),)) for call in (3, 6, 8)),
     *(("new", ((call, "another begun"), (8, "another dies"), (8, "killed"))) for call in (5, 6, 7)),
     # Another has done a newer recording, and deleted the message of a worker that then dies.
