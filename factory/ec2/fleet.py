@@ -120,13 +120,18 @@ def unprotect(autoscaling: Client, group: str) -> None:
 
 
 def left(settings: FleetSettings, resources: dict[str, str]) -> list[str]:
-    """What the fleet leaves behind, each with the command that would remove it."""
+    """What the fleet leaves behind, and the command that would remove a bucket that it has made."""
+    chosen = settings.parameters
+    results = chosen["OutputBucket"]
     if bucket := resources.get("Recordings"):
-        return [
-            f"stays: s3://{bucket} with all recordings and transcripts",
+        lines = [
+            f"stays: s3://{bucket} with all recordings{'' if results else ' and transcripts'}",
             f"  aws s3 rb s3://{bucket} --force",
         ]
-    bucket = settings.parameters["InputBucket"]
-    return [
-        f"stays: s3://{bucket}, as you made it; it still sends its events to EventBridge, which drops them"
-    ]
+    else:
+        bucket = chosen["InputBucket"]
+        told = "it still sends its events to EventBridge, which drops them"
+        lines = [f"stays: s3://{bucket}, as you made it; {told}"]
+    if results not in ("", bucket):
+        lines.append(f"stays: s3://{results}/{chosen['OutputPrefix']} with all transcripts")
+    return lines

@@ -90,10 +90,11 @@ def own(path: Path | None, given: dict[str, Any]) -> dict[str, Any]:
         raise wrong(path, "tags", tags, "Write each as a line, such as team: speech")
     if isinstance(price, bool) or not isinstance(price, int | float) or price <= 0:
         raise wrong(path, "hourly_price", price, "Write a number, such as 0.35")
-    if not NAME.fullmatch(str(found.get("name", "preheat"))):
-        raise wrong(path, "name", found["name"], "Use up to 32 letters, digits and hyphens, a letter first")
-    if not REGION.fullmatch(str(found.get("region", "us-east-1"))):
-        raise wrong(path, "region", found["region"], "Write a region's code, such as eu-west-1")
+    name, region = found.get("name", "preheat"), found.get("region", "us-east-1")
+    if not isinstance(name, str) or not NAME.fullmatch(name):  # YAML takes on for true
+        raise wrong(path, "name", name, "Use up to 32 letters, digits and hyphens, a letter first")
+    if not isinstance(region, str) or not REGION.fullmatch(region):
+        raise wrong(path, "region", region, "Write a region's code, such as eu-west-1")
     return found | {"tags": {str(key): str(value) for key, value in tags.items()}}
 
 

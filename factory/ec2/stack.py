@@ -11,7 +11,7 @@ from factory.console import FactoryError, say
 from factory.ec2.aws import PAUSE, Client
 from factory.ec2.table import table
 
-MARK = "preheat:"  # what the description of a fleet's template begins with
+MARK = "preheat:"  # what the description of a fleet's template begins with; an empty stack has none yet
 MISSING = "does not exist"
 UNCHANGED = ("didn't contain changes", "No updates are to be performed")
 CHANGE_SET = "make-fleet"
@@ -51,9 +51,11 @@ class Stack:
             self.id = self.status = ""
             return self.status
         (found,) = asked["Stacks"]
-        if not found.get("Description", MARK).startswith(MARK):
+        described = found.get("Description", "")
+        own = self.id or found["StackStatus"] == "REVIEW_IN_PROGRESS" or described.startswith(MARK)
+        if not own:
             raise FactoryError(
-                f"{self.region} has a stack {self.name} that is no fleet: {found['Description']}",
+                f"{self.region} has a stack {self.name} that is no fleet: {described or 'not described'}",
                 "Set another name in your settings, such as name: preheat-speech",
             )
         self.id, self.status = found["StackId"], found["StackStatus"]

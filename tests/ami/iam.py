@@ -15,9 +15,10 @@ Policy = Mapping[str, Any]
 Statement = Mapping[str, Any]
 
 ELEMENTS = {"Sid", "Effect", "Action", "Resource", "Condition"}
-# The condition keys that calls.py sets. Others are not modelled.
+# The condition keys that calls.py and tests/fleet/test_roles.py set. Others are not modelled.
 KEYS = re.compile(
-    r"aws:(?:Resource|Request)Tag/.+|aws:CalledVia|ec2:CreateAction|iam:(?:PassedToService|AWSServiceName)",
+    r"aws:(?:Resource|Request)Tag/.+|aws:CalledVia|ec2:CreateAction|kms:ViaService"
+    r"|iam:(?:PassedToService|AWSServiceName)",
     re.IGNORECASE,
 )
 EQUALS = ("StringEquals", "ForAnyValue:StringEquals")  # the same for the single values that calls have here

@@ -8,7 +8,7 @@ import pytest
 
 from tests.ami.cloud import Cloud
 from tests.background import quiet_afterwards
-from tests.fleet import stack
+from tests.fleet import stack, stacks
 from tests.fleet.deployer import Deployer, aws, prepare
 from tests.fleet.fleet import Fleet
 from tests.fleet.instance import Instance
@@ -23,6 +23,13 @@ def server() -> Iterator[str]:
     """The address of moto's server."""
     with moto_server() as address:
         yield address
+
+
+@pytest.fixture
+def moto() -> Iterator[None]:
+    """moto, in this process."""
+    with stacks.moto():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,12 @@
 """What `make fleet` checks before it makes anything."""
 
 import json
+from typing import Any
 
 import pytest
+from moto.backends import get_backend
 
+from factory.ec2.fleetcheck import ROLES, SPOT
 from factory.ec2.fleetkey import OPERATIONS, ROLE
 from factory.inputs import VERSION
 from tests.ami.calls import ACCOUNT
@@ -43,6 +46,7 @@ def passes(deployer: Deployer) -> str:
 def test_all_is_well(deployer: Deployer) -> None:
     said = passes(deployer)
     assert f"account {ACCOUNT}, region us-east-1" in said and "AMI ami-" in said
+    assert not deployer.cloud.calls("iam:CreateServiceLinkedRole"), "the roles are there"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +83,12 @@ def test_a_parameter_that_is_not_there(deployer: Deployer) -> None:
 def test_an_ami_that_is_gone(deployer: Deployer) -> None:
     ami = name_ami(deployer.cloud)
     deployer.cloud.client("ec2").deregister_image(ImageId=ami)
+    refused(deployer, f"{ami}, which the SSM parameter /preheat/ami names, is not there to be launched")
+
+
+def test_an_ami_that_is_still_being_made(deployer: Deployer) -> None:
+    ami = name_ami(deployer.cloud)
+    get_backend("ec2")[ACCOUNT][HOME].amis[ami].state = "pending"
     refused(deployer, f"{ami}, which the SSM parameter /preheat/ami names, is not there to be launched")
 
 
@@ -197,10 +207,16 @@ def test_a_bucket_of_others(deployer: Deployer) -> None:
 # ---- roles and keys
 
 
-def test_a_role_that_the_account_lacks_is_created(deployer: Deployer) -> None:
-    deployer.cloud.client("iam").delete_role(RoleName="AWSServiceRoleForAutoScaling")
-    assert "the account had no role AWSServiceRoleForAutoScaling yet" in passes(deployer)
-    assert "AWSServiceRoleForAutoScaling" not in passes(deployer)
+@pytest.mark.parametrize(("role", "service"), ROLES.items())
+def test_a_role_that_the_account_lacks_is_created(deployer: Deployer, role: str, service: str) -> None:
+    deployer.cloud.client("iam").delete_role(RoleName=role)
+    if role == SPOT:
+        deployer.settings["OnDemand"] = True
+        assert role not in passes(deployer), "which is not needed then"
+        del deployer.settings["OnDemand"]
+    assert f"the account had no role {role} yet" in passes(deployer)
+    (request,) = deployer.cloud.calls("iam:CreateServiceLinkedRole")
+    assert request.parameters["AWSServiceName"] == service
 
 
 def encrypted(cloud: Cloud, policy: dict[str, object] | None = None) -> str:
@@ -217,7 +233,7 @@ def encrypted(cloud: Cloud, policy: dict[str, object] | None = None) -> str:
     return key
 
 
-def allowing(principal: object) -> dict[str, object]:
+def allowing(principal: object) -> dict[str, Any]:
     """A key's policy that allows all to a principal, besides the account."""
     every = {"Effect": "Allow", "Action": "kms:*", "Resource": "*"}
     return {
@@ -254,6 +270,13 @@ def test_a_grant_to_somebody_else_does_not_help(deployer: Deployer) -> None:
 def test_a_key_whose_policy_allows_it(deployer: Deployer, principal: object) -> None:
     encrypted(deployer.cloud, allowing(principal))
     passes(deployer)
+
+
+def test_a_key_whose_policy_denies_it(deployer: Deployer) -> None:
+    policy: dict[str, Any] = allowing({"AWS": ROLE.format(ACCOUNT)})
+    policy["Statement"][1] |= {"Effect": "Deny", "Action": "kms:CreateGrant"}
+    encrypted(deployer.cloud, policy)
+    refused(deployer, "Auto Scaling may not use")
 
 
 def test_a_disabled_key(deployer: Deployer) -> None:

@@ -1,18 +1,16 @@
-"""`make fleet`, `fleet-status` and `fleet-remove` against moto, with the permissions of their policy."""
+"""`make fleet` and `fleet-remove` against moto, with the permissions of their policy."""
 
 import json
-import time
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 from moto.backends import get_backend
 from moto.cloudformation.models import Event
 
+from factory.ec2 import stack
 from factory.ec2.template import TEMPLATE, template
 from tests.ami.calls import ACCOUNT, FREE
-from tests.ami.cloud import HOME, Cloud, Refusal, Request
+from tests.ami.cloud import HOME, Refusal, Request
 from tests.ami.iam import listed
 from tests.fleet.deployer import POLICY, Deployer
 from tests.fleet.permissions import MAKES, OF_S3, questions
@@ -48,6 +46,22 @@ def test_a_fleet_comes_changes_and_goes(deployer: Deployer) -> None:
     assert deployer.cloud.client("s3").head_object(Bucket=bucket, Key="recordings/talk.mp3")
     assert deployer.cloud.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"] == []
     assert "has no stack preheat-test" in deployer.run("fleet-remove")
+
+
+def test_changes_are_shown_before_they_are_made(deployer: Deployer) -> None:
+    shown: list[str] = []
+    deployer.cloud.before["cloudformation:ExecuteChangeSet"] = lambda _: shown.append(
+        " ".join(deployer.capsys.readouterr().out.split())
+    )
+    deployer.run()
+    assert "add Queue AWS::SQS::Queue add " in shown[0]
+
+
+def test_it_is_shown_what_will_be_replaced() -> None:
+    """A queue would lose its messages. moto says of nothing that it is replaced."""
+    change = {"Action": "Modify", "LogicalResourceId": "Queue", "ResourceType": "AWS::SQS::Queue"}
+    told = [stack.shown([change | {"Replacement": said}]).splitlines()[-1] for said in ("True", "False")]
+    assert [line.endswith("replaced") for line in told] == [True, False]
 
 
 # ---- the stack in other states than a good one
@@ -109,15 +123,18 @@ def test_another_change_is_waited_for(deployer: Deployer) -> None:
     assert "is being changed (UPDATE_IN_PROGRESS)" in printed and "no changes" in printed
 
 
-def test_a_stack_that_is_no_fleet_is_left_alone(deployer: Deployer) -> None:
+@pytest.mark.parametrize(
+    ("described", "said"), [({"Description": "The payroll"}, "The payroll"), ({}, "not described")]
+)
+def test_a_stack_that_is_no_fleet_is_left_alone(
+    deployer: Deployer, described: dict[str, str], said: str
+) -> None:
     deployer.cloud.client("cloudformation").create_stack(
         StackName="preheat-test",
-        TemplateBody=json.dumps(
-            {"Description": "The payroll", "Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}
-        ),
+        TemplateBody=json.dumps(described | {"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}),
     )
     for command in ("fleet", "fleet-remove", "fleet-status"):
-        deployer.refused(command, "has a stack preheat-test that is no fleet: The payroll", "another name")
+        deployer.refused(command, f"has a stack preheat-test that is no fleet: {said}", "another name")
     assert not deployer.cloud.calls("cloudformation:DeleteStack")
 
 
@@ -200,6 +217,18 @@ def test_what_cannot_be_deleted_is_said(deployer: Deployer) -> None:
     deployer.refused("fleet-remove", "DELETE_FAILED: Group (AWS::Some::Type): has instances")
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_transcripts_in_a_bucket_of_their_own_stay_and_are_named(deployer: Deployer, own: bool) -> None:
+    for bucket in ("mine", "texts"):
+        deployer.cloud.client("s3").create_bucket(Bucket=bucket)
+    deployer.settings |= {"OutputBucket": "texts"} | ({"InputBucket": "mine"} if own else {})
+    deployer.run()
+    printed = deployer.run("fleet-remove")
+    assert "stays: s3://texts/transcripts/ with all transcripts" in printed
+    assert "rb s3://texts" not in printed and "rb s3://mine" not in printed
+    assert ("with all recordings\n" in printed) != own and "recordings and transcripts" not in printed
+
+
 # ---- an existing bucket
 
 EVENTS = "<NotificationConfiguration><EventBridgeConfiguration/></NotificationConfiguration>"
@@ -225,87 +254,6 @@ def test_an_existing_bucket_tells_eventbridge_too_and_stays(deployer: Deployer) 
     assert "tells EventBridge" not in deployer.run(), "it is set once"
     assert "stays: s3://mine, as you made it" in deployer.run("fleet-remove")
     assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["mine"]
-
-
-# ---- the table
-
-
-def record(**fields: Any) -> str:
-    """A line of the worker's log."""
-    return json.dumps({"event": "job", "fleet": "preheat-test"} | fields)
-
-
-def test_the_state_is_shown(deployer: Deployer) -> None:
-    deployer.settings["hourly_price"] = 0.4
-    deployer.run()
-    made, cloud = deployer.outputs(), deployer.cloud
-    for _ in range(3):
-        cloud.client("sqs").send_message(QueueUrl=made["QueueUrl"], MessageBody="{}")
-    cloud.client("sqs").receive_message(QueueUrl=made["QueueUrl"])
-    cloud.client("autoscaling").set_desired_capacity(AutoScalingGroupName="preheat-test", DesiredCapacity=1)
-    logs, now = cloud.client("logs"), int(time.time() * 1000)
-    for stream, ago, line in [
-        (
-            "i-1",
-            30_000,
-            record(outcome="done", recording="s3://b/one.wav", audio_s=60, wait_s=12.34, total_s=20),
-        ),
-        ("i-1", 20_000, "not JSON"),
-        ("i-1", 10_000, json.dumps({"event": "other", "recording": "s3://b/other.wav"})),
-        ("i-2", 5_000, record(outcome="failed", recording="s3://b/two.wav", problem="it is a picture")),
-    ]:
-        if not logs.describe_log_streams(logGroupName=made["JobsLog"], logStreamNamePrefix=stream)[
-            "logStreams"
-        ]:
-            logs.create_log_stream(logGroupName=made["JobsLog"], logStreamName=stream)
-        logs.put_log_events(
-            logGroupName=made["JobsLog"], logStreamName=stream,
-            logEvents=[{"timestamp": now - ago, "message": line}],
-        )  # fmt: skip
-    metrics(cloud, made)
-    printed = deployer.run("fleet-status")
-    for line in (
-        "waiting 2 the oldest for 7 min 5 s",
-        "at work 1",
-        "dead letters 0",
-        "1 instances, 1 wanted, at most 2",
-        "InService",
-        "failed s3://b/two.wav",
-        "s3://b/two.wav it is a picture",
-        "done 60.0 s 12.3 s 20.0 s s3://b/one.wav",
-        "instances 3.0 h",
-        "cost about 1.20, 0.1200 for an hour of audio",
-    ):
-        assert line in " ".join(printed.split()), printed
-    assert printed.index("two.wav") < printed.index("one.wav"), "the newest first"
-    assert "other.wav" not in printed
-    del deployer.settings["hourly_price"]
-    assert "set hourly_price in your settings" in deployer.run("fleet-status")
-
-
-def metrics(cloud: Cloud, made: dict[str, str]) -> None:
-    """Metrics as CloudWatch takes them from the records of wake and worker; moto does not."""
-    cloudwatch, when = cloud.client("cloudwatch"), datetime.now(UTC) - timedelta(minutes=2)
-    fleet = [{"Name": "Fleet", "Value": "preheat-test"}]
-    queue = [{"Name": "QueueName", "Value": made["QueueUrl"].rpartition("/")[2]}]
-    for namespace, name, dimensions, value in [
-        ("preheat", "Instances", fleet, 180),  # three instances for an hour, or one for three
-        ("preheat", "AudioSeconds", fleet, 36_000),
-        ("AWS/SQS", "ApproximateAgeOfOldestMessage", queue, 425),
-    ]:
-        data = {"MetricName": name, "Dimensions": dimensions, "Timestamp": when, "Value": value}
-        cloudwatch.put_metric_data(Namespace=namespace, MetricData=[data])
-
-
-def test_the_state_of_an_idle_fleet(deployer: Deployer) -> None:
-    deployer.run()
-    printed = deployer.run("fleet-status")
-    assert "0 instances, 0 wanted, at most 2" in printed and "no jobs yet" in printed
-    assert "the oldest" not in printed
-
-
-def test_there_is_nothing_to_show_of_no_fleet(deployer: Deployer) -> None:
-    deployer.refused("fleet-status", "there is no fleet preheat-test in us-east-1", "make fleet")
 
 
 # ---- the policy

@@ -145,6 +145,8 @@ def test_what_cannot_be_finished_is_handed_back_at_once(
     finally:
         hold.go_on.set()
     assert fleet.waiting() == (1, 0), "visible to others, without a wait"
+    calls = [call.name for call in instance.gateway.calls]
+    assert calls.index("autoscaling:CompleteLifecycleAction") == len(calls) - 1, "which may be its end"
     (record,) = instance.jobs(KEY)
     assert record["outcome"] in ("released", "interrupted")
     assert fleet.logged(instance.identity) == [record]

@@ -15,6 +15,7 @@ from bench.fleet.scenario import DAY, Scenario
 from bench.fleet.simulation import Outcome, Simulation
 from deploy import wake
 from factory.console import ROOT
+from factory.ec2.template import parameters
 from preheat.fleet import policy
 
 USUAL, ROWS = read(FILE)
@@ -95,6 +96,14 @@ def never(*_: object, **__: object) -> bool:
     return False
 
 
+def test_a_lone_recording_costs_its_start_and_the_template_s_idle_minutes() -> None:
+    day = simulated(Scenario("one", burst=1))
+    (recording,) = day.recordings
+    work = ROUGH.boot[1] + ROUGH.load[1] + recording.seconds / ROUGH.speed + ROUGH.fixed[1]
+    idle = 60 * parameters()["IdleMinutes"]["Default"]
+    assert idle < day.billed < idle + work + policy.POLL
+
+
 def test_the_worker_decides_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "idle_end", never)
     day = simulated(Scenario("one", burst=1))
@@ -112,7 +121,11 @@ def test_the_worker_decides_how_much_it_takes(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_wake_lambda_decides_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     burst = Scenario("burst", burst=100)
-    assert Simulation(USUAL, burst, 1).run().launches > 2
+    assert (
+        2
+        < Simulation(USUAL, burst, 1).run().launches
+        <= 100 / parameters()["RecordingsPerInstance"]["Default"]
+    )
     monkeypatch.setattr(
         wake, "wanted", lambda waiting, _in_flight, desired, *_: max(desired, 2 * bool(waiting))
     )

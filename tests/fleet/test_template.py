@@ -1,4 +1,4 @@
-"""deploy/fleet.yml: what moto makes of it, and what is promised of it."""
+"""deploy/fleet.yml: its form, and what moto makes of it; what is promised of it is in test_promises.py."""
 
 import base64
 import json
@@ -6,28 +6,19 @@ import re
 import subprocess
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from moto import mock_aws
 
 from factory.console import ROOT
 from factory.ec2.template import TEMPLATE, WAKE, parameters, template, with_wake
-from tests.fleet.stacks import outputs
+from tests.fleet.stacks import REGION, create
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse")
 
-REGION = "eu-west-1"
 LIMIT = 51_200  # bytes of a template that is sent without a bucket
-RESOURCES: dict[str, dict[str, Any]] = template()["Resources"]
-
-
-def of_type(name: str) -> dict[str, dict[str, Any]]:
-    """The resources of a type."""
-    return {key: body for key, body in RESOURCES.items() if body["Type"] == name}
 
 
 def test_cfn_lint_ignores_nothing() -> None:
@@ -43,7 +34,7 @@ def test_it_needs_no_bucket_of_its_own() -> None:
 def test_the_function_is_the_tested_file() -> None:
     """Run `make docs` after a change of deploy/wake.py."""
     assert with_wake(TEMPLATE.read_text()) == TEMPLATE.read_text()
-    assert RESOURCES["Wake"]["Properties"]["Code"] == {"ZipFile": WAKE.read_text()}
+    assert template()["Resources"]["Wake"]["Properties"]["Code"] == {"ZipFile": WAKE.read_text()}
     assert len(WAKE.read_text()) <= 4096  # CloudFormation's limit
 
 
@@ -57,36 +48,6 @@ SKIPPED = {
     "AWS::SQS::QueuePolicy": 1,
 }
 WARNING = "Tried to parse {} but it's not supported by moto's CloudFormation implementation"
-
-
-@pytest.fixture
-def moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """moto, in this process."""
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
-    with mock_aws():
-        ec2 = boto3.client("ec2")
-        ami = ec2.describe_images()["Images"][0]["ImageId"]
-        boto3.client("ssm").put_parameter(Name="/preheat/ami", Value=ami, Type="String")
-        yield
-
-
-def create(**chosen: str) -> dict[str, str]:
-    """Create the stack, and return its outputs."""
-    subnets = boto3.client("ec2").describe_subnets()["Subnets"]
-    chosen = {
-        "Subnets": ",".join(subnet["SubnetId"] for subnet in subnets),
-        "VpcId": subnets[0]["VpcId"],
-        **chosen,
-    }
-    cloudformation = boto3.client("cloudformation")
-    cloudformation.create_stack(
-        StackName="preheat",
-        TemplateBody=TEMPLATE.read_text(),
-        Capabilities=["CAPABILITY_IAM"],
-        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in chosen.items()],
-    )
-    return outputs(cloudformation, "preheat")
 
 
 def launch_data() -> dict[str, Any]:
@@ -127,7 +88,7 @@ def test_the_worker_is_told_everything(moto: None, tmp_path: Path) -> None:
         "PREHEAT_OUTPUT": made["OutputLocation"],
         "PREHEAT_LOG_GROUP": made["JobsLog"],
         "PREHEAT_GROUP": made["Group"],
-        "PREHEAT_HOOK": hook()["LifecycleHookName"]["Fn::Sub"].replace("${AWS::StackName}", "preheat"),
+        "PREHEAT_HOOK": "preheat-terminating",
         "PREHEAT_IDLE_SECONDS": "420",
         "PREHEAT_READY_SECONDS": "900",
         "PREHEAT_LANGUAGE": "en",
@@ -165,152 +126,18 @@ def test_the_group_has_the_chosen_types_and_starts_with_none(moto: None) -> None
     assert policy["InstancesDistribution"]["OnDemandPercentageAboveBaseCapacity"] == 100
 
 
+def test_every_type_is_used_in_its_order(moto: None) -> None:
+    types = ["g6.xlarge", "g5.xlarge", "g6e.xlarge", "g6.2xlarge", "g5.2xlarge", "g4dn.xlarge"]
+    create(InstanceTypes=",".join(types))
+    (group,) = boto3.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
+    overrides = group["MixedInstancesPolicy"]["LaunchTemplate"]["Overrides"]
+    assert [item["InstanceType"] for item in overrides] == types
+
+
 def test_the_dashboard_is_json(moto: None) -> None:
     create()
     body = json.loads(boto3.client("cloudwatch").get_dashboard(DashboardName="preheat")["DashboardBody"])
     assert len(body["widgets"]) == 5
-
-
-# ---- promises
-
-
-def properties(name: str) -> dict[str, Any]:
-    """The properties of a resource."""
-    found: dict[str, Any] = RESOURCES[name]["Properties"]
-    return found
-
-
-def test_no_recording_and_no_transcript_is_ever_deleted() -> None:
-    assert of_type("AWS::S3::Bucket").keys() == {"Recordings"}
-    for name in ("Recordings", "RecordingsPolicy"):
-        assert (RESOURCES[name]["DeletionPolicy"], RESOURCES[name]["UpdateReplacePolicy"]) == ("Retain",) * 2
-
-
-def test_nothing_is_public_and_all_is_encrypted() -> None:
-    bucket = properties("Recordings")
-    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
-    assert len(bucket["PublicAccessBlockConfiguration"]) == 4
-    assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
-    (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-    assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == {
-        "Fn::If": ["OwnKey", "aws:kms", "AES256"]
-    }
-    for queue in of_type("AWS::SQS::Queue").values():
-        assert queue["Properties"]["SqsManagedSseEnabled"] is True
-    (volume,) = properties("LaunchTemplate")["LaunchTemplateData"]["BlockDeviceMappings"]
-    assert volume["Ebs"]["Encrypted"] is True
-    assert "SecurityGroupIngress" not in properties("SecurityGroup")
-
-
-@pytest.mark.parametrize("name", ["RecordingsPolicy", "QueuePolicy"])
-def test_only_tls_and_only_the_rule(name: str) -> None:
-    """Anybody is denied without TLS; only the rule is allowed anything."""
-    for statement in properties(name)["PolicyDocument"]["Statement"]:
-        if statement["Effect"] == "Deny":
-            assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-            assert (statement["Principal"], statement["Action"][-2:]) == ("*", ":*")
-        else:
-            assert statement["Principal"] == {"Service": "events.amazonaws.com"}
-            assert statement["Condition"] == {
-                "ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": "UploadRule.Arn"}}
-            }
-    effects = [statement["Effect"] for statement in properties(name)["PolicyDocument"]["Statement"]]
-    assert effects.count("Deny") == 1
-
-
-def test_instances_are_as_closed_as_they_can_be() -> None:
-    data = properties("LaunchTemplate")["LaunchTemplateData"]
-    assert data["MetadataOptions"] == {"HttpTokens": "required", "HttpPutResponseHopLimit": 1}
-    assert data["InstanceInitiatedShutdownBehavior"] == "terminate"
-    assert "KeyName" not in data and "NetworkInterfaces" not in data
-
-
-def test_an_update_of_the_stack_ends_no_work() -> None:
-    """Capacity is for wake and the instances alone, and nothing scales in."""
-    group = properties("Group")
-    assert "DesiredCapacity" not in group and "UpdatePolicy" not in RESOURCES["Group"]
-    assert group["MinSize"] == "0" and group["NewInstancesProtectedFromScaleIn"] is True
-    assert group.get("CapacityRebalance", False) is False
-    assert not of_type("AWS::AutoScaling::ScalingPolicy")
-    distribution = group["MixedInstancesPolicy"]["InstancesDistribution"]
-    assert distribution["SpotAllocationStrategy"] == "price-capacity-optimized"
-
-
-def hook() -> dict[str, Any]:
-    """The group's hook: part of the group, so that it lasts until the group's instances have ended."""
-    found: dict[str, Any]
-    (found,) = properties("Group")["LifecycleHookSpecificationList"]
-    return found
-
-
-def test_an_instance_that_is_ended_has_two_minutes() -> None:
-    assert not of_type("AWS::AutoScaling::LifecycleHook")
-    assert hook()["LifecycleTransition"] == "autoscaling:EC2_INSTANCE_TERMINATING"
-    assert (hook()["HeartbeatTimeout"], hook()["DefaultResult"]) == (120, "CONTINUE")
-
-
-def test_no_log_is_kept_for_ever_and_no_queue_forgets_within_a_fortnight() -> None:
-    for log in of_type("AWS::Logs::LogGroup").values():
-        assert log["Properties"]["RetentionInDays"] == {"Ref": "LogDays"}
-    for queue in of_type("AWS::SQS::Queue").values():
-        assert queue["Properties"]["MessageRetentionPeriod"] == 14 * 24 * 3600
-    assert properties("Queue")["VisibilityTimeout"] == 120
-    assert properties("Queue")["RedrivePolicy"]["maxReceiveCount"] == 5
-
-
-@pytest.mark.parametrize(
-    ("role", "actions"),
-    [
-        (
-            "InstanceRole",
-            {
-                *("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"),
-                *("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"),
-                *("logs:CreateLogStream", "logs:PutLogEvents"),
-                *("autoscaling:TerminateInstanceInAutoScalingGroup", "autoscaling:CompleteLifecycleAction"),
-                *("kms:Decrypt", "kms:GenerateDataKey"),
-            },
-        ),
-        (
-            "WakeRole",
-            {
-                *("sqs:GetQueueAttributes", "autoscaling:DescribeAutoScalingGroups"),
-                *("autoscaling:SetDesiredCapacity", "autoscaling:SuspendProcesses"),
-                *("logs:CreateLogStream", "logs:PutLogEvents"),
-            },
-        ),
-    ],
-)
-def test_roles_allow_what_is_used_on_what_is_theirs(role: str, actions: set[str]) -> None:
-    found = set[str]()
-    assert "ManagedPolicyArns" not in properties(role)
-    for policy in properties(role)["Policies"]:
-        for entry in policy["PolicyDocument"]["Statement"]:
-            statement = entry["Fn::If"][1] if "Fn::If" in entry else entry
-            listed = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
-            found |= set(listed)
-            assert statement["Effect"] == "Allow"
-            if statement["Resource"] == "*":
-                assert listed == ["autoscaling:DescribeAutoScalingGroups"]
-    assert found == actions
-
-
-def test_only_errors_may_be_deleted() -> None:
-    for entry in properties("InstanceRole")["Policies"][0]["PolicyDocument"]["Statement"]:
-        if "s3:DeleteObject" in entry.get("Action", ()):
-            assert entry["Resource"]["Fn::Sub"][0].endswith("/${OutputPrefix}*.error.json")
-
-
-def test_every_alarm_reaches_the_topic() -> None:
-    alarms = of_type("AWS::CloudWatch::Alarm")
-    assert alarms.keys() == {
-        *("DeadLettersAlarm", "OldestMessageAlarm", "FailedAlarm"),
-        *("IdleInstancesAlarm", "WakeErrorsAlarm", "CapacityAlarm"),
-    }
-    for alarm in alarms.values():
-        told = {"Fn::If": ["Notify", [{"Ref": "AlarmTopic"}], {"Ref": "AWS::NoValue"}]}
-        assert alarm["Properties"]["AlarmActions"] == told
-        assert alarm["Properties"]["TreatMissingData"] == "notBreaching"
 
 
 def test_every_parameter_is_described_and_used() -> None:

@@ -122,6 +122,41 @@ def test_the_schedule_starts_as_many_as_the_queue_needs(fleet: Fleet) -> None:
     assert wake().handler(SCHEDULE, None) == 3, "those in flight still count"
 
 
+def test_delayed_messages_count(fleet: Fleet) -> None:
+    fleet.sqs.send_message(QueueUrl=fleet.queue, MessageBody="{}", DelaySeconds=60)
+    assert wake().handler(SCHEDULE, None) == 1
+
+
+def test_no_cooldown_is_waited_for(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or Auto Scaling would refuse to start another instance for five minutes; moto never does."""
+    asked: list[bool] = []
+
+    def look(params: Any, **_: Any) -> None:
+        asked.append(params["HonorCooldown"])
+
+    hooked(monkeypatch, "before-parameter-build.auto-scaling.SetDesiredCapacity", look)
+    wake().handler(UPLOAD, None)
+    assert asked == [False]
+
+
+def test_only_instances_in_service_are_reported(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others are missing, which CapacityAlarm has to tell."""
+    fleet.autoscaling.set_desired_capacity(AutoScalingGroupName="fleet", DesiredCapacity=3)
+
+    def starting(parsed: Any, **_: Any) -> None:
+        for instance, state in zip(
+            parsed["AutoScalingGroups"][0]["Instances"], ("Pending", "Pending:Wait", "InService"), strict=True
+        ):
+            instance["LifecycleState"] = state
+
+    hooked(monkeypatch, "after-call.auto-scaling.DescribeAutoScalingGroups", starting)
+    assert wake().handler(SCHEDULE, None) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert (told["Instances"], told["CapacityMissing"]) == (1, 2)
+
+
 def test_an_empty_queue_ends_no_instance(fleet: Fleet) -> None:
     fleet.autoscaling.set_desired_capacity(AutoScalingGroupName="fleet", DesiredCapacity=2)
     assert wake().handler(SCHEDULE, None) == 2

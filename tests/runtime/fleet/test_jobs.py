@@ -138,6 +138,16 @@ def test_replaced_while_it_is_transcribed(bucket: Bucket, rules: Rules) -> None:
     assert text(bucket) == ("two", "two", "two")
 
 
+def test_other_options_while_it_is_transcribed(bucket: Bucket, rules: Rules) -> None:
+    """The same content, with other metadata."""
+    upload(bucket, "one")
+    first = job(rules)
+    first.look()
+    upload(bucket, "one", language="de")
+    first.deliver(heard(first), complete=True)
+    assert not first.settled()
+
+
 def test_done_by_another_meanwhile(bucket: Bucket, rules: Rules) -> None:
     upload(bucket, "one")
     first = job(rules)

@@ -74,9 +74,9 @@ class Place:
     engine: Engine
     rules: Rules
 
-    def upload(self, key: str) -> None:
+    def upload(self, key: str, **settings: str) -> None:
         """Write an object, and say so in the queue."""
-        self.bucket.put(key, b"sound")
+        self.bucket.client.put_object(Bucket=NAME, Key=key, Body=b"sound", **settings)
         said = bridge(key)
         self.waiting.send(json.dumps(said | {"detail": said["detail"] | {"bucket": {"name": NAME}}}))
 
@@ -195,6 +195,33 @@ def test_a_recording_larger_than_the_disk(place: Place, monkeypatch: pytest.Monk
     assert place.run() == 0
     assert place.waiting.counts == (0, 0)
     assert "too large for the worker's disk" in place.bucket.contents("out/")["a.error.json"]
+
+
+def test_an_archived_recording(place: Place) -> None:
+    """It would not come back by itself, however often it is tried."""
+    place.upload("a", StorageClass="GLACIER")
+    place.wanted = 1
+    assert place.run() == 0
+    assert [each["outcome"] for each in place.records] == ["failed"]
+    assert place.waiting.counts == (0, 0)
+    assert "archived" in place.bucket.contents("out/")["a.error.json"]
+
+
+def test_a_message_comes_again_for_one_of_its_recordings(place: Place) -> None:
+    """Whichever of them ends last."""
+    outcomes = place.worker.outcomes
+    for failing in (0, 1):
+        place.upload("a")
+        (message,) = place.worker.queue.receive(1, 0)
+        items = [Item(Job(Upload(Location(NAME, key)), place.rules), message) for key in "ab"]
+        outcomes.open(message, items)
+        for number, item in enumerate(items):
+            if number == failing:
+                outcomes.retry(item, "S3 does not answer")
+            else:
+                outcomes.finish(item, "done")
+            assert place.worker.in_flight.empty == (number == 1)
+        assert place.waiting.counts == (0, failing + 1), "hidden until the next try"
 
 
 def test_replaced_again_and_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

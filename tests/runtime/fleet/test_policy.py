@@ -1,17 +1,41 @@
 """The decisions of a worker."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preheat.fleet import policy
+from preheat.fleet import inflight, policy
 from preheat.fleet.policy import View, seen, takes
+from preheat.fleet.queue import Message
 
 
 def test_it_ends_when_idle_and_only_after_a_poll_that_found_nothing() -> None:
     assert policy.idle_end(300, 300, empty_poll=True)
     assert not policy.idle_end(300, 300, empty_poll=False)
     assert not policy.idle_end(299, 300, empty_poll=True)
+
+
+def test_it_is_idle_from_the_end_of_its_last_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(inflight, "time", SimpleNamespace(monotonic=lambda: now))
+    held, first, second = inflight.InFlight(), Message("1", "", "", 1, 0.0), Message("2", "", "", 1, 0.0)
+    now = 10.0
+    assert held.idle == 10 and held.empty
+    held.add(first, 1)
+    held.add(second, 2)
+    now = 400.0
+    assert held.done(first)
+    held.drop(first)
+    assert not held.done(second)
+    now = 450.0
+    assert held.idle == 0 and not held.empty
+    now = 500.0
+    assert held.done(second)
+    held.drop(second)
+    now = 507.0
+    assert held.idle == 7 and held.empty
 
 
 def test_a_poll_is_not_longer_than_the_idle_time_left() -> None:

@@ -69,6 +69,18 @@ def test_the_first_renewal_is_at_once(waiting: Waiting, proxy: Proxy) -> None:
     assert len(queue.held) == 12
 
 
+def test_a_renewal_may_fail_once(waiting: Waiting, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hides a message for longer than until the next but one; a short one would be worked on twice."""
+    waiting.send("one")
+    with Gateway(server) as gateway:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", gateway.url)
+        Queue(aws.client("sqs"), waiting.url).receive(1, 0)
+        wait(lambda: gateway.named("sqs:ChangeMessageVisibilityBatch"))
+        (request,) = gateway.named("sqs:ChangeMessageVisibilityBatch")
+    (entry,) = json.loads(request.body)["Entries"]
+    assert entry["VisibilityTimeout"] > queues.RENEWAL + queues.RETRY
+
+
 def test_a_failed_renewal_is_tried_again(
     waiting: Waiting, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -157,6 +157,18 @@ def test_lines_are_sent_by_themselves(logs: Any, monkeypatch: pytest.MonkeyPatch
         time.sleep(0.05)
 
 
+def test_a_line_waits_for_nothing(logs: Any, proxy: Proxy) -> None:
+    """Not even where CloudWatch does not answer: the work goes on."""
+    proxy.trouble = lambda *_: Trouble(wait=3)
+    given, begin = new_sender(), time.monotonic()
+    for number in range(20):
+        given.add(f"line {number}")
+    assert time.monotonic() - begin < 2
+    proxy.trouble = lambda *_: None
+    given.flush(30)
+    assert len(sent(logs)) == 20
+
+
 def test_lines_are_in_the_order_of_time(logs: Any, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """CloudWatch Logs refuses others; the clock may be set back, as when the machine has just booted."""
     now = time.time()

@@ -204,7 +204,9 @@ def test_the_end_is_announced_while_it_works(place: Place, short: bytes) -> None
     with place.worker() as process:
         wait(lambda: any(method == "PUT" for method, *_ in place.proxy.requests))
         place.metadata.interrupt(16)
+        announced = time.monotonic()
         assert process.process.wait(60) == 0
+        assert time.monotonic() - announced < 14, "before the instance is gone"
     assert place.waiting.counts == (1, 0)
     assert [each["outcome"] for each in process.records] == ["interrupted"]
     assert process.records[0]["Interrupted"] == 1
