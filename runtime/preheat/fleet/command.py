@@ -26,7 +26,7 @@ from preheat.timing import Log, now, reason, warn
 from preheat.weights.loading import DEVICES, ModelError, default_home
 
 ATTEMPTS = 3  # for each request, unless it is to S3
-STOP = 90.0  # s that systemd waits after SIGTERM: the unit's TimeoutStopSec
+STOP = 90.0  # s from SIGTERM to the end: less than the unit's TimeoutStopSec
 WRONG, NO_MODEL, NO_METADATA = 2, 3, 5  # exit codes
 METADATA_SECONDS = 60.0  # for which an instance in a group waits for its metadata
 

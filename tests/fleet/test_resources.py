@@ -55,6 +55,7 @@ def test_nothing_is_public_and_all_is_encrypted() -> None:
             [{"Fn::GetAtt": "Recordings.Arn"}, {"Fn::Sub": "${Recordings.Arn}/*"}],  # and its objects
         ),
         ("QueuePolicy", {"Fn::GetAtt": "Queue.Arn"}),
+        ("DeadLettersPolicy", {"Fn::GetAtt": "DeadLetters.Arn"}),
     ],
 )
 def test_only_tls_and_only_the_rule(name: str, everything: object) -> None:
