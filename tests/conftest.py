@@ -15,6 +15,9 @@ from xdist.scheduler import LoadScopeScheduling
 # moto reads it when it is imported, instead of its own list of hundreds of AMIs.
 os.environ["MOTO_AMIS_PATH"] = str(Path(__file__).parent / "ami/source-amis.json")
 
+# Threads of OpenMP that wait for work would spin: with more processes than cores, several times slower.
+os.environ["OMP_WAIT_POLICY"] = "passive"
+
 # A shell's background job ignores SIGINT, and children inherit that: interrupted processes would never end.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -359,10 +359,10 @@ def test_some_events_and_pairs_of_events() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("fleet")
 def test_many_orders() -> None:
-    look(1000)
+    look(200)
     for case in SINGLE:
         run(case)
-    sample(PAIRS, 5000)
+    sample(PAIRS, 1000)
 
 
 @pytest.mark.usefixtures("fleet")
