@@ -56,7 +56,7 @@ test-fast: setup lint ## Lint and the tests of docs and runtime, in about ten mi
 	@$(PYTEST) tests/test_*.py tests/runtime
 
 test-slow: setup ## Slow tests: the real driver, built by dkms
-	@$(PYTEST) -m slow tests
+	@$(PYTEST) $(SIDE_BY_SIDE) -m slow tests
 
 test-runtime: setup ## Tests of what runs on the image
 	@$(PYTEST) tests/runtime
