@@ -55,7 +55,7 @@ test: setup lint image ## Everything: lint, docs, runtime, roles, image, AMI, fl
 test-fast: setup lint ## Lint and the tests of docs and runtime, in about ten minutes
 	@$(PYTEST) tests/test_*.py tests/runtime
 
-test-slow: setup ## Slow tests: the real driver, built by dkms
+test-slow: setup ## Slow tests: the real driver, many more kills and orders
 	@$(PYTEST) $(SIDE_BY_SIDE) -m slow tests
 
 test-runtime: setup ## Tests of what runs on the image
