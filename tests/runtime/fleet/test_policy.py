@@ -115,7 +115,7 @@ def test_room_is_waited_for() -> None:
 
 
 class Idle:
-    """A worker without work, its queue, and what is said of its instance; time passes as it waits."""
+    """A worker without progress, its queue, and what is said of its instance; time passes as it waits."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, failures: Iterable[int] = ()) -> None:
         """`failures`: of jobs in a row, at each poll."""
@@ -168,6 +168,7 @@ def test_polls_of_a_worker_without_work(monkeypatch: pytest.MonkeyPatch) -> None
     idle = Idle(monkeypatch)
     assert idle.run(50) == 50
     assert idle.asked == [(1, 0), (10, 20), (10, 20), (10, 10)] and idle.slept == []
+    assert idle.in_flight.steps == 4, "signs of life"
 
 
 def test_at_risk_it_takes_one_and_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +183,23 @@ def test_in_standby_it_takes_nothing_and_does_not_end(monkeypatch: pytest.Monkey
     idle = Idle(monkeypatch)
     idle.takes = False
     assert idle.run(50) is None and idle.asked == []
+    assert idle.in_flight.steps > 100, "signs of life"
+
+
+@pytest.mark.parametrize(("messages", "audio", "rebalance"), [(10, 0, False), (1, 7200, False), (1, 0, True)])
+def test_with_enough_in_flight_it_asks_for_no_more(
+    messages: int, audio: float, rebalance: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other instances may have them."""
+    idle = Idle(monkeypatch)
+    idle.rebalance = rebalance
+    monkeypatch.setattr(idle.in_flight, "wait", idle.wait)
+    for number in range(messages):
+        idle.in_flight.add(Message(str(number), "", "", 1, 0.0), 1)
+    idle.in_flight.add_audio(audio)
+    before = idle.in_flight.steps
+    assert idle.run(50) is None and idle.asked == []
+    assert idle.in_flight.steps == before, "no signs of life but the work's"
 
 
 def test_jobs_that_fail_in_a_row_slow_it_down(monkeypatch: pytest.MonkeyPatch) -> None:
