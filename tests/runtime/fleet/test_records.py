@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -111,7 +112,16 @@ def test_the_start_counts_once() -> None:
     ],
 )
 def test_only_the_metrics_that_apply(outcome: str, wanted: set[str]) -> None:
-    assert set(metrics(builder().record(outcome, MESSAGE, UPLOAD, TIMES, "why"))) == wanted
+    record = builder().record(outcome, MESSAGE, UPLOAD, TIMES, "why")
+    found = metrics(record)
+    assert set(found) == wanted and ("_aws" in record) == bool(wanted)
+    assert {found[name] for name in wanted & {"Failed", "Incomplete", "Released", "Interrupted"}} <= {1}
+
+
+def test_clocks_of_two_machines_differ() -> None:
+    """No time is below 0."""
+    record = builder().record(records.DONE, replace(MESSAGE, received=999.0), UPLOAD, TIMES)
+    assert (record["wait_s"], record["queue_s"]) == (0, 0)
 
 
 def test_what_is_not_known_is_left_out() -> None:
