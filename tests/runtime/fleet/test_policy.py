@@ -186,9 +186,12 @@ def test_in_standby_it_takes_nothing_and_does_not_end(monkeypatch: pytest.Monkey
     assert idle.in_flight.steps > 100, "signs of life"
 
 
-@pytest.mark.parametrize(("messages", "audio", "rebalance"), [(10, 0, False), (1, 7200, False), (1, 0, True)])
+@pytest.mark.parametrize(
+    ("messages", "audio", "size", "rebalance"),
+    [(10, 0, 0, False), (1, 7200, 0, False), (1, 0, 4 << 30, False), (1, 0, 0, True)],
+)
 def test_with_enough_in_flight_it_asks_for_no_more(
-    messages: int, audio: float, rebalance: bool, monkeypatch: pytest.MonkeyPatch
+    messages: int, audio: float, size: int, rebalance: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other instances may have them."""
     idle = Idle(monkeypatch)
@@ -197,6 +200,7 @@ def test_with_enough_in_flight_it_asks_for_no_more(
     for number in range(messages):
         idle.in_flight.add(Message(str(number), "", "", 1, 0.0), 1)
     idle.in_flight.add_audio(audio)
+    idle.in_flight.announce(size)
     before = idle.in_flight.steps
     assert idle.run(50) is None and idle.asked == []
     assert idle.in_flight.steps == before, "no signs of life but the work's"
