@@ -24,8 +24,8 @@ def test_the_state_is_shown(deployer: Deployer) -> None:
     deployer.settings["hourly_price"] = 0.4
     deployer.run()
     made, cloud = deployer.outputs(), deployer.cloud
-    for _ in range(3):
-        cloud.client("sqs").send_message(QueueUrl=made["QueueUrl"], MessageBody="{}")
+    for delay in (0, 0, 900):
+        cloud.client("sqs").send_message(QueueUrl=made["QueueUrl"], MessageBody="{}", DelaySeconds=delay)
     for _ in range(4):
         cloud.client("sqs").send_message(QueueUrl=made["DeadLettersUrl"], MessageBody="{}")
     cloud.client("sqs").receive_message(QueueUrl=made["QueueUrl"])

@@ -254,6 +254,8 @@ PAIRS: list[Case] = [
     for second in EVENTS
 ]
 DIRECTED: list[Case] = [  # what each step of a job is there for
+    ("put back", ()),
+    *(("put back", ((call, "killed"),)) for call in range(CALLS)),
     *(("new", ((call, "replaced"), (call + 1, "put back"))) for call in range(CALLS)),
     *(("new", ((call, "replaced, begun"),)) for call in range(CALLS)),
     *(("is bad", ((call, "replaced, done"),)) for call in range(CALLS)),
@@ -284,6 +286,11 @@ def run(case: Case) -> None:
         machine.upload("a.wav", bad=beginning == "was bad")
         other(machine)
         machine.upload("a.wav", bad=False)
+    if beginning == "put back":
+        other(machine)
+        machine.upload("a.wav", bad=True)
+        other(machine)
+        machine.put_back("a.wav")
     if beginning == "is bad":
         machine.upload("a.wav", bad=True)
     machine.first = machine.there["a.wav"]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Timer
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import pytest
@@ -185,16 +186,20 @@ def test_what_may_pass(error: Exception, place: Place, capsys: pytest.CaptureFix
     assert place.waiting.counts == (0, 1) and "bug in the worker" not in capsys.readouterr().err
 
 
-def test_a_recording_larger_than_the_disk(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Usage:
-        free = 3
-
-    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage)
+@pytest.mark.parametrize(("fetched", "outcome"), [(1, "failed"), (2, "done")])
+def test_a_recording_larger_than_the_disk(
+    fetched: int, outcome: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only than what is free until others have been read."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3))
+    place.worker.in_flight.reserve(fetched)
     place.upload("a")
     place.wanted = 1
     assert place.run() == 0
+    assert [each["outcome"] for each in place.records] == [outcome]
     assert place.waiting.counts == (0, 0)
-    assert "too large for the worker's disk" in place.bucket.contents("out/")["a.error.json"]
+    refused = "too large for the worker's disk" in place.bucket.contents("out/").get("a.error.json", "")
+    assert refused == (outcome == "failed")
 
 
 def test_an_archived_recording(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.runtime.places.proxy import Proxy, Trouble
 HOST = Host("i-1", "g6.xlarge", "spot", "ami-1", "2026-11-29T10:00:00Z")
 UPLOAD = Upload(Location("calls", "ü a.wav"), 5, "etag", 1000.0)
 MESSAGE = Message("m-1", "receipt", "{}", 2, 1001.5, 1003.0)
+MADE = {"Jobs", "Attempts", "AudioSeconds", "WaitSeconds", "DecodeSeconds", "StartSeconds", "RealTimeFactor"}
 TIMES = Times(audio=60.0, fetch=0.2, read=0.3, decode=2.0, upload=0.1)
 
 
@@ -99,6 +101,7 @@ def test_the_start_counts_once() -> None:
 @pytest.mark.parametrize(
     ("outcome", "wanted"),
     [
+        (records.INCOMPLETE, MADE | {"Incomplete"}),
         (records.FAILED, {"Failed", "Attempts"}),
         (records.RELEASED, {"Released"}),
         (records.INTERRUPTED, {"Interrupted"}),
@@ -109,7 +112,16 @@ def test_the_start_counts_once() -> None:
     ],
 )
 def test_only_the_metrics_that_apply(outcome: str, wanted: set[str]) -> None:
-    assert set(metrics(builder().record(outcome, MESSAGE, UPLOAD, TIMES, "why"))) == wanted
+    record = builder().record(outcome, MESSAGE, UPLOAD, TIMES, "why")
+    found = metrics(record)
+    assert set(found) == wanted and ("_aws" in record) == bool(wanted)
+    assert {found[name] for name in wanted & {"Failed", "Incomplete", "Released", "Interrupted"}} <= {1}
+
+
+def test_clocks_of_two_machines_differ() -> None:
+    """No time is below 0."""
+    record = builder().record(records.DONE, replace(MESSAGE, received=999.0), UPLOAD, TIMES)
+    assert (record["wait_s"], record["queue_s"]) == (0, 0)
 
 
 def test_what_is_not_known_is_left_out() -> None:
@@ -201,3 +213,31 @@ def test_a_loss_is_counted_and_stops_nothing(
     given.flush(30)
     assert sent(logs) == ["line 2", "line 3", "line 4"]
     assert "did not get 2 job records" in capsys.readouterr().err
+
+
+def test_the_newest_lines_wait(
+    logs: Any, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Memory would run out, were it all that a worker tells while CloudWatch does not answer."""
+    monkeypatch.setattr(sender, "EVERY", 1.0)
+    monkeypatch.setattr(sender, "MOST", 3)
+    given = new_sender()
+
+    def add(numbers: range) -> None:
+        for number in numbers:
+            given.add(f"line {number}")
+
+    def failing(*_: object) -> Trouble:
+        proxy.trouble = lambda *_: None
+        add(range(8, 10))
+        return Trouble(status=503)
+
+    add(range(5))
+    given.flush(30)
+    assert sent(logs) == ["line 2", "line 3", "line 4"]
+    assert "did not get 2 job records" in capsys.readouterr().err
+    proxy.trouble = failing
+    add(range(5, 8))
+    given.flush(30)
+    assert sent(logs)[3:] == ["line 7", "line 8", "line 9"]
+    assert "did not get 4 job records" in capsys.readouterr().err

@@ -169,7 +169,8 @@ def test_a_launch_after_the_start_of_the_kernel_says_nothing_of_the_boot() -> No
         launched = datetime.fromtimestamp(kernel + seconds, UTC).isoformat()
         found = command.startup(Host(launched=launched))
         assert (None if found.booted is None else round(found.booted)) == booted
-        assert found.start is not None
+        assert found.start == pytest.approx(time.time() - kernel - seconds, abs=2)
+        assert found.ready == pytest.approx(timing.now(), abs=1)
 
 
 def test_the_model_tells_of_its_progress(baked: Path, samples: Path) -> None:
