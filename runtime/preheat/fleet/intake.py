@@ -69,7 +69,7 @@ class Intake:
         self._failed = failed
         in_flight = self._worker.in_flight
         try:
-            wait = policy.poll(in_flight.idle, self._idle) if self._ready else 0
+            wait = policy.poll(in_flight.idle, self._limit(takes=True)) if self._ready else 0
             found = self._worker.queue.receive(max(self._room(), 1), wait)
         except AwsError as error:
             if self._notice.deadline is not None:

@@ -174,7 +174,7 @@ def test_polls_of_a_worker_without_work(monkeypatch: pytest.MonkeyPatch) -> None
 def test_at_risk_it_takes_one_and_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     idle = Idle(monkeypatch)
     idle.rebalance = True
-    assert idle.run(300) == 40
+    assert idle.run(300) == 30
     assert {most for most, _ in idle.asked} == {1}
 
 
