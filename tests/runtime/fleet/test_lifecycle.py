@@ -296,4 +296,4 @@ def test_it_shows_signs_of_life_while_there_is_progress_only(
     place.upload("a")
     place.wanted = 1
     assert place.run() == 0
-    assert during == [0, 1] and place.signs > 2
+    assert during == [0, 1] and place.signs >= 2, "one before, too; after the last step it may have ended"
